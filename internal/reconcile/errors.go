@@ -1,0 +1,66 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// ErrorKind decides how the engine reacts to an error; its text never does.
+type ErrorKind string
+
+// Error kinds.
+const (
+	Invalid     ErrorKind = "invalid"     // wait for new config
+	Denied      ErrorKind = "denied"      // credentials or permissions: back off slowly
+	Conflict    ErrorKind = "conflict"    // somebody else owns it: back off
+	Stale       ErrorKind = "stale"       // the world has moved on: plan again now
+	Throttled   ErrorKind = "throttled"   // told to wait: After says how long
+	Unavailable ErrorKind = "unavailable" // back off
+	Internal    ErrorKind = "internal"    // a bug or something nobody foresaw: back off
+)
+
+// Error says what failed, on what, why, and what to do next.
+type Error struct {
+	Kind   ErrorKind
+	ID     forge.ID      // zero when it is not about one resource
+	Object string        // "Deployment shop/app"; may be empty
+	Op     string        // what was being done, e.g. "apply"
+	Err    error         // why
+	Hint   string        // what to do next; may be empty
+	After  time.Duration // Throttled only
+}
+
+func (e *Error) Error() string {
+	s := e.Op
+	if e.Object != "" {
+		s += " " + e.Object
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+// Unwrap implements errors.Unwrap.
+func (e *Error) Unwrap() error { return e.Err }
+
+// KindOf is the kind of the first Error in err's chain, Internal when there
+// is none.
+func KindOf(err error) ErrorKind {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return Internal
+}
+
+// Errorf makes an Error of a kind without further context.
+func Errorf(kind ErrorKind, op, format string, args ...any) *Error {
+	return &Error{Kind: kind, Op: op, Err: fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,122 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/secret"
+)
+
+// Provider is the code that can observe, plan, apply and watch one kind of
+// resource. docs/contract.md states what it promises; every provider passes
+// the same conformance suite.
+type Provider interface {
+	// Observe reports what exists. It never mutates and is served from
+	// watches and caches where there are any: when nothing has changed it
+	// costs no request. An error means *unknown*, never *absent*.
+	Observe(ctx context.Context, r Request) (Observed, error)
+
+	// Plan compares desired with observed and returns the steps that remove
+	// the difference, none when there is none. It may dry-run; it never
+	// mutates.
+	Plan(ctx context.Context, r Request, o Observed) ([]Step, error)
+
+	// Apply carries out one step and returns what exists then, also on
+	// error as far as it is known. It answers with an error of kind Stale
+	// when the step's Token no longer holds. It can be cut at any call and
+	// run again.
+	Apply(ctx context.Context, r Request, s Step) (Observed, error)
+
+	// Watch reports changes that nobody asked for through notify until ctx
+	// ends. notify does not block.
+	Watch(ctx context.Context, notify func(Event)) error
+}
+
+// Request is what the engine wants to know about or to have.
+type Request struct {
+	Resource forge.Resource
+	Inputs   map[forge.ID]Outputs // of the resources it needs, as far as they are known
+	Policy   forge.Policy
+	Remove   bool // forge.cue no longer asks for it: plan its removal
+}
+
+// Observed is what a provider knows of a resource now.
+type Observed struct {
+	Exists  bool
+	Health  Health
+	Outputs Outputs
+	Objects int // owned objects, for the metrics
+	Detail  any // the provider's own; handed back to its Plan
+}
+
+// HealthStatus says how far a resource is from serving.
+type HealthStatus string
+
+// Health statuses.
+const (
+	Ready       HealthStatus = "ready"
+	Progressing HealthStatus = "progressing"
+	Failed      HealthStatus = "failed"
+	Unknown     HealthStatus = "unknown"
+)
+
+// Health is a status and, unless it is ready, one sentence of explanation.
+type Health struct {
+	Status  HealthStatus
+	Message string
+}
+
+// Outputs are the values one resource makes and others need.
+type Outputs map[string]Output
+
+// Output is a plain value or a secret one.
+type Output struct {
+	Value  string
+	Secret secret.Value
+}
+
+// Action is what a step does. The same words stand in plans, logs, metrics
+// and the documentation.
+type Action string
+
+// Actions.
+const (
+	ActionCreate Action = "create" // it is not there
+	ActionUpdate Action = "update" // desired has changed: a rollout
+	ActionHeal   Action = "heal"   // live has changed: put it back
+	ActionRepair Action = "repair" // an interrupted action is brought to an end
+	ActionDelete Action = "delete"
+)
+
+// Step is one action on one resource or on one object of it.
+type Step struct {
+	ID      forge.ID
+	Action  Action
+	Object  string // "Deployment shop/app"; empty: the whole resource
+	Reason  Reason
+	Changes []Change
+	Deletes int    // objects that disappear with this step
+	Blocked string // not empty: it will not be done, and this is why
+	Token   string // fencing token it was computed against
+	Detail  any    // the provider's own; handed back to its Apply
+}
+
+// Rollout tells whether the step brings in something new, as opposed to
+// putting live back to what was applied last.
+func (s Step) Rollout() bool { return s.Action != ActionHeal }
+
+// Change is one difference. The values are for people and are never secret:
+// the provider leaves them empty where they could be.
+type Change struct {
+	Path     string `json:"path"`
+	From, To string
+}
+
+// Event is a change the engine did not ask for.
+type Event struct {
+	ID     forge.ID
+	Cause  string    // live, health, storage, …: a bounded set, it labels metrics
+	At     time.Time // when it was seen
+	Object string    // may be empty
+}

@@ -1,0 +1,40 @@
+// Package secret holds values that must not be printed, and turns references
+// to secrets into such values.
+package secret
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+const redacted = "[redacted]"
+
+// Value is a secret. It prints as [redacted] through fmt, encoding/json,
+// encoding and slog; only Reveal gives the bytes away.
+type Value struct{ v []byte }
+
+// New makes a Value; it keeps its own copy of b.
+func New(b []byte) Value { return Value{append([]byte(nil), b...)} }
+
+// Reveal returns the secret itself. Call it only where the value leaves for
+// the place it is meant for.
+func (v Value) Reveal() []byte { return append([]byte(nil), v.v...) }
+
+// IsZero tells whether nothing was ever put in.
+func (v Value) IsZero() bool { return v.v == nil }
+
+// Format implements fmt.Formatter, so that no verb and no flag prints the value.
+func (Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// String implements fmt.Stringer.
+func (Value) String() string { return redacted }
+
+// GoString implements fmt.GoStringer.
+func (Value) GoString() string { return redacted }
+
+// MarshalText implements encoding.TextMarshaler and thereby covers JSON.
+func (Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue implements slog.LogValuer.
+func (Value) LogValue() slog.Value { return slog.StringValue(redacted) }
