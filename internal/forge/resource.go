@@ -95,6 +95,11 @@ type SecretPart struct {
 	Literal string
 	Secret  string // name of the SecretObject
 	Key     string
+
+	// URLEscape asks for the value with every byte percent-encoded that RFC
+	// 3986 does not call unreserved (letters, digits, "-._~"), so that a
+	// password chosen by a person cannot change the shape of a URL.
+	URLEscape bool
 }
 
 // ReleaseSpec asks for one Helm release of an embedded chart.
