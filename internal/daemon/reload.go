@@ -1,0 +1,311 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// Build turns the bytes of the configuration file into something that can be
+// put in force. It touches nothing outside. It answers with an *InvalidError
+// where it can say what is wrong in which line.
+type Build func(ctx context.Context, path string, data []byte) (*Config, error)
+
+// Config is a configuration that is valid as a whole.
+type Config struct {
+	// Secrets are the files secret values are read from, by path, with the
+	// environments that use them.
+	Secrets map[string][]string
+	// Activate puts the configuration in force as a whole, or leaves the one
+	// before in force and says why. generation counts from 1.
+	Activate func(generation int, hash string) error
+}
+
+// InvalidError says everything that is wrong with a configuration.
+type InvalidError struct{ Problems []Problem }
+
+// Problem is one mistake and where it is. Line and Column count from 1; 0
+// means unknown.
+type Problem struct {
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Path    string `json:"path,omitempty"` // field, e.g. environments.prod.scaling.min
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Position is the place of the problem as editors take it: file:line:column.
+func (p Problem) Position() string {
+	s := p.File
+	if p.Line > 0 {
+		s += fmt.Sprintf(":%d", p.Line)
+		if p.Column > 0 {
+			s += fmt.Sprintf(":%d", p.Column)
+		}
+	}
+	return s
+}
+
+// String is the problem in one line.
+func (p Problem) String() string {
+	s := p.Message
+	if p.Path != "" {
+		s = p.Path + ": " + s
+	}
+	if pos := p.Position(); pos != "" {
+		s = pos + ": " + s
+	}
+	if p.Hint != "" {
+		s += " (" + p.Hint + ")"
+	}
+	return s
+}
+
+func (e *InvalidError) Error() string {
+	s := "the configuration is invalid"
+	for _, p := range e.Problems {
+		s += "\n  " + p.String()
+	}
+	return s
+}
+
+// Version is one content of the configuration file.
+type Version struct {
+	Hash string    `json:"hash,omitempty"` // SHA-256, hexadecimal
+	At   time.Time `json:"at,omitzero"`    // when it was received, or put in force
+}
+
+// ConfigState tells which configuration is in force and how the last reload
+// went.
+type ConfigState struct {
+	Path       string    `json:"path"`
+	OK         bool      `json:"ok"`                 // the last load succeeded
+	Generation int       `json:"generation"`         // how many configurations have been in force
+	Received   Version   `json:"received"`           // the newest content seen
+	Active     Version   `json:"active"`             // the content in force
+	Failures   uint64    `json:"failures"`           // loads that failed since the start
+	Error      string    `json:"error,omitempty"`    // of the last load
+	Problems   []Problem `json:"problems,omitempty"` // of the last load
+}
+
+// ReloadOptions are what a Reloader works with. Path and Build are required.
+type ReloadOptions struct {
+	Path    string
+	Build   Build
+	Logger  *slog.Logger
+	Watch   WatchOptions
+	Recheck func(environment string) // a secret file of the environment has changed; must not block
+	// Notifier hears of loads while the daemon runs.
+	Notifier Notifier
+}
+
+// Reloader owns the configuration: what is in force, and how it is replaced.
+// The last good configuration stays in force until a better one is valid as a
+// whole.
+type Reloader struct {
+	opts     ReloadOptions
+	watcher  *Watcher
+	requests chan request
+	poke     chan struct{}
+	done     chan struct{}
+	state    atomic.Pointer[ConfigState]
+	secrets  map[string][]string // owned by the goroutine that loads
+}
+
+type request struct{ reply chan error }
+
+// NewReloader makes a Reloader that has loaded nothing yet.
+func NewReloader(opts ReloadOptions) *Reloader {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Watch.Logger == nil {
+		opts.Watch.Logger = opts.Logger
+	}
+	r := &Reloader{
+		opts:     opts,
+		watcher:  NewWatcher(opts.Watch),
+		requests: make(chan request),
+		poke:     make(chan struct{}, 1),
+		done:     make(chan struct{}),
+	}
+	r.state.Store(&ConfigState{Path: opts.Path})
+	return r
+}
+
+// State is a snapshot; it never blocks.
+func (r *Reloader) State() ConfigState { return *r.state.Load() }
+
+// Start loads the configuration for the first time. There is no last good one
+// yet, so an error means that there is nothing to run.
+func (r *Reloader) Start(ctx context.Context) error {
+	return r.load(ctx, readFile(r.opts.Path))
+}
+
+// Run watches the files and carries out reloads until ctx ends. Call it once,
+// after Start.
+func (r *Reloader) Run(ctx context.Context) error {
+	defer close(r.done)
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		_ = r.watcher.Run(watching)
+	}()
+	defer func() { stop(); <-watched }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-r.watcher.Changes():
+			r.changed(ctx, c)
+		case q := <-r.requests:
+			q.reply <- r.reload(ctx, readFile(r.opts.Path))
+		case <-r.poke:
+			_ = r.reload(ctx, readFile(r.opts.Path)) // logged and counted there
+		}
+	}
+}
+
+// Request asks for a reload and does not wait for it. Requests that nobody has
+// picked up yet count as one.
+func (r *Reloader) Request() {
+	select {
+	case r.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Reload loads the configuration again, also when its content is what it was,
+// and answers with what is wrong with it.
+func (r *Reloader) Reload(ctx context.Context) error {
+	q := request{reply: make(chan error, 1)}
+	select {
+	case r.requests <- q:
+	case <-r.done:
+		return errors.New("reload: forged is stopping")
+	case <-ctx.Done():
+		return fmt.Errorf("reload: %w", context.Cause(ctx))
+	}
+	select {
+	case err := <-q.reply:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("reload: %w; it goes on without you, see /status for its end", context.Cause(ctx))
+	}
+}
+
+func (r *Reloader) changed(ctx context.Context, c Change) {
+	if c.Path == r.opts.Path {
+		if c.Err == nil && c.Hash == r.State().Received.Hash && r.State().Error == "" {
+			return // back to what is in force
+		}
+		_ = r.reload(ctx, reading{data: c.Data, err: c.Err})
+		return
+	}
+	for _, env := range r.secrets[c.Path] {
+		if c.Err != nil {
+			r.opts.Logger.Warn("a secret file cannot be read", "environment", env, "file", c.Path, "error", c.Err)
+		} else {
+			r.opts.Logger.Info("a secret file has changed", "environment", env, "file", c.Path)
+		}
+		if r.opts.Recheck != nil {
+			r.opts.Recheck(env)
+		}
+	}
+}
+
+// reload is load while the daemon runs: it says so, and leaves no memory of
+// the evaluation behind.
+func (r *Reloader) reload(ctx context.Context, now reading) error {
+	r.notified(r.opts.Notifier.Reloading())
+	err := r.load(ctx, now)
+	debug.FreeOSMemory()
+	status := "running"
+	if err != nil {
+		status = "running; the newest configuration is invalid, the last good one is in force"
+	}
+	r.notified(r.opts.Notifier.Ready(status))
+	return err
+}
+
+func (r *Reloader) notified(err error) {
+	if err != nil {
+		r.opts.Logger.Warn("service manager", "error", err)
+	}
+}
+
+// load builds a configuration from one reading of the file and puts it in
+// force, or leaves everything as it is.
+func (r *Reloader) load(ctx context.Context, now reading) error {
+	began := time.Now()
+	state := r.State()
+	var built *Config
+	err := now.err
+	if err == nil {
+		state.Received = Version{Hash: Hash(now.data), At: began}
+		built, err = r.opts.Build(ctx, r.opts.Path, now.data)
+	}
+	if err != nil {
+		r.failed(state, err)
+		return err
+	}
+	// Watch the secret files before their values are read: a change in between
+	// is then seen.
+	before := r.secrets
+	r.secrets = built.Secrets
+	r.watch(state.Received.Hash)
+	if err := built.Activate(state.Generation+1, state.Received.Hash); err != nil {
+		r.secrets = before
+		r.failed(state, err)
+		return err
+	}
+	state.OK, state.Error, state.Problems = true, "", nil
+	state.Generation++
+	state.Active = Version{Hash: state.Received.Hash, At: time.Now()}
+	r.state.Store(&state)
+	r.opts.Logger.Info("configuration in force", "file", r.opts.Path, "hash", short(state.Active.Hash),
+		"generation", state.Generation, "took", time.Since(began))
+	return nil
+}
+
+func (r *Reloader) failed(state ConfigState, err error) {
+	state.OK, state.Error, state.Problems = false, err.Error(), nil
+	state.Failures++
+	attrs := []any{"file", r.opts.Path, "received", short(state.Received.Hash)}
+	if state.Generation > 0 {
+		attrs = append(attrs, "in force", short(state.Active.Hash))
+	}
+	if invalid := (*InvalidError)(nil); errors.As(err, &invalid) {
+		state.Problems = invalid.Problems
+		for _, p := range invalid.Problems {
+			r.opts.Logger.Error("invalid configuration", append(attrs, "position", p.Position(),
+				"path", p.Path, "problem", p.Message, "hint", p.Hint)...)
+		}
+	} else {
+		r.opts.Logger.Error("cannot load the configuration", append(attrs, "error", err)...)
+	}
+	if state.Generation > 0 {
+		r.opts.Logger.Warn("the last good configuration stays in force", "hash", short(state.Active.Hash),
+			"since", state.Active.At)
+		r.watch(state.Received.Hash)
+	}
+	r.state.Store(&state)
+}
+
+// watch watches the configuration file and the secret files in force. A secret
+// file that stays in the set keeps its history.
+func (r *Reloader) watch(known string) {
+	files := []File{{Path: r.opts.Path, Known: known}}
+	for path := range r.secrets {
+		files = append(files, File{Path: path, Secret: true})
+	}
+	r.watcher.Watch(files)
+}
+
+func short(hash string) string { return hash[:min(12, len(hash))] }

@@ -1,0 +1,226 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// oneWord is a language whose only valid files hold one word; the word
+// "secret" asks for the secret file token.
+func oneWord(dir string, active *[]string) Build {
+	return func(_ context.Context, path string, data []byte) (*Config, error) {
+		if words := strings.Fields(string(data)); len(words) != 1 {
+			return nil, &InvalidError{[]Problem{
+				{File: path, Line: 1, Column: 3, Path: "a.b", Message: "too many words", Hint: "use one"},
+				{File: path, Line: 2, Message: "and another thing"},
+			}}
+		}
+		c := &Config{Activate: func(int, string) error {
+			if string(data) == "refused" {
+				return errors.New("the engine refuses it")
+			}
+			*active = append(*active, string(data))
+			return nil
+		}}
+		if string(data) == "secret" {
+			c.Secrets = map[string][]string{filepath.Join(dir, "token"): {"prod", "test"}}
+		}
+		return c, nil
+	}
+}
+
+type reloaderTest struct {
+	*Reloader
+	path, token string
+	active      []string
+	rechecked   []string
+	logs        recorder
+}
+
+func (r *reloaderTest) write(t *testing.T, content string) {
+	must(t, os.WriteFile(r.path, []byte(content), 0o600))
+	time.Sleep(time.Minute) // synthetic: the poll finds it
+	synctest.Wait()
+}
+
+func reloading(t *testing.T, content string, test func(t *testing.T, r *reloaderTest)) {
+	dir := realDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := &reloaderTest{path: filepath.Join(dir, "forge.cue"), token: filepath.Join(dir, "token"), logs: make(recorder, 100)}
+		must(t, os.WriteFile(r.path, []byte(content), 0o600))
+		must(t, os.WriteFile(r.token, []byte("hunter2"), 0o600))
+		r.Reloader = NewReloader(ReloadOptions{
+			Path: r.path, Build: oneWord(dir, &r.active), Logger: slog.New(r.logs),
+			Watch:   WatchOptions{subscribe: func() (subscription, error) { return newFakeSubscription(), nil }},
+			Recheck: func(env string) { r.rechecked = append(r.rechecked, env) },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		must(t, r.Start(ctx))
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		synctest.Wait()
+		test(t, r)
+		cancel()
+		must(t, <-done)
+		if err := r.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "stopping") {
+			t.Errorf("reload after the end: %v", err)
+		}
+	})
+}
+
+func TestReloadKeepsLastGood(t *testing.T) {
+	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
+		first := r.State()
+		if !first.OK || first.Generation != 1 || first.Active.Hash != Hash([]byte("one")) || first.Received.Hash != first.Active.Hash {
+			t.Errorf("after the start: %+v", first)
+		}
+
+		r.write(t, "one two")
+		bad := r.State()
+		if bad.OK || bad.Generation != 1 || bad.Failures != 1 || bad.Active != first.Active || bad.Received.Hash != Hash([]byte("one two")) {
+			t.Errorf("after an invalid save: %+v", bad)
+		}
+		if len(bad.Problems) != 2 || bad.Problems[0].Position() != r.path+":1:3" {
+			t.Errorf("problems %+v", bad.Problems)
+		}
+		var logged []string
+		for len(r.logs) > 0 {
+			logged = append(logged, <-r.logs)
+		}
+		all := strings.Join(logged, "\n")
+		for _, want := range []string{r.path + ":1:3", r.path + ":2", "too many words", "use one", "last good configuration stays in force"} {
+			if !strings.Contains(all, want) {
+				t.Errorf("not logged: %s\n%s", want, all)
+			}
+		}
+
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := r.State().Failures; got != 1 {
+			t.Errorf("bytes that failed once were tried %d times", got)
+		}
+
+		r.write(t, "three")
+		good := r.State()
+		if !good.OK || good.Error != "" || good.Problems != nil || good.Generation != 2 || good.Active.Hash != Hash([]byte("three")) {
+			t.Errorf("after a valid save: %+v", good)
+		}
+		if d := cmp.Diff([]string{"one", "three"}, r.active); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestReloadRefusedByTheEngine(t *testing.T) {
+	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
+		r.write(t, "refused")
+		s := r.State()
+		if s.OK || s.Generation != 1 || s.Active.Hash != Hash([]byte("one")) || !strings.Contains(s.Error, "the engine refuses it") {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestReloadBackToWhatIsInForce(t *testing.T) {
+	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
+		r.write(t, "one two")
+		r.write(t, "one")
+		if s := r.State(); !s.OK || s.Error != "" || s.Active.Hash != Hash([]byte("one")) {
+			t.Errorf("%+v", s)
+		}
+		must(t, os.Remove(r.path))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := r.State(); s.OK || !strings.Contains(s.Error, "no such file") || s.Active.Hash != Hash([]byte("one")) {
+			t.Errorf("%+v", s)
+		}
+		r.write(t, "one")
+		if s := r.State(); !s.OK || s.Error != "" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestReloadOnRequest(t *testing.T) {
+	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
+		must(t, r.Reload(t.Context()))
+		must(t, os.WriteFile(r.path, []byte("bad bad"), 0o600))
+		err := r.Reload(t.Context())
+		if invalid := (*InvalidError)(nil); !errors.As(err, &invalid) || len(invalid.Problems) != 2 {
+			t.Errorf("error %v", err)
+		}
+		// The watcher need not tell of the same bytes again.
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := r.State().Failures; got != 1 {
+			t.Errorf("%d failures", got)
+		}
+		must(t, os.WriteFile(r.path, []byte("good"), 0o600))
+		r.Request()
+		r.Request()
+		synctest.Wait()
+		if s := r.State(); !s.OK || s.Active.Hash != Hash([]byte("good")) {
+			t.Errorf("%+v", s)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := r.Reload(ctx); !errors.Is(err, context.Canceled) && err != nil {
+			t.Errorf("cancelled: %v", err)
+		}
+	})
+}
+
+func TestReloadSecretFiles(t *testing.T) {
+	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
+		change := func(content string) {
+			must(t, os.WriteFile(r.token, []byte(content), 0o600))
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		change("hunter3")
+		if r.rechecked != nil {
+			t.Errorf("rechecked %v for a file nobody uses", r.rechecked)
+		}
+		r.write(t, "secret")
+		change("hunter4")
+		if d := cmp.Diff([]string{"prod", "test"}, r.rechecked); d != "" {
+			t.Error(d)
+		}
+		// An invalid configuration does not stop the watch of what is in force.
+		r.write(t, "no good")
+		change("hunter5")
+		if len(r.rechecked) != 4 {
+			t.Errorf("rechecked %v", r.rechecked)
+		}
+		r.write(t, "plain")
+		change("hunter6")
+		if len(r.rechecked) != 4 {
+			t.Errorf("rechecked %v", r.rechecked)
+		}
+		for len(r.logs) > 0 {
+			if l := <-r.logs; strings.Contains(l, "hunter") || strings.Contains(l, Hash([]byte("hunter4"))) {
+				t.Errorf("a secret was logged: %s", l)
+			}
+		}
+	})
+}
+
+func TestStartInvalid(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forge.cue")
+	must(t, os.WriteFile(path, []byte("a b"), 0o600))
+	r := NewReloader(ReloadOptions{Path: path, Build: oneWord("", new([]string))})
+	err := r.Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), path+":1:3: a.b: too many words (use one)") ||
+		!strings.Contains(err.Error(), path+":2: and another thing") {
+		t.Errorf("error %v", err)
+	}
+}

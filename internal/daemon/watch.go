@@ -1,0 +1,334 @@
+package daemon
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// File is one file to watch.
+type File struct {
+	Path string
+	// Known is the content hash the caller has acted on already; anything else
+	// is a change. Empty: what the file holds when it is first looked at.
+	Known string
+	// Secret files are compared by hash; their content is never handed out.
+	Secret bool
+}
+
+// Change says that a file holds something else now.
+type Change struct {
+	Path string
+	Data []byte // nil for secret files
+	Hash string // empty for secret files: a hash of a weak secret gives it away
+	Err  error  // the file cannot be read now; the other fields are empty
+}
+
+// WatchOptions bound how soon and how surely a change is seen.
+type WatchOptions struct {
+	Quiet  time.Duration // without any event before a file is read; default 100 ms
+	Settle time.Duration // between the two equal readings a change needs; default 50 ms
+	Poll   time.Duration // between looks without any event; default 30 s
+	Logger *slog.Logger
+
+	// subscribe replaces inotify in tests.
+	subscribe func() (subscription, error)
+}
+
+// blindPoll is the time between looks where the system cannot tell of changes
+// at all.
+const blindPoll = 5 * time.Second
+
+// subscription is what a Watcher needs of the system's change notification.
+type subscription interface {
+	Add(dir string) error
+	Remove(dir string) error
+	Close() error
+	Events() <-chan fsnotify.Event
+	Errors() <-chan error
+}
+
+type inotify struct{ *fsnotify.Watcher }
+
+func (i inotify) Events() <-chan fsnotify.Event { return i.Watcher.Events }
+func (i inotify) Errors() <-chan error          { return i.Watcher.Errors }
+
+func subscribeToSystem() (subscription, error) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	return inotify{w}, nil
+}
+
+// Watcher tells when the content of files changes. Directories are watched
+// rather than files, because editors and ConfigMap volumes replace files; what
+// decides is the content's hash, never the kind of an event. A change is told
+// once its bytes have been the same in two readings, so that a half-written
+// file is not taken for a finished one.
+type Watcher struct {
+	opts    WatchOptions
+	changes chan Change
+	wake    chan struct{}
+
+	mu    sync.Mutex
+	files []File
+}
+
+// NewWatcher makes a Watcher that watches nothing yet.
+func NewWatcher(opts WatchOptions) *Watcher {
+	if opts.Quiet <= 0 {
+		opts.Quiet = 100 * time.Millisecond
+	}
+	if opts.Settle <= 0 {
+		opts.Settle = 50 * time.Millisecond
+	}
+	if opts.Poll <= 0 {
+		opts.Poll = 30 * time.Second
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.subscribe == nil {
+		opts.subscribe = subscribeToSystem
+	}
+	return &Watcher{opts: opts, changes: make(chan Change), wake: make(chan struct{}, 1)}
+}
+
+// Changes is where changes are told. Changes of one file that nobody has
+// picked up yet are told as one.
+func (w *Watcher) Changes() <-chan Change { return w.changes }
+
+// Watch replaces the set of watched files. A file that stays in the set and
+// has no Known hash keeps its history.
+func (w *Watcher) Watch(files []File) {
+	w.mu.Lock()
+	w.files = append([]File(nil), files...)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run watches until ctx ends.
+func (w *Watcher) Run(ctx context.Context) error {
+	r := &watchRun{Watcher: w, tracked: map[string]*tracked{}, dirs: map[string]map[string]bool{}, said: map[string]bool{}}
+	poll := w.opts.Poll
+	sub, err := w.opts.subscribe()
+	if err != nil {
+		poll = min(poll, blindPoll)
+		w.opts.Logger.Warn("the system cannot tell of file changes; looking at the files instead",
+			"every", poll, "error", err)
+	} else {
+		r.sub, r.events, r.errors = sub, sub.Events(), sub.Errors()
+		defer sub.Close()
+	}
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	r.timer = time.NewTimer(0)
+	defer r.timer.Stop()
+	for {
+		var out chan<- Change
+		var next Change
+		if len(r.pending) > 0 {
+			out, next = w.changes, r.pending[0]
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case out <- next:
+			r.pending = r.pending[1:]
+		case <-w.wake:
+			r.look()
+		case e := <-r.events:
+			if r.concerns(e) {
+				r.timer.Reset(w.opts.Quiet)
+			}
+		case err := <-r.errors:
+			// Most likely an overflow: what was lost is unknown, so look.
+			w.opts.Logger.Warn("watching files", "error", err)
+			r.timer.Reset(w.opts.Quiet)
+		case <-r.timer.C:
+			r.look()
+		case <-ticker.C:
+			r.look()
+		}
+	}
+}
+
+// watchRun is the state of one Run; its goroutine owns it.
+type watchRun struct {
+	*Watcher
+	sub     subscription
+	events  <-chan fsnotify.Event
+	errors  <-chan error
+	timer   *time.Timer
+	tracked map[string]*tracked
+	dirs    map[string]map[string]bool // watched directories and the entries that matter there
+	pending []Change
+	said    map[string]bool // what was warned of already
+}
+
+// tracked is what is known of one file.
+type tracked struct {
+	file      File
+	told      string // hash or problem last told, as key() makes it
+	candidate *reading
+	since     time.Time // of the candidate
+}
+
+func (r reading) key() string {
+	if r.problem != "" {
+		return "!" + r.problem
+	}
+	return hex.EncodeToString(r.hash[:])
+}
+
+// look reads every file and tells what has changed for good. It arms the timer
+// when a change needs a second look.
+func (r *watchRun) look() {
+	r.adopt()
+	r.subscribeAll()
+	again := time.Duration(0)
+	for _, t := range r.tracked {
+		if wait := r.lookAt(t); wait > 0 && (again == 0 || wait < again) {
+			again = wait
+		}
+	}
+	if again > 0 {
+		r.timer.Reset(again)
+	}
+}
+
+// lookAt returns how long to wait before the next look at t, 0 when it is
+// settled.
+func (r *watchRun) lookAt(t *tracked) time.Duration {
+	now := readFile(t.file.Path)
+	if t.told == "" {
+		t.told = now.key()
+		return 0
+	}
+	if now.key() == t.told {
+		t.candidate = nil
+		return 0
+	}
+	if t.candidate == nil || !t.candidate.same(now) {
+		t.candidate, t.since = &now, time.Now()
+		return r.opts.Settle
+	}
+	if wait := r.opts.Settle - time.Since(t.since); wait > 0 {
+		return wait
+	}
+	t.told, t.candidate = now.key(), nil
+	c := Change{Path: t.file.Path, Err: now.err}
+	if now.err == nil && !t.file.Secret {
+		c.Data, c.Hash = now.data, now.key()
+	}
+	r.tell(c)
+	return 0
+}
+
+func (r *watchRun) tell(c Change) {
+	for i := range r.pending {
+		if r.pending[i].Path == c.Path {
+			r.pending[i] = c
+			return
+		}
+	}
+	r.pending = append(r.pending, c)
+}
+
+// adopt takes over the set given to Watch.
+func (r *watchRun) adopt() {
+	r.mu.Lock()
+	files := r.files
+	r.mu.Unlock()
+	next := make(map[string]*tracked, len(files))
+	for _, f := range files {
+		t := r.tracked[f.Path]
+		if t == nil {
+			t = &tracked{told: f.Known}
+		} else if f.Known != "" && f.Known != t.file.Known {
+			t.told, t.candidate = f.Known, nil
+		}
+		t.file = f
+		next[f.Path] = t
+	}
+	r.tracked = next
+}
+
+// subscribeAll watches the directories that matter now. Links may have moved
+// since the last time, so it is done anew at every look; watching a directory
+// twice costs nothing.
+func (r *watchRun) subscribeAll() {
+	old := r.dirs
+	r.dirs = r.resolve()
+	if r.sub == nil {
+		return
+	}
+	// What appears between resolving a path and watching its directory makes
+	// no event, so resolve until nothing has moved meanwhile.
+	for range maxLinks {
+		for dir := range r.dirs {
+			if err := r.sub.Add(dir); err != nil {
+				r.warnOnce(dir, "cannot watch a directory; looking at its files instead", err)
+			}
+		}
+		again := r.resolve()
+		if reflect.DeepEqual(again, r.dirs) {
+			break
+		}
+		r.dirs = again
+	}
+	for dir := range old {
+		if r.dirs[dir] == nil {
+			_ = r.sub.Remove(dir) // gone with its directory, as often as not
+		}
+	}
+}
+
+// resolve finds the directory entries that matter for all files.
+func (r *watchRun) resolve() map[string]map[string]bool {
+	dirs := map[string]map[string]bool{}
+	for _, t := range r.tracked {
+		points, err := watchPoints(t.file.Path)
+		if err != nil {
+			r.warnOnce(t.file.Path, "cannot follow a path; looking at the file instead", err)
+		}
+		for dir, bases := range points {
+			if dirs[dir] == nil {
+				dirs[dir] = map[string]bool{}
+			}
+			maps.Copy(dirs[dir], bases)
+		}
+	}
+	return dirs
+}
+
+func (r *watchRun) warnOnce(path, message string, err error) {
+	if r.said[path] {
+		return
+	}
+	r.said[path] = true
+	r.opts.Logger.Warn(message, "path", path, "every", r.opts.Poll, "error", err)
+}
+
+// concerns tells whether an event may mean new content. Changes of mode or
+// times do not; the poll sees a file that has become readable.
+func (r *watchRun) concerns(e fsnotify.Event) bool {
+	if e.Op == fsnotify.Chmod {
+		return false
+	}
+	if r.dirs[e.Name] != nil { // the directory itself was moved or deleted
+		return true
+	}
+	return r.dirs[filepath.Dir(e.Name)][filepath.Base(e.Name)]
+}
