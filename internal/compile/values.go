@@ -1,0 +1,251 @@
+package compile
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// Values are JSON-shaped, complete and without null: every key that a chart
+// knows is written, so that a chart's own default never decides anything.
+
+// How a worker's command is asked. It often starts an interpreter, so it is
+// asked less often than a port.
+const (
+	workerProbeInterval = 30 * time.Second
+	workerProbeTimeout  = 10 * time.Second
+	workerProbeFailures = 3
+)
+
+// What happens around the end of one of the app's replicas.
+const (
+	appPreStop = 5 * time.Second  // it still serves, until endpoints are updated everywhere
+	appGrace   = 30 * time.Second // then it may finish what it has begun
+)
+
+// servicePort is where the app's Service listens, whatever the app's own port.
+const servicePort = 80
+
+// containerUser is the user and group of the app's containers. They never
+// start as root, and images that name their user by a word need the number.
+const containerUser = 1001
+
+func (b builder) appValues() map[string]any {
+	app := b.env.App
+	workers := map[string]any{}
+	for _, worker := range b.env.Workers {
+		workers[worker.Name] = map[string]any{
+			"args":         texts(worker.Args),
+			"scaling":      scalingValues(worker.Scaling),
+			"resources":    resourcesValues(worker.Resources),
+			"drainSeconds": seconds(worker.Drain),
+			"health": map[string]any{
+				"exec":            texts(worker.HealthExec),
+				"startupSeconds":  atLeastOne(seconds(app.Health.Startup)),
+				"intervalSeconds": seconds(workerProbeInterval),
+				"timeoutSeconds":  seconds(workerProbeTimeout),
+				"failures":        int64(workerProbeFailures),
+			},
+		}
+	}
+	return map[string]any{
+		"partOf":      app.Name,
+		"environment": b.env.Name,
+		"image":       imageValues(app.Image.Reference(), app.Image.PullPolicy),
+		"user":        map[string]any{"uid": int64(containerUser), "gid": int64(containerUser)},
+		// Entrypoints of Python images write below their own directory.
+		"readOnlyRootFilesystem": false,
+		"port":                   int64(app.Port),
+		"args":                   texts(app.Args),
+		"env":                    b.envValues(),
+		"secretNames":            texts(b.appSecretNames()),
+		"secretChecksums":        map[string]any{},
+		"resources":              resourcesValues(app.Resources),
+		"health": map[string]any{
+			"live":            app.Health.Live,
+			"ready":           app.Health.Ready,
+			"startupSeconds":  atLeastOne(seconds(app.Health.Startup)),
+			"intervalSeconds": atLeastOne(seconds(app.Health.Interval)),
+			"timeoutSeconds":  atLeastOne(seconds(app.Health.Timeout)),
+			"failures":        int64(app.Health.Failures),
+		},
+		"preStopSeconds": seconds(appPreStop),
+		"graceSeconds":   seconds(appGrace),
+		"scaling":        scalingValues(b.env.Scaling),
+		"service":        b.serviceValues(),
+		"ingress":        b.ingressValues(),
+		"networkPolicy":  map[string]any{"enabled": b.restrictsNetwork()},
+		"workers":        workers,
+	}
+}
+
+// envValues are the variables that are no secrets.
+func (b builder) envValues() map[string]any {
+	// API Forge's entrypoint would otherwise try to become another user,
+	// which only root can.
+	env := map[string]any{"SKIP_USER_SWITCH": "true"}
+	for key, value := range b.env.App.Env {
+		env[key] = value
+	}
+	if b.hasPostgres() {
+		// The app puts these into the URL it is given, so they repeat it.
+		env[envDatabase] = b.env.Services.Postgres.Database
+		env[envDatabaseUser] = databaseUser
+	}
+	return env
+}
+
+func (b builder) serviceValues() map[string]any {
+	kind, annotations := "ClusterIP", map[string]string(nil)
+	if b.env.Expose.Kind == forge.ExposeLoadBalancer {
+		kind, annotations = "LoadBalancer", b.env.Expose.Annotations
+	}
+	return map[string]any{"type": kind, "port": int64(servicePort), "annotations": textMap(annotations)}
+}
+
+func (b builder) ingressValues() map[string]any {
+	if b.env.Expose.Kind != forge.ExposeIngress {
+		return map[string]any{"enabled": false, "className": "", "annotations": map[string]any{}, "hosts": []any{}, "tlsSecret": ""}
+	}
+	return map[string]any{
+		"enabled":     true,
+		"className":   b.env.Expose.ClassName,
+		"annotations": textMap(b.env.Expose.Annotations),
+		"hosts":       texts(b.env.Domains),
+		"tlsSecret":   b.env.Expose.TLSSecret,
+	}
+}
+
+func (b builder) postgresValues() (map[string]any, error) {
+	postgres := b.env.Services.Postgres
+	image, err := imageFor(postgresImages, postgres.Version)
+	if err != nil {
+		return nil, fmt.Errorf("environment %q: services.postgres.version %w", b.env.Name, err)
+	}
+	return map[string]any{
+		"partOf":          b.env.App.Name,
+		"environment":     b.env.Name,
+		"image":           imageValues(image, "IfNotPresent"),
+		"user":            databaseUser,
+		"database":        postgres.Database,
+		"secretName":      b.postgresName(),
+		"secretChecksums": map[string]any{},
+		"storage":         b.storageValues(postgres.Storage, postgres.StorageClass),
+		"sharedMemory":    "256Mi",
+		"resources":       resourcesValues(b.sizes.postgres),
+		"networkPolicy":   b.clientsValues(),
+	}, nil
+}
+
+func (b builder) redisValues() (map[string]any, error) {
+	redis := b.env.Services.Redis
+	image, err := imageFor(redisImages, redis.Version)
+	if err != nil {
+		return nil, fmt.Errorf("environment %q: services.redis.version %w", b.env.Name, err)
+	}
+	resources := b.sizes.redis
+	if resources.MemoryLimit, err = redisMemoryLimit(redis.MaxMemory); err != nil {
+		return nil, fmt.Errorf("environment %q: services.redis.maxMemory %w", b.env.Name, err)
+	}
+	storage := redis.Storage
+	if !redis.Persistence && storage == "" {
+		storage = "1Gi" // nobody reads it, but the chart's values are complete
+	}
+	return map[string]any{
+		"partOf":          b.env.App.Name,
+		"environment":     b.env.Name,
+		"image":           imageValues(image, "IfNotPresent"),
+		"secretName":      b.redisName(),
+		"secretChecksums": map[string]any{},
+		"persistence":     redis.Persistence,
+		"storage":         b.storageValues(storage, redis.StorageClass),
+		"maxMemory":       redis.MaxMemory,
+		"eviction":        redis.Eviction,
+		"resources":       resourcesValues(resources),
+		"networkPolicy":   b.clientsValues(),
+	}, nil
+}
+
+func (b builder) restrictsNetwork() bool { return b.env.NetworkPolicy == "baseline" }
+
+func (b builder) clientsValues() map[string]any {
+	return map[string]any{"enabled": b.restrictsNetwork(), "clients": b.clients()}
+}
+
+func (b builder) storageValues(size, class string) map[string]any {
+	if class == "" {
+		class = b.env.Platform.StorageClass
+	}
+	return map[string]any{"size": size, "className": class}
+}
+
+func imageValues(reference, pullPolicy string) map[string]any {
+	return map[string]any{"reference": reference, "pullPolicy": pullPolicy}
+}
+
+func resourcesValues(r forge.Resources) map[string]any {
+	return map[string]any{"cpu": r.CPU, "memory": r.Memory, "cpuLimit": r.CPULimit, "memoryLimit": r.MemoryLimit}
+}
+
+func scalingValues(s forge.Scaling) map[string]any {
+	return map[string]any{
+		"min":              int64(s.Min),
+		"max":              int64(max(s.Min, s.Max)),
+		"cpuTarget":        int64(s.CPUTarget),
+		"memoryTarget":     int64(s.MemoryTarget),
+		"scaleDownSeconds": seconds(s.ScaleDownWindow),
+	}
+}
+
+// seconds rounds up: a shorter time than asked for could be too short.
+func seconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }
+
+func atLeastOne(n int64) int64 { return max(n, 1) }
+
+func texts(list []string) []any {
+	values := make([]any, 0, len(list))
+	for _, text := range list {
+		values = append(values, text)
+	}
+	return values
+}
+
+func textMap(m map[string]string) map[string]any {
+	values := make(map[string]any, len(m))
+	for key, text := range m {
+		values[key] = text
+	}
+	return values
+}
+
+// redisUnits are Redis's own: k is a thousand, kb is 1024.
+var redisUnits = []struct {
+	suffix string
+	bytes  int64
+}{
+	{"kb", 1 << 10}, {"mb", 1 << 20}, {"gb", 1 << 30},
+	{"k", 1e3}, {"m", 1e6}, {"g", 1e9}, {"", 1},
+}
+
+// redisMemoryLimit is the container's memory limit for a Redis that may hold
+// maxMemory: twice that, since rewriting the append-only file copies what is
+// written meanwhile, and 64 MiB for the server itself.
+func redisMemoryLimit(maxMemory string) (string, error) {
+	const mebibyte = 1 << 20
+	for _, unit := range redisUnits {
+		digits, ok := strings.CutSuffix(strings.ToLower(maxMemory), unit.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n < 1 || n > math.MaxInt64/4/unit.bytes {
+			break
+		}
+		return fmt.Sprintf("%dMi", (2*n*unit.bytes+mebibyte-1)/mebibyte+64), nil
+	}
+	return "", fmt.Errorf("%q is not a Redis memory size above zero, such as \"512mb\"", maxMemory)
+}
