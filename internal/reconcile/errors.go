@@ -20,6 +20,7 @@ const (
 	Throttled   ErrorKind = "throttled"   // told to wait: After says how long
 	Unavailable ErrorKind = "unavailable" // back off
 	Internal    ErrorKind = "internal"    // a bug or something nobody foresaw: back off
+	Waiting     ErrorKind = "waiting"     // an input is not there yet: From and Output say which; no failure
 )
 
 // Error says what failed, on what, why, and what to do next.
@@ -31,6 +32,8 @@ type Error struct {
 	Err    error         // why
 	Hint   string        // what to do next; may be empty
 	After  time.Duration // Throttled only
+	From   forge.ID      // Waiting only: the resource whose output is missing
+	Output string        // Waiting only: the name of that output
 }
 
 func (e *Error) Error() string {
@@ -58,6 +61,13 @@ func KindOf(err error) ErrorKind {
 		return e.Kind
 	}
 	return Internal
+}
+
+// WaitingFor is what a provider answers when it needs an output that is not in
+// Request.Inputs yet. It is no failure: the engine comes back when the outputs
+// of from have changed, and does not poll for it.
+func WaitingFor(from forge.ID, output string) *Error {
+	return &Error{Kind: Waiting, Op: "wait", From: from, Output: output, Err: fmt.Errorf("output %q of %s is not known yet", output, from)}
 }
 
 // Errorf makes an Error of a kind without further context.

@@ -33,6 +33,19 @@ type Provider interface {
 	Watch(ctx context.Context, notify func(Event)) error
 }
 
+// Owner is implemented by providers that keep an inventory beside what they
+// own, so that what forge.cue no longer asks for is found after a restart too.
+type Owner interface {
+	// Owned lists the resources this instance owns in an environment, of the
+	// kinds the provider is registered for; those that are still wanted may be
+	// among them. wanted is everything forge.cue asks for in the environment,
+	// of every kind: it says in which targets and namespaces to look. Each
+	// answer carries what Observe, Plan and Apply need when Request.Remove is
+	// set, and in Needs what it needed, as far as that was recorded. An error
+	// means unknown: nothing is removed then.
+	Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error)
+}
+
 // Request is what the engine wants to know about or to have.
 type Request struct {
 	Resource forge.Resource
@@ -63,8 +76,8 @@ const (
 
 // Health is a status and, unless it is ready, one sentence of explanation.
 type Health struct {
-	Status  HealthStatus
-	Message string
+	Status  HealthStatus `json:"status"`
+	Message string       `json:"message,omitempty"`
 }
 
 // Outputs are the values one resource makes and others need.
@@ -109,8 +122,9 @@ func (s Step) Rollout() bool { return s.Action != ActionHeal }
 // Change is one difference. The values are for people and are never secret:
 // the provider leaves them empty where they could be.
 type Change struct {
-	Path     string `json:"path"`
-	From, To string
+	Path string `json:"path"`
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
 }
 
 // Event is a change the engine did not ask for.

@@ -1,0 +1,362 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// finish takes down what came of a pass, decides when to come back, and wakes
+// who has waited for it.
+func (e *Engine) finish(ctx context.Context, j *job, out *outcome) {
+	now := time.Now()
+	cut := ctx.Err() != nil && out.err != nil // by our own end: means nothing
+	var retried, told bool
+
+	e.mu.Lock()
+	u := j.unit
+	u.busy = false
+	switch {
+	case e.units[j.id] != u || cut:
+	case j.epoch != u.epoch:
+		// Reset meanwhile: what was seen counts, what failed does not.
+		e.learn(u, out)
+		e.enqueue(u)
+		e.touch()
+	default:
+		e.learn(u, out)
+		retried, told = e.settleUnit(j, out, now)
+	}
+	e.mu.Unlock()
+
+	if cut {
+		return
+	}
+	if told {
+		e.complain(j, out.err)
+	}
+	if retried {
+		e.observer.Retried(j.id, KindOf(out.err))
+	}
+	e.observer.Reconciled(j.id, out.name(), now.Sub(j.began))
+}
+
+func (o *outcome) name() string {
+	switch {
+	case o.skipped, o.err != nil && KindOf(o.err) == Waiting:
+		return OutcomeWaiting
+	case o.err != nil:
+		return OutcomeFailed
+	case o.applied > 0:
+		return OutcomeApplied
+	case len(o.held) > 0:
+		return OutcomeHeld
+	}
+	return OutcomeUnchanged
+}
+
+// learn takes over what was seen. The caller holds mu.
+func (e *Engine) learn(u *unit, out *outcome) {
+	if !out.read {
+		return
+	}
+	u.seen = true
+	if !equalOutputs(u.outputs, out.obs.Outputs) {
+		u.outputs = out.obs.Outputs
+		e.wakeDependants(u.id, true)
+	}
+	if out.err == nil && len(out.held) == 0 {
+		u.deletes, u.deleteCount, u.drifts = nil, 0, nil
+	}
+}
+
+// settleUnit does the rest of finish. The caller holds mu.
+func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told bool) {
+	u := j.unit
+	if out.gone {
+		delete(e.units, u.id)
+		e.wakeOrphans(u.id.Environment)
+		e.touch()
+		return false, false
+	}
+	firstLook := !u.looked
+	u.looked = true
+	wake := e.interval(j)
+	u.retryAt, u.notBefore = time.Time{}, time.Time{}
+
+	var react reaction
+	if out.err != nil {
+		react, told = e.failed(u, out.err, now)
+		if react.after > 0 {
+			u.retryAt = now.Add(react.after)
+			wake = sooner(wake, react.after)
+			retried = true
+		}
+		if react.block > 0 {
+			u.notBefore = now.Add(react.block)
+		}
+		retried = retried || react.now
+	} else {
+		u.attempts, u.stales, u.lastError = 0, 0, ""
+	}
+	if out.rolled {
+		u.progressing = time.Time{}
+	}
+	if d := u.track(out, j.timeout(), now); d > 0 {
+		wake = sooner(wake, d)
+	}
+	for _, h := range out.held {
+		if h.hold == holdFight {
+			wake = sooner(wake, h.at.Sub(now))
+			u.retryAt = h.at
+		}
+	}
+
+	was := u.ready
+	u.ready = out.read && out.err == nil && len(out.held) == 0 && !u.orphan && healthOf(out.obs) == Ready
+	if !react.now {
+		e.publish(j, out, now)
+	}
+	if u.ready && !was {
+		e.wakeDependants(u.id, false)
+		e.wakeOrphans(u.id.Environment)
+	}
+	if u.orphan && firstLook {
+		e.wakeOrphans(u.id.Environment)
+	}
+	if react.now || out.again || out.err == nil && out.rolled {
+		e.enqueue(u)
+	}
+	if wake > 0 {
+		e.after(u.id, wake)
+	}
+	return retried, told
+}
+
+// failed counts a failure and decides what follows. The caller holds mu.
+func (e *Engine) failed(u *unit, err error, now time.Time) (r reaction, told bool) {
+	switch KindOf(err) {
+	case Waiting:
+	case Stale:
+		u.stales++
+	default:
+		u.attempts++
+	}
+	r = react(err, u.attempts, u.stales)
+	if text := err.Error(); KindOf(err) != Waiting && text != u.lastError && !r.now {
+		u.lastError = text
+		told = true
+	}
+	u.failedAt = now
+	return r, told
+}
+
+// track follows a resource on its way to being ready, and returns the time
+// left, 0 when there is nothing to wait for. The caller holds Engine.mu.
+func (u *unit) track(out *outcome, timeout time.Duration, now time.Time) time.Duration {
+	if !out.read || out.err != nil {
+		return 0
+	}
+	if healthOf(out.obs) != Progressing {
+		u.progressing = time.Time{}
+		return 0
+	}
+	if u.progressing.IsZero() {
+		u.progressing = now
+	}
+	return max(0, u.progressing.Add(timeout).Sub(now))
+}
+
+// healthOf reads a zero status as what Exists says.
+func healthOf(o Observed) HealthStatus {
+	switch {
+	case o.Health.Status != "":
+		return o.Health.Status
+	case o.Exists:
+		return Ready
+	}
+	return Unknown
+}
+
+func (j *job) timeout() time.Duration { return cmp.Or(j.env.Policy.Timeout, defaultTimeout) }
+
+// interval is when to come back without any reason, 0: never.
+func (e *Engine) interval(j *job) time.Duration {
+	if j.env.Policy.Interval <= 0 {
+		return 0
+	}
+	return around(j.env.Policy.Interval)
+}
+
+// sooner is the smaller of two delays of which 0 means never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// wakeDependants has everything looked at that needs id. The caller holds mu.
+func (e *Engine) wakeDependants(id forge.ID, outputs bool) {
+	n := e.gen.Load().nodes[id]
+	if n == nil {
+		return
+	}
+	for _, d := range n.dependants {
+		if u := e.units[d]; u != nil {
+			if outputs {
+				u.inputsFresh = false
+			}
+			e.enqueue(u)
+		}
+	}
+}
+
+// publish makes the resource's status, if it is another one. The caller holds mu.
+func (e *Engine) publish(j *job, out *outcome, now time.Time) {
+	u, old := j.unit, j.unit.status
+	if u.ready && old.State == StateReady && old.Objects == out.obs.Objects &&
+		old.Message == out.obs.Health.Message && old.LastAction == u.last && len(u.bouts) == 0 {
+		return // the steady state: nothing to make, nothing to compare
+	}
+	s := &ResourceStatus{
+		ID: u.id, Since: now, Objects: old.Objects,
+		Error: errorStatus(out.err), NextRetry: u.retryAt, LastAction: u.last,
+	}
+	if out.read {
+		s.Objects = out.obs.Objects
+	}
+	for _, h := range out.held {
+		s.Steps = append(s.Steps, stepStatus(h.step, h.why))
+	}
+	e.judge(j, out, s, now)
+	s.Fight = u.fight(now)
+	if s.State == old.State {
+		s.Since = old.Since
+	}
+	if !reflect.DeepEqual(s, old) {
+		u.status = s
+		e.touch()
+	}
+}
+
+// judge finds the state and its message.
+func (e *Engine) judge(j *job, out *outcome, s *ResourceStatus, now time.Time) {
+	u, none := j.unit, forge.ID{}
+	var waiting *Error
+	switch {
+	case out.skipped:
+		s.State, s.WaitingFor = StateWaiting, j.waiting.String()
+		s.Message = "waits until " + j.waiting.String() + " is ready"
+		return
+	case errors.As(out.err, &waiting) && waiting.Kind == Waiting:
+		s.State, s.WaitingFor = StateWaiting, waiting.From.String()
+		s.Message = fmt.Sprintf("waits for output %q of %s", waiting.Output, waiting.From)
+		s.Error = nil
+		return
+	case out.unread:
+		s.State, s.Message = StateUnknown, "could not be read: "+out.err.Error()
+		return
+	case out.err != nil:
+		s.State, s.Message = StateFailed, out.err.Error()
+		return
+	}
+	s.Message = out.obs.Health.Message
+	has := func(kinds ...hold) bool {
+		return slices.ContainsFunc(out.held, func(h held) bool { return slices.Contains(kinds, h.hold) })
+	}
+	health := healthOf(out.obs)
+	late := health == Progressing && now.Sub(u.progressing) >= j.timeout()
+	switch {
+	case has(holdBlocked):
+		s.State = StateBlocked
+	case u.orphan && len(out.held) > 0:
+		s.State = StateOrphaned
+		s.Message = "no longer in forge.cue; kept: " + out.held[0].why
+	case late:
+		s.State = StateFailed
+		s.Message = fmt.Sprintf("not ready within %s: %s", short(j.timeout()), out.obs.Health.Message)
+	case health == Failed:
+		s.State = StateFailed
+	case has(holdMode, holdFight):
+		s.State = StateDrifted
+	case has(holdNeeds) && j.waiting != none:
+		s.State, s.WaitingFor = StateWaiting, j.waiting.String()
+	case len(out.held) > 0, health == Progressing:
+		s.State = StateProgressing
+	case health == Unknown:
+		s.State = StateUnknown
+	default:
+		s.State = StateReady
+	}
+}
+
+// bout finds or begins the bout over an object. The caller holds Engine.mu.
+func (u *unit) bout(key string) *bout {
+	b := u.bouts[key]
+	if b == nil {
+		if u.bouts == nil {
+			u.bouts = map[string]*bout{}
+		}
+		b = &bout{}
+		u.bouts[key] = b
+	}
+	return b
+}
+
+// fight says which fights are on, and forgets those long over. The caller
+// holds Engine.mu.
+func (u *unit) fight(now time.Time) string {
+	text := ""
+	for _, key := range slices.Sorted(maps.Keys(u.bouts)) {
+		b := u.bouts[key]
+		switch {
+		case b.levelAt(now) > 0 && text == "":
+			text = "fight with " + b.opponent()
+			if object := objectOf(key); object != "" {
+				text += " over " + object
+			}
+		case b.levelAt(now) == 0 && now.Sub(b.heals[len(b.heals)-1]) >= fightWindow:
+			delete(u.bouts, key)
+		}
+	}
+	if len(u.bouts) == 0 {
+		u.bouts = nil
+	}
+	return text
+}
+
+// complain logs a failure, once for as long as it stays the same.
+func (e *Engine) complain(j *job, err error) {
+	kind, level, hint := KindOf(err), slog.LevelWarn, ""
+	if kind == Invalid || kind == Internal {
+		level = slog.LevelError
+	}
+	var typed *Error
+	if errors.As(err, &typed) {
+		hint = typed.Hint
+	}
+	e.log.Log(context.Background(), level, "failed", "environment", j.id.Environment,
+		"resource", j.id.String(), "kind", string(kind), "error", err.Error(), "hint", hint)
+}
+
+// short prints 10m0s as 10m.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

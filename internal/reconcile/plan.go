@@ -1,0 +1,271 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// Plan is what would be done to bring the world in line with a generation.
+// The same generation and the same world make the same plan, and so the same
+// bytes of JSON.
+type Plan struct {
+	Generation   int               `json:"generation"`
+	Hash         string            `json:"hash"`
+	Environments []EnvironmentPlan `json:"environments"` // by name
+}
+
+// EnvironmentPlan is the part of a Plan in one environment.
+type EnvironmentPlan struct {
+	Name     string       `json:"name"`
+	Platform string       `json:"platform"`
+	Target   string       `json:"target"`
+	Mode     forge.Mode   `json:"mode"`            // says which steps would be carried out
+	Error    *ErrorStatus `json:"error,omitempty"` // what is owned could not be listed
+	Items    []Item       `json:"items"`           // what is needed stands before what needs it; removals last
+}
+
+// Item is the part of a Plan about one resource.
+type Item struct {
+	ID      forge.ID     `json:"id"`
+	Remove  bool         `json:"remove,omitempty"` // forge.cue no longer asks for it
+	Exists  bool         `json:"exists"`
+	Health  Health       `json:"health"`
+	Objects int          `json:"objects"`
+	Steps   []Step       `json:"steps,omitempty"`
+	Waiting string       `json:"waiting,omitempty"` // why the steps are not known yet, or must wait
+	Kept    string       `json:"kept,omitempty"`    // not removed, by policy: no change
+	Error   *ErrorStatus `json:"error,omitempty"`
+}
+
+// Changes tells whether anything would be done, or is to be done by somebody.
+func (p *Plan) Changes() bool {
+	return p.any(func(i Item) bool { return i.Kept == "" && (len(i.Steps) > 0 || i.Waiting != "") })
+}
+
+// Failed tells whether something could not be planned.
+func (p *Plan) Failed() bool {
+	return p.any(func(i Item) bool { return i.Error != nil }) ||
+		slices.ContainsFunc(p.Environments, func(e EnvironmentPlan) bool { return e.Error != nil })
+}
+
+func (p *Plan) any(f func(Item) bool) bool {
+	return slices.ContainsFunc(p.Environments, func(e EnvironmentPlan) bool { return slices.ContainsFunc(e.Items, f) })
+}
+
+// Plan looks at the resources of a generation and says what would be done,
+// without doing any of it and without making g the active generation. filter
+// picks the resources to look at, nil all; what those need is read too. What
+// goes wrong with one resource is in its item; the error is about g or ctx.
+func (e *Engine) Plan(ctx context.Context, g Generation, filter func(forge.ID) bool) (*Plan, error) {
+	gen, err := e.check(g)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Generation: gen.Number, Hash: gen.Hash, Environments: make([]EnvironmentPlan, len(gen.Environments))}
+	var all sync.WaitGroup
+	for i, spec := range gen.Environments {
+		all.Go(func() { p.Environments[i] = e.planEnvironment(ctx, gen.environments[spec.Name], filter) })
+	}
+	all.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	return p, nil
+}
+
+// survey is what Plan knows of an environment while it walks.
+type survey struct {
+	engine  *Engine
+	env     *environment
+	filter  func(forge.ID) bool
+	mu      sync.Mutex
+	items   map[forge.ID]*Item
+	outputs map[forge.ID]Outputs
+	picked  map[forge.ID]bool // in the filter, or needed by what is
+}
+
+func (e *Engine) planEnvironment(ctx context.Context, env *environment, filter func(forge.ID) bool) EnvironmentPlan {
+	out := EnvironmentPlan{
+		Name: env.Name, Platform: env.Platform, Target: env.Target,
+		Mode: env.Policy.Mode, Items: []Item{},
+	}
+	if env.Policy.Mode == forge.ModePaused {
+		return out
+	}
+	s := &survey{
+		engine: e, env: env, filter: filter,
+		items: map[forge.ID]*Item{}, outputs: map[forge.ID]Outputs{}, picked: map[forge.ID]bool{},
+	}
+	for _, id := range slices.Backward(env.graph.order) {
+		if s.picked[id] = s.picked[id] || s.wants(id); s.picked[id] {
+			for _, need := range env.graph.resources[id].Needs {
+				s.picked[need] = true
+			}
+		}
+	}
+	for _, wave := range env.graph.waves {
+		s.each(wave, func(id forge.ID) {
+			if s.picked[id] {
+				s.look(ctx, env.graph.resources[id], e.providers[id.Kind])
+			}
+		})
+	}
+	for _, id := range env.graph.order {
+		if s.wants(id) {
+			out.Items = append(out.Items, *s.items[id])
+		}
+	}
+	orphans, err := s.orphans(ctx)
+	out.Error = errorStatus(err)
+	out.Items = append(out.Items, orphans...)
+	s.limit(out.Items)
+	return out
+}
+
+func (s *survey) wants(id forge.ID) bool { return s.filter == nil || s.filter(id) }
+
+// each runs f over ids, some at a time.
+func (s *survey) each(ids []forge.ID, f func(forge.ID)) {
+	slots := make(chan struct{}, s.engine.workers)
+	var all sync.WaitGroup
+	for _, id := range ids {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			f(id)
+		})
+	}
+	all.Wait()
+}
+
+// look observes and plans one resource.
+func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
+	e, item := s.engine, &Item{ID: r.ID}
+	req := Request{Resource: r, Policy: s.env.Policy, Inputs: s.inputs(r)}
+	obs, err := e.observe(ctx, p, req)
+	if err != nil {
+		item.Health = Health{Status: Unknown}
+		item.Error = errorStatus(err)
+		s.record(item, nil)
+		return
+	}
+	item.Exists, item.Objects = obs.Exists, obs.Objects
+	item.Health = Health{Status: healthOf(obs), Message: obs.Health.Message}
+	steps, err := e.plan(ctx, p, req, obs)
+	item.Steps = steps
+	var waiting *Error
+	switch {
+	case errors.As(err, &waiting) && waiting.Kind == Waiting:
+		item.Waiting = s.until(waiting)
+	case err != nil:
+		item.Error = errorStatus(err)
+	case slices.ContainsFunc(steps, Step.Rollout):
+		for _, need := range r.Needs {
+			if n := s.item(need); n.Error != nil {
+				item.Waiting = "rollout waits until " + need.String() + " can be read"
+				break
+			}
+		}
+	}
+	s.record(item, obs.Outputs)
+}
+
+// until says when a missing output will be there.
+func (s *survey) until(w *Error) string {
+	n := s.item(w.From)
+	switch {
+	case n != nil && n.Error != nil:
+		return "unknown until " + w.From.String() + " can be read"
+	case n != nil && (len(n.Steps) > 0 || n.Waiting != ""):
+		return "unknown until " + w.From.String() + " is applied"
+	}
+	return fmt.Sprintf("unknown until output %q of %s is known", w.Output, w.From)
+}
+
+func (s *survey) inputs(r forge.Resource) map[forge.ID]Outputs {
+	if len(r.Needs) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := make(map[forge.ID]Outputs, len(r.Needs))
+	for _, need := range r.Needs {
+		if o := s.outputs[need]; o != nil {
+			in[need] = o
+		}
+	}
+	return in
+}
+
+func (s *survey) item(id forge.ID) *Item {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.items[id]
+}
+
+func (s *survey) record(i *Item, o Outputs) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.items[i.ID], s.outputs[i.ID] = i, o
+}
+
+// orphans plans the removal of what is owned and not wanted.
+func (s *survey) orphans(ctx context.Context) ([]Item, error) {
+	owned, err := s.engine.owned(ctx, s.env)
+	if err != nil {
+		return nil, err
+	}
+	var out []Item
+	for _, r := range owned {
+		p := s.engine.providers[r.ID.Kind]
+		if _, wanted := s.env.graph.resources[r.ID]; wanted || p == nil || r.ID.Environment != s.env.Name || !s.wants(r.ID) {
+			continue
+		}
+		item := Item{ID: r.ID, Remove: true}
+		req := Request{Resource: r, Policy: s.env.Policy, Remove: true}
+		obs, err := s.engine.observe(ctx, p, req)
+		if err == nil && !obs.Exists {
+			continue
+		}
+		if err == nil {
+			item.Exists, item.Objects = obs.Exists, obs.Objects
+			item.Health = Health{Status: healthOf(obs), Message: obs.Health.Message}
+			item.Steps, err = s.engine.plan(ctx, p, req, obs)
+		} else {
+			item.Health.Status = Unknown
+		}
+		item.Error = errorStatus(err)
+		switch {
+		case !s.env.Policy.Prune:
+			item.Kept = "policy.prune is false"
+		case s.env.graph.Len() == 0:
+			item.Kept = "forge.cue asks for nothing in this environment: an empty wish never removes"
+		}
+		out = append(out, item)
+	}
+	slices.SortFunc(out, func(a, b Item) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	return slices.CompactFunc(out, func(a, b Item) bool { return a.ID == b.ID }), nil
+}
+
+// limit blocks the steps that delete when they are too many together.
+func (s *survey) limit(items []Item) {
+	total, names := 0, []string(nil)
+	for _, i := range items {
+		n, count := deletesOf(i.Steps)
+		total, names = total+count, append(names, n...)
+	}
+	text := tooMany(s.env.Name, s.env.Policy.MaxDelete, total, names)
+	for _, i := range items {
+		for k := range i.Steps {
+			if text != "" && i.Steps[k].Deletes > 0 && i.Steps[k].Blocked == "" {
+				i.Steps[k].Blocked = text
+			}
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+)
+
+const (
+	readTimeout    = time.Minute // for one Observe, Plan or Owned
+	defaultTimeout = 10 * time.Minute
+)
+
+// job is one pass over one resource: what it starts from.
+type job struct {
+	id       forge.ID
+	unit     *unit
+	epoch    int
+	gen      *generation
+	env      *environment
+	provider Provider
+	request  Request
+	orphan   bool
+	seen     bool     // was read before
+	waiting  forge.ID // the first need that is not ready; zero: none
+	event    time.Time
+	began    time.Time
+}
+
+// outcome is what came of it.
+type outcome struct {
+	skipped bool // not even read
+	unread  bool // err is from Observe: nothing is known
+	read    bool
+	obs     Observed
+	held    []held // outstanding steps
+	applied int
+	rolled  bool // a rollout step was applied
+	gone    bool // an orphan does not exist any more
+	again   bool // to be looked at again at once
+	err     error
+}
+
+// pass looks at one resource and does what is to be done. The queue sees to
+// it that there is only one pass over a resource at a time.
+func (e *Engine) pass(ctx, work context.Context, id forge.ID) {
+	j, ok := e.begin(id, time.Now())
+	if !ok {
+		return
+	}
+	out := e.reconcile(ctx, work, &j)
+	e.finish(ctx, &j, &out)
+}
+
+// begin takes down what a pass needs to know.
+func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	u, gen := e.units[id], e.gen.Load()
+	if u == nil || gen == nil {
+		return job{}, false
+	}
+	u.dirty = false
+	env := gen.environments[id.Environment]
+	if env.Policy.Mode == forge.ModePaused {
+		e.pause(u, now)
+		return job{}, false
+	}
+	if wait := u.notBefore.Sub(now); wait > 0 {
+		e.after(id, wait)
+		return job{}, false
+	}
+	u.busy = true
+	j := job{
+		id: id, unit: u, epoch: u.epoch, gen: gen, env: env, provider: u.provider,
+		request: Request{Resource: u.resource, Inputs: e.inputs(u), Policy: env.Policy, Remove: u.orphan},
+		orphan:  u.orphan, seen: u.seen, event: u.event, began: now,
+	}
+	u.event = time.Time{}
+	if !u.orphan {
+		for _, need := range u.resource.Needs {
+			if !e.units[need].ready {
+				j.waiting = need
+				break
+			}
+		}
+	}
+	return j, true
+}
+
+// pause marks a unit as paused. The caller holds mu.
+func (e *Engine) pause(u *unit, now time.Time) {
+	u.event, u.ready = time.Time{}, false
+	if u.status.State == StatePaused {
+		return
+	}
+	u.status = &ResourceStatus{ID: u.id, State: StatePaused, Since: now, Objects: u.status.Objects, LastAction: u.last}
+	e.touch()
+}
+
+// inputs collects the outputs of what a unit needs. The map is made once and
+// never changed, so that it can be handed out. The caller holds mu.
+func (e *Engine) inputs(u *unit) map[forge.ID]Outputs {
+	if u.inputsFresh || len(u.resource.Needs) == 0 {
+		return u.inputs
+	}
+	u.inputs = make(map[forge.ID]Outputs, len(u.resource.Needs))
+	for _, need := range u.resource.Needs {
+		if n := e.units[need]; n != nil && n.outputs != nil {
+			u.inputs[need] = n.outputs
+		}
+	}
+	u.inputsFresh = true
+	return u.inputs
+}
+
+// reconcile is the pass itself: observe, plan, gate, apply. It holds no lock
+// while it talks to the provider.
+func (e *Engine) reconcile(ctx, work context.Context, j *job) (out outcome) {
+	none := forge.ID{}
+	if j.waiting != none && !j.seen && j.env.Policy.Mode == forge.ModeApply {
+		out.skipped = true
+		return out
+	}
+	out.obs, out.err = e.observe(ctx, j.provider, j.request)
+	if out.err != nil {
+		out.unread = true
+		return out
+	}
+	out.read = true
+	if j.orphan && !out.obs.Exists {
+		out.gone = true
+		return out
+	}
+	steps, err := e.plan(ctx, j.provider, j.request, out.obs)
+	if err != nil || len(steps) == 0 {
+		out.err = err
+		return out
+	}
+	out.held = e.gate(j, steps)
+	e.execute(ctx, work, j, &out)
+	return out
+}
+
+// execute applies what the gate let through, in order, and leaves in out.held
+// what remains.
+func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
+	left := out.held[:0]
+	for i, h := range out.held {
+		if h.hold != holdNone {
+			left = append(left, h)
+			continue
+		}
+		if ctx.Err() != nil || e.gen.Load() != j.gen {
+			out.again = true
+			left = append(left, out.held[i:]...)
+			break
+		}
+		began := time.Now()
+		obs, err := e.apply(work, j, h.step)
+		e.applied(j, h.step, err, began)
+		if err != nil {
+			if obs.Exists || obs.Health.Status != "" {
+				out.obs = obs
+			}
+			out.err = err
+			left = append(left, out.held[i:]...)
+			break
+		}
+		out.obs = obs
+		out.applied++
+		if h.step.Rollout() {
+			out.rolled = true
+		}
+	}
+	out.held = left
+}
+
+// observe calls Observe within a deadline and survives its panic.
+func (e *Engine) observe(ctx context.Context, p Provider, r Request) (o Observed, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			err = e.panicked(r.Resource.ID, "observe", v)
+		}
+	}()
+	o, err = p.Observe(ctx, r)
+	return o, timedOut(ctx, "observe", err)
+}
+
+// plan calls Plan within a deadline and survives its panic.
+func (e *Engine) plan(ctx context.Context, p Provider, r Request, o Observed) (s []Step, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			err = e.panicked(r.Resource.ID, "plan", v)
+		}
+	}()
+	s, err = p.Plan(ctx, r, o)
+	return s, timedOut(ctx, "plan", err)
+}
+
+// apply calls Apply within the policy's deadline and survives its panic.
+func (e *Engine) apply(ctx context.Context, j *job, s Step) (o Observed, err error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(j.env.Policy.Timeout, defaultTimeout))
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			err = e.panicked(j.id, "apply", v)
+		}
+	}()
+	o, err = j.provider.Apply(ctx, j.request, s)
+	return o, timedOut(ctx, "apply", err)
+}
+
+// timedOut gives a plain deadline error its kind; what the provider judged
+// itself stands.
+func timedOut(ctx context.Context, op string, err error) error {
+	var typed *Error
+	if err == nil || errors.As(err, &typed) || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	return &Error{Kind: Unavailable, Op: op, Err: err, Hint: "no answer in time"}
+}
+
+func isRuntime(err error) bool {
+	var r runtime.Error
+	return errors.As(err, &r)
+}

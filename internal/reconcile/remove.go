@@ -1,0 +1,167 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// sweep is the search for what an environment owns and no longer wants.
+type sweep struct {
+	done      bool
+	attempts  int
+	err       error
+	notBefore time.Time
+}
+
+// sweepID is the key of an environment's sweep in the queue; no resource has it.
+func sweepID(environment string) forge.ID { return forge.ID{Environment: environment} }
+
+func isSweep(id forge.ID) bool { return id.Kind == "" }
+
+// resweep has an environment swept, now. The caller holds mu.
+func (e *Engine) resweep(environment string) {
+	if len(e.owners()) == 0 {
+		return
+	}
+	e.sweeps[environment] = &sweep{}
+	if e.queue != nil {
+		e.queue.Add(sweepID(environment))
+	}
+}
+
+// owners lists the providers that keep an inventory.
+func (e *Engine) owners() []Owner {
+	var out []Owner
+	for _, w := range e.watched() {
+		if o, ok := w.provider.(Owner); ok {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// sweep asks the providers what they own in an environment and makes orphans
+// of what is not wanted.
+func (e *Engine) sweep(ctx context.Context, name string) {
+	now := time.Now()
+	e.mu.Lock()
+	gen, s := e.gen.Load(), e.sweeps[name]
+	if gen == nil || s == nil || s.done || gen.environments[name] == nil || gen.environments[name].Policy.Mode == forge.ModePaused {
+		e.mu.Unlock()
+		return
+	}
+	env := gen.environments[name]
+	if wait := s.notBefore.Sub(now); wait > 0 {
+		e.after(sweepID(name), wait)
+		e.mu.Unlock()
+		return
+	}
+	e.mu.Unlock()
+
+	owned, err := e.owned(ctx, env)
+	if ctx.Err() != nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sweeps[name] != s || e.gen.Load() != gen {
+		return // a newer one is in the queue
+	}
+	defer e.touch()
+	if s.err = err; err != nil {
+		s.attempts++
+		r := react(err, s.attempts, staleInRow+1)
+		wait := max(r.after, r.block, retryFirst)
+		s.notBefore = now.Add(wait)
+		e.after(sweepID(name), wait)
+		e.log.Warn("could not list what is owned; nothing is removed until then",
+			"environment", name, "kind", KindOf(err), "error", err, "retry", wait)
+		return
+	}
+	s.done = true
+	for _, r := range owned {
+		p := e.providers[r.ID.Kind]
+		if r.ID.Environment != name || gen.nodes[r.ID] != nil || e.units[r.ID] != nil || p == nil {
+			continue
+		}
+		u := newUnit(r.ID, now)
+		u.resource, u.provider, u.orphan = r, p, true
+		e.units[r.ID] = u
+	}
+	e.wakeOrphans(name)
+}
+
+func (e *Engine) owned(ctx context.Context, env *environment) ([]forge.Resource, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	wanted := make([]forge.Resource, 0, env.graph.Len())
+	for _, id := range env.graph.order {
+		wanted = append(wanted, env.graph.resources[id])
+	}
+	var all []forge.Resource
+	for _, o := range e.owners() {
+		rs, err := e.askOwner(ctx, o, env.Name, wanted)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rs...)
+	}
+	return all, nil
+}
+
+func (e *Engine) askOwner(ctx context.Context, o Owner, environment string, wanted []forge.Resource) (rs []forge.Resource, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = e.panicked(sweepID(environment), "list owned", r)
+		}
+	}()
+	return o.Owned(ctx, environment, wanted)
+}
+
+// wakeOrphans has all orphans of an environment looked at. The caller holds mu.
+func (e *Engine) wakeOrphans(environment string) {
+	for id, u := range e.units {
+		if u.orphan && id.Environment == environment {
+			e.enqueue(u)
+		}
+	}
+}
+
+// keep says why an orphan is not removed now; empty: it is. forever tells
+// that only a new config changes that. The caller holds mu.
+func (e *Engine) keep(j *job) (why string, forever bool) {
+	env := j.env
+	switch {
+	case env.Policy.Mode != forge.ModeApply:
+		return "mode is " + string(env.Policy.Mode), true
+	case !env.Policy.Prune:
+		return "policy.prune is false", true
+	case env.graph.Len() == 0:
+		return "forge.cue asks for nothing in this environment: an empty wish never removes", true
+	}
+	if s := e.sweeps[env.Name]; s != nil && !s.done {
+		return "not everything that is owned here is known yet", false
+	}
+	for _, id := range env.graph.order {
+		if !e.units[id].ready {
+			return "until " + id.String() + " is ready", false
+		}
+	}
+	for _, id := range sortedKeys(e.units) {
+		o := e.units[id]
+		if id == j.id || !o.orphan || id.Environment != env.Name {
+			continue
+		}
+		for _, need := range o.resource.Needs {
+			if need == j.id {
+				return "until " + id.String() + ", which needs it, is gone", false
+			}
+		}
+		if !o.looked {
+			return "until " + id.String() + " has been looked at", false
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,88 @@
+package reconcile
+
+import (
+	"bytes"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// unit is what the engine remembers of one resource. Engine.mu guards it.
+type unit struct {
+	id       forge.ID
+	resource forge.Resource
+	provider Provider
+	orphan   bool // no longer wanted: to be removed
+
+	dirty bool      // in the queue
+	busy  bool      // a pass is under way
+	event time.Time // when the oldest event not yet handled was seen
+	epoch int       // grows with every reset: what a pass of an older one says of failures is void
+
+	looked  bool // a pass has come to its end since the last reset
+	seen    bool // was read at least once
+	ready   bool // in sync and serving: what needs it may roll out
+	outputs Outputs
+
+	inputs      map[forge.ID]Outputs // outputs of what it needs
+	inputsFresh bool
+
+	attempts    int // failures in a row
+	stales      int // stale answers in a row
+	notBefore   time.Time
+	retryAt     time.Time // for people; zero when nothing is scheduled but the interval
+	progressing time.Time // since when it has not been ready; zero when it is
+	bouts       map[string]*bout
+	drifts      []driftKey // seen and reported
+	deletes     []string   // what its outstanding steps would delete
+	deleteCount int        // objects, of these
+	failedAt    time.Time  // the last failure
+	lastError   string     // logged already
+
+	last   *ActionStatus
+	status *ResourceStatus
+}
+
+// driftKey tells one drift of a resource from another.
+type driftKey struct {
+	object string
+	code   ReasonCode
+	writer string
+	at     time.Time
+}
+
+func keyOf(s Step) driftKey {
+	return driftKey{s.Object, s.Reason.Code, s.Reason.Writer, s.Reason.At}
+}
+
+func newUnit(id forge.ID, now time.Time) *unit {
+	return &unit{id: id, status: &ResourceStatus{
+		ID: id, State: StateWaiting, Message: "not looked at yet", Since: now,
+	}}
+}
+
+// reset forgets all failures: there is new config, or a new mode.
+func (u *unit) reset() {
+	u.epoch++
+	u.attempts, u.stales = 0, 0
+	u.notBefore, u.retryAt, u.progressing = time.Time{}, time.Time{}, time.Time{}
+	u.bouts, u.lastError = nil, ""
+	u.looked = false
+}
+
+// equalOutputs compares values too, secret ones included.
+func equalOutputs(a, b Outputs) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for name, x := range a {
+		y, ok := b[name]
+		if !ok || x.Value != y.Value || x.Secret.IsZero() != y.Secret.IsZero() {
+			return false
+		}
+		if !x.Secret.IsZero() && !bytes.Equal(x.Secret.Reveal(), y.Secret.Reveal()) {
+			return false
+		}
+	}
+	return true
+}
