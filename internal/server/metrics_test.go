@@ -1,0 +1,201 @@
+package server
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"forged.dev/forged/internal/daemon"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+var update = flag.Bool("update", false, "write docs/reference/metrics.md")
+
+// busy is a server to which everything has happened once.
+func busy() (*world, *Server) {
+	w := &world{config: daemon.ConfigState{
+		OK: true, Generation: 3, Failures: 2,
+		Active: daemon.Version{Hash: "abc", At: time.UnixMilli(1_700_000_000_500)},
+	}}
+	drifted := resource("prod", "app", reconcile.StateDrifted)
+	drifted.Steps = []reconcile.StepStatus{{Action: reconcile.ActionHeal}}
+	w.status.Environments = []reconcile.EnvironmentStatus{{
+		Name: "prod", Resources: []*reconcile.ResourceStatus{drifted, resource("prod", "redis", reconcile.StateReady)},
+	}}
+	s := w.server()
+	m, id := s.opts.Metrics, drifted.ID
+	reason := reconcile.Reason{Code: reconcile.ReasonEdited, Writer: "kubectl-edit"}
+	m.Reconciled(id, reconcile.OutcomeApplied, 3*time.Millisecond)
+	m.Drift(id, reason)
+	m.Healed(id, reason, 7*time.Millisecond)
+	m.Retried(id, reconcile.Unavailable)
+	m.Fight(id, "Deployment shop/app", "rival")
+	m.Panicked(id)
+	m.Request("minikube", "APPLY", 200)
+	return w, s
+}
+
+func scrape(t *testing.T, s *Server) string {
+	t.Helper()
+	code, body := get(s.handler(true), request("GET", "/metrics"))
+	if code != 200 {
+		t.Fatal(code, body)
+	}
+	return body
+}
+
+func TestMetrics(t *testing.T) {
+	_, s := busy()
+	body := scrape(t, s)
+	for _, want := range []string{
+		`forged_config_last_reload_successful 1`,
+		`forged_config_last_reload_success_timestamp_seconds 1.7000000005e+09`,
+		`forged_config_reload_failures_total 2`,
+		`forged_config_info{hash="abc"} 1`,
+		`forged_reconcile_duration_seconds_count{environment="prod",kind="release",outcome="applied"} 1`,
+		`forged_drift_detected_total{environment="prod",kind="release",reason="edited"} 1`,
+		`forged_drift_healed_total{environment="prod",kind="release",reason="edited"} 1`,
+		`forged_heal_seconds_bucket{environment="prod",kind="release",le="0.005"} 0`,
+		`forged_heal_seconds_bucket{environment="prod",kind="release",le="0.01"} 1`,
+		`forged_drifted_resources{environment="prod"} 1`,
+		`forged_resources{environment="prod",state="drifted"} 1`,
+		`forged_resources{environment="prod",state="ready"} 1`,
+		`forged_inventory_entries{environment="prod"} 6`,
+		`forged_retries_total{environment="prod",error="unavailable",kind="release"} 1`,
+		`forged_fights_total{environment="prod",kind="release"} 1`,
+		`forged_panics_total{environment="prod",kind="release"} 1`,
+		`forged_api_requests_total{code="200",target="minikube",verb="APPLY"} 1`,
+		`forged_build_info{goversion="go1.`,
+		`go_goroutines `,
+		`process_resident_memory_bytes `,
+	} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("not there: %s", want)
+		}
+	}
+	if strings.Contains(body, "rival") || strings.Contains(body, "kubectl-edit") {
+		t.Error("a writer is a label")
+	}
+}
+
+func TestMetricsBeforeAnyConfiguration(t *testing.T) {
+	body := scrape(t, (&world{}).server())
+	if !strings.Contains(body, "\nforged_config_last_reload_successful 0") || strings.Contains(body, "success_timestamp") {
+		t.Errorf("%.300s", body)
+	}
+}
+
+func TestMetricsForgetEnvironments(t *testing.T) {
+	w, s := busy()
+	m := s.opts.Metrics
+	m.Keep([]string{"prod", "test"})
+	m.Drift(forge.ID{Environment: "test", Kind: "release", Name: "app"}, reconcile.Reason{Code: reconcile.ReasonDeleted})
+	m.Keep([]string{"test"})
+	w.status.Environments = nil
+	body := scrape(t, s)
+	if strings.Contains(body, `environment="prod"`) {
+		t.Error("series of an environment that is gone")
+	}
+	if !strings.Contains(body, `forged_drift_detected_total{environment="test"`) {
+		t.Error("series of an environment that stays are gone")
+	}
+}
+
+const referenceFile = "../../docs/reference/metrics.md"
+
+// TestMetricsReference keeps docs/reference/metrics.md current. Run with
+// -update after a change.
+func TestMetricsReference(t *testing.T) {
+	_, s := busy()
+	got := reference(t, s.opts.Metrics.registry)
+	if *update {
+		if err := os.WriteFile(referenceFile, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(referenceFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s is not current; run go test ./internal/server -update\n%s", referenceFile, d)
+	}
+}
+
+func reference(t *testing.T, r *prometheus.Registry) []byte {
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := make(chan *prometheus.Desc, 1000)
+	r.Describe(described)
+	close(described)
+	ours := 0
+	for d := range described {
+		if strings.Contains(d.String(), `"forged_`) {
+			ours++
+		}
+	}
+	var b bytes.Buffer
+	b.WriteString(`# Metrics
+
+<!-- Generated from the registry by go test ./internal/server -update. Do not edit. -->
+
+` + "`GET /metrics`" + ` on the address given to ` + "`--listen`" + ` (default ` + "`" + DefaultAddress + "`" + `) answers in the
+Prometheus text format. Names end with their unit. Every label takes a bounded
+set of values: environments and targets are those of forge.cue, and the series
+of an environment that left forge.cue are dropped. What has no bound (the names
+of objects, of other writers) is in the log and in ` + "`/status`" + `, never in a label.
+
+Beside these there are the usual ` + "`go_*`, `process_*` and `promhttp_*`" + ` metrics.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+`)
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "forged_") {
+			continue
+		}
+		ours--
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, "`"+l.GetName()+"`")
+		}
+		slices.Sort(labels)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
+	}
+	if ours != 0 {
+		t.Errorf("%d metrics are described but have no sample in this test", ours)
+	}
+	b.WriteString(`
+## Values of labels
+
+| label | values |
+|---|---|
+| ` + "`kind`" + ` | ` + list(forge.KindNamespace, forge.KindSecrets, forge.KindRelease) + ` |
+| ` + "`outcome`" + ` | ` + list(reconcile.OutcomeUnchanged, reconcile.OutcomeApplied, reconcile.OutcomeHeld, reconcile.OutcomeWaiting, reconcile.OutcomeFailed) + ` |
+| ` + "`reason`" + ` | ` + list(reconcile.ReasonAbsent, reconcile.ReasonConfig, reconcile.ReasonEdited, reconcile.ReasonDeleted, reconcile.ReasonReplaced, reconcile.ReasonOwnership, reconcile.ReasonForeign, reconcile.ReasonInterrupted, reconcile.ReasonUnwanted) + ` |
+| ` + "`state`" + ` | ` + list(reconcile.StateReady, reconcile.StatePaused, reconcile.StateOrphaned, reconcile.StateWaiting, reconcile.StateProgressing, reconcile.StateDrifted, reconcile.StateBlocked, reconcile.StateUnknown, reconcile.StateFailed) + ` |
+| ` + "`error`" + ` | ` + list(reconcile.Invalid, reconcile.Denied, reconcile.Conflict, reconcile.Stale, reconcile.Throttled, reconcile.Unavailable, reconcile.Internal) + ` |
+| ` + "`verb`" + ` | ` + list("GET", "LIST", "WATCH", "CREATE", "UPDATE", "PATCH", "APPLY", "DELETE", "DRYRUN") + ` |
+| ` + "`code`" + ` | the HTTP status; 0 where there was no answer |
+`)
+	return b.Bytes()
+}
+
+func list[T ~string](values ...T) string {
+	quoted := make([]string, len(values))
+	for i, v := range values {
+		quoted[i] = "`" + string(v) + "`"
+	}
+	return strings.Join(quoted, ", ")
+}
