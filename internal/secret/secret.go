@@ -12,14 +12,30 @@ const redacted = "[redacted]"
 
 // Value is a secret. It prints as [redacted] through fmt, encoding/json,
 // encoding and slog; only Reveal gives the bytes away.
-type Value struct{ v []byte }
+type Value struct {
+	// A pointer, because fmt cannot call the methods below on an unexported
+	// field of somebody else's struct and prints what it finds there instead.
+	// It never follows a pointer inside a struct.
+	v *[]byte
+}
 
 // New makes a Value; it keeps its own copy of b.
-func New(b []byte) Value { return Value{append([]byte(nil), b...)} }
+func New(b []byte) Value {
+	if len(b) == 0 {
+		return Value{}
+	}
+	own := append([]byte(nil), b...)
+	return Value{&own}
+}
 
 // Reveal returns the secret itself. Call it only where the value leaves for
 // the place it is meant for.
-func (v Value) Reveal() []byte { return append([]byte(nil), v.v...) }
+func (v Value) Reveal() []byte {
+	if v.v == nil {
+		return nil
+	}
+	return append([]byte(nil), *v.v...)
+}
 
 // IsZero tells whether nothing was ever put in.
 func (v Value) IsZero() bool { return v.v == nil }

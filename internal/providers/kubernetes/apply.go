@@ -1,0 +1,256 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/csaupgrade"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// Marks we put on what we own.
+const (
+	LabelInstance   = "forged.dev/instance" // id of the forged that owns it; watches select on it
+	AnnotationOwner = "forged.dev/owner"    // id of the resource it belongs to
+)
+
+// managerHelm is the field manager of the helm command and of the Helm SDK.
+const managerHelm = "helm"
+
+// Applied is the outcome of an apply.
+type Applied struct {
+	Object   *unstructured.Unstructured // as the server returned it last
+	Baseline Baseline
+	Created  bool
+	Changed  bool // false only when it is known that the write changed nothing
+}
+
+// Stamp marks an object as ours. It touches the object's own metadata only,
+// never a pod template.
+func (c *Cluster) Stamp(obj *unstructured.Unstructured, owner forge.ID) {
+	labels := obj.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[LabelInstance] = c.instance
+	obj.SetLabels(labels)
+	annotations := obj.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[AnnotationOwner] = owner.String()
+	obj.SetAnnotations(annotations)
+}
+
+// Apply puts an object in place by server-side apply under our manager, with
+// force: fields we send are ours. Fields we sent before and do not send now
+// disappear, also where another tool's entry would keep them alive: what Helm
+// owned is taken over, and other writers' claims to our fields are dropped.
+//
+// It is idempotent and can be cut between any two requests.
+func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Applied, error) {
+	ref := RefOf(obj)
+	mapping, err := c.Mapping(ctx, ref.GVK)
+	if err != nil {
+		return Applied{}, about(err, ref)
+	}
+	release, err := c.write(ctx)
+	if err != nil {
+		return Applied{}, Classify("apply", ref, err)
+	}
+	defer release()
+
+	before := c.beginWrite(ref)
+	a, err := c.apply(ctx, mapping, ref, obj)
+	c.endWrite(ref, a.Baseline, err)
+	a.Changed = a.Created || before == "" || before != a.Baseline.ResourceVersion
+	return a, err
+}
+
+func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref, obj *unstructured.Unstructured) (a Applied, err error) {
+	// A second writer can step between the requests; the resource version in
+	// the patches notices, and it starts over. Losing that often is a fight.
+	const attempts = 4
+	for range attempts {
+		live, created, err := c.ssa(ctx, mapping, ref, obj, false)
+		if err != nil {
+			return a, err
+		}
+		a = Applied{Object: live, Baseline: baselineOf(live, c.manager), Created: a.Created || created}
+		if a.Baseline.Digest == noEntry {
+			return a, &reconcile.Error{
+				Kind: reconcile.Invalid, Op: "apply", Object: ref.String(),
+				Err:  errors.New("the API server records no field ownership for it, so that drift could not be seen"),
+				Hint: "the API behind this kind must support server-side apply",
+			}
+		}
+		patch, again, err := c.ownershipPatch(live)
+		if err != nil {
+			return a, &reconcile.Error{Kind: reconcile.Internal, Op: "read field ownership of", Object: ref.String(), Err: err}
+		}
+		if patch == nil {
+			return a, nil
+		}
+		live, err = c.patch(ctx, mapping, ref, patch)
+		if reconcile.KindOf(err) == reconcile.Stale {
+			continue
+		}
+		if err != nil {
+			return a, err
+		}
+		a.Object, a.Baseline = live, baselineOf(live, c.manager)
+		if !again {
+			return a, nil
+		}
+	}
+	return a, &reconcile.Error{
+		Kind: reconcile.Stale, Op: "apply", Object: ref.String(),
+		Err: errors.New("another writer changes it at the same time"),
+	}
+}
+
+// ssa sends one server-side apply.
+func (c *Cluster) ssa(ctx context.Context, mapping *meta.RESTMapping, ref Ref, obj *unstructured.Unstructured, dryRun bool) (live *unstructured.Unstructured, created bool, err error) {
+	op := "apply"
+	if dryRun {
+		op = "dry-run"
+	}
+	if ref.Name == "" {
+		return nil, false, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Object: ref.String(), Err: errors.New("it has no name")}
+	}
+	path, err := resourcePath(mapping, ref)
+	if err != nil {
+		return nil, false, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Object: ref.String(), Err: err}
+	}
+	body, err := json.Marshal(obj.Object)
+	if err != nil {
+		return nil, false, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Object: ref.String(), Err: errors.New("it cannot be written as JSON")}
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	req := c.raw.Patch(types.ApplyPatchType).AbsPath(path...).
+		Param("fieldManager", c.manager).
+		Param("force", strconv.FormatBool(true)).
+		Body(body)
+	if dryRun {
+		req = req.Param("dryRun", metav1.DryRunAll)
+	}
+	var code int
+	result := req.Do(ctx).StatusCode(&code)
+	got, err := result.Get()
+	if err != nil {
+		return nil, false, Classify(op, ref, err)
+	}
+	live, ok := got.(*unstructured.Unstructured)
+	if !ok {
+		return nil, false, &reconcile.Error{Kind: reconcile.Internal, Op: op, Object: ref.String(), Err: fmt.Errorf("the server answered with a %T", got)}
+	}
+	return live, code == http.StatusCreated, nil
+}
+
+// patch sends a JSON patch that touches nothing but managedFields.
+func (c *Cluster) patch(ctx context.Context, mapping *meta.RESTMapping, ref Ref, patch []byte) (*unstructured.Unstructured, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	live, err := c.resource(mapping, ref.Namespace).Patch(ctx, ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: c.manager})
+	return live, Classify("settle field ownership of", ref, err)
+}
+
+// ownershipPatch looks for other writers' claims to our fields on an object we
+// have just applied. again tells that it must be applied once more after the
+// patch, so that what Helm had and we do not send is removed.
+func (c *Cluster) ownershipPatch(live *unstructured.Unstructured) (patch []byte, again bool, err error) {
+	fields := live.GetManagedFields()
+	for _, e := range fields {
+		if isUpdate(e) && e.Manager == managerHelm {
+			patch, err = csaupgrade.UpgradeManagedFieldsPatch(live, sets.New(managerHelm), c.manager)
+			return patch, true, err
+		}
+	}
+	ours, err := fieldSet(entryOf(fields, c.manager))
+	if err != nil {
+		return nil, false, err
+	}
+	kept := make([]metav1.ManagedFieldsEntry, 0, len(fields))
+	changed := false
+	for _, e := range fields {
+		if !isUpdate(e) {
+			kept = append(kept, e)
+			continue
+		}
+		set, err := fieldSet(&e)
+		if err != nil {
+			return nil, false, err
+		}
+		if set.Intersection(ours).Empty() {
+			kept = append(kept, e)
+			continue
+		}
+		changed = true
+		rest := set.Difference(ours)
+		if rest.Empty() {
+			continue
+		}
+		raw, err := rest.ToJSON()
+		if err != nil {
+			return nil, false, err
+		}
+		e.FieldsV1 = &metav1.FieldsV1{}
+		e.FieldsV1.SetRawBytes(raw)
+		kept = append(kept, e)
+	}
+	if !changed {
+		return nil, false, nil
+	}
+	// Replacing the resource version makes the server answer 409 if anybody
+	// wrote in between; a failed "test" would be a 422.
+	patch, err = json.Marshal([]map[string]any{
+		{"op": "replace", "path": "/metadata/managedFields", "value": kept},
+		{"op": "replace", "path": "/metadata/resourceVersion", "value": live.GetResourceVersion()},
+	})
+	return patch, false, err
+}
+
+// isUpdate tells entries that hold fields of the object itself by plain
+// writes. Entries of a subresource (scale, status) are never touched.
+func isUpdate(e metav1.ManagedFieldsEntry) bool {
+	return e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == ""
+}
+
+// DryRun asks the server what Apply would make of an object.
+func (c *Cluster) DryRun(ctx context.Context, obj *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	ref := RefOf(obj)
+	mapping, err := c.Mapping(ctx, ref.GVK)
+	if err != nil {
+		return nil, about(err, ref)
+	}
+	live, _, err := c.ssa(ctx, mapping, ref, obj, true)
+	return live, err
+}
+
+// resourcePath is the path of one object below the server's root.
+func resourcePath(mapping *meta.RESTMapping, ref Ref) ([]string, error) {
+	gv := mapping.Resource.GroupVersion()
+	path := []string{"apis", gv.Group, gv.Version}
+	if gv.Group == "" {
+		path = []string{"api", gv.Version}
+	}
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		if ref.Namespace == "" {
+			return nil, errors.New("it has no namespace")
+		}
+		path = append(path, "namespaces", ref.Namespace)
+	}
+	return append(path, mapping.Resource.Resource, ref.Name), nil
+}

@@ -1,0 +1,164 @@
+package kubernetes
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// Options say who is speaking, and who wants to know about it.
+type Options struct {
+	// Instance is the id of this forged: the value of the label
+	// forged.dev/instance and a part of the field manager's name.
+	Instance string
+	Logger   *slog.Logger // nil: discard
+
+	// OnRequest is told about every HTTP request; it must not block. verb is
+	// one of GET LIST WATCH CREATE UPDATE PATCH APPLY DELETE DRYRUN; code 0
+	// means that no answer came.
+	OnRequest func(target forge.Target, verb string, code int)
+}
+
+// Clusters are the clusters of all environments, each connected at first use.
+type Clusters struct {
+	opts Options
+
+	ctx   context.Context // ends with Close: lifetime of all that runs in the background
+	close context.CancelFunc
+
+	mu          sync.Mutex
+	slots       map[forge.Target]*slot
+	subscribers map[*subscriber]struct{}
+}
+
+// slot is the place of one cluster. Its turn is a lock that can be waited for
+// with a context, so that a target that does not answer holds up nobody else.
+type slot struct {
+	turn    chan struct{}
+	cluster *Cluster // nil until connected
+	uid     string   // of the cluster met first, kept over reconnections
+}
+
+type subscriber struct {
+	kind   string
+	notify func(reconcile.Event)
+}
+
+// NewClusters makes an empty set of clusters. Close it.
+func NewClusters(o Options) *Clusters {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.OnRequest == nil {
+		o.OnRequest = func(forge.Target, string, int) {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Clusters{
+		opts: o, ctx: ctx, close: cancel,
+		slots:       map[forge.Target]*slot{},
+		subscribers: map[*subscriber]struct{}{},
+	}
+}
+
+// Cluster returns the cluster behind target and connects to it at first use.
+// A failure is an *reconcile.Error and is tried again at the next call; it
+// never holds up other targets.
+func (cs *Clusters) Cluster(ctx context.Context, target forge.Target) (*Cluster, error) {
+	cs.mu.Lock()
+	s := cs.slots[target]
+	if s == nil {
+		s = &slot{turn: make(chan struct{}, 1)}
+		cs.slots[target] = s
+	}
+	cs.mu.Unlock()
+
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, Classify("connect to "+target.Context, Ref{}, ctx.Err())
+	case <-cs.ctx.Done():
+		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.Context, "shutting down")
+	}
+	if cs.ctx.Err() != nil {
+		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.Context, "shutting down")
+	}
+	if s.cluster != nil {
+		if !s.cluster.outdated() {
+			return s.cluster, nil
+		}
+		// The kubeconfig leads elsewhere now, or with other credentials.
+		s.cluster.stop()
+		s.cluster = nil
+	}
+	c, err := connect(ctx, cs, target, s.uid)
+	if err != nil {
+		return nil, err
+	}
+	s.cluster, s.uid = c, c.uid
+	return c, nil
+}
+
+// Watch reports events of resources of one kind, of all clusters, until ctx
+// ends. notify must not block.
+func (cs *Clusters) Watch(ctx context.Context, kind string, notify func(reconcile.Event)) error {
+	s := &subscriber{kind: kind, notify: notify}
+	cs.mu.Lock()
+	cs.subscribers[s] = struct{}{}
+	cs.mu.Unlock()
+	defer func() {
+		cs.mu.Lock()
+		delete(cs.subscribers, s)
+		cs.mu.Unlock()
+	}()
+	select {
+	case <-ctx.Done():
+	case <-cs.ctx.Done():
+	}
+	return nil
+}
+
+// publish hands events to those who watch their kind. It is called without
+// any lock of a cluster held.
+func (cs *Clusters) publish(events []reconcile.Event) {
+	for _, e := range events {
+		cs.mu.Lock()
+		var to []func(reconcile.Event)
+		for s := range cs.subscribers {
+			if s.kind == e.ID.Kind {
+				to = append(to, s.notify)
+			}
+		}
+		cs.mu.Unlock()
+		for _, notify := range to {
+			notify(e)
+		}
+	}
+}
+
+// Close writes what is still to be written, ends all watches and waits for
+// them.
+func (cs *Clusters) Close() {
+	cs.close()
+	cs.mu.Lock()
+	slots := make([]*slot, 0, len(cs.slots))
+	for _, s := range cs.slots {
+		slots = append(slots, s)
+	}
+	cs.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range slots {
+		wg.Go(func() {
+			s.turn <- struct{}{} // a connection being made ends with cs.ctx
+			defer func() { <-s.turn }()
+			if s.cluster != nil {
+				s.cluster.stop()
+				s.cluster = nil
+			}
+		})
+	}
+	wg.Wait()
+}

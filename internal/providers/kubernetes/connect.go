@@ -1,0 +1,200 @@
+package kubernetes
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+const (
+	connectTimeout = 15 * time.Second
+	maxWrites      = 8 // in flight per cluster
+)
+
+// loadConfig reads the kubeconfig of a target. The context is always named:
+// the current one is a property of a person's shell, not of forge.cue.
+func loadConfig(target forge.Target) (*rest.Config, error) {
+	op := "read kubeconfig for context " + target.Context
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	if target.Kubeconfig != "" {
+		rules.ExplicitPath = target.Kubeconfig
+	}
+	raw, err := rules.Load()
+	if err != nil {
+		return nil, &reconcile.Error{
+			Kind: reconcile.Invalid, Op: op, Err: err,
+			Hint: "set platform.kubeconfig or KUBECONFIG to a readable kubeconfig file",
+		}
+	}
+	if _, ok := raw.Contexts[target.Context]; !ok {
+		return nil, &reconcile.Error{
+			Kind: reconcile.Invalid, Op: op,
+			Err:  fmt.Errorf("no such context in %s", source(rules)),
+			Hint: "known contexts: " + contexts(raw),
+		}
+	}
+	cfg, err := clientcmd.NewNonInteractiveClientConfig(*raw, target.Context, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
+	if err != nil {
+		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err, Hint: "repair the context in " + source(rules)}
+	}
+	return cfg, nil
+}
+
+func source(rules *clientcmd.ClientConfigLoadingRules) string {
+	if rules.ExplicitPath != "" {
+		return rules.ExplicitPath
+	}
+	return strings.Join(rules.Precedence, ", ")
+}
+
+func contexts(raw *clientcmdapi.Config) string {
+	if len(raw.Contexts) == 0 {
+		return "none"
+	}
+	names := make([]string, 0, len(raw.Contexts))
+	for name := range raw.Contexts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// fingerprint changes when a kubeconfig leads to another server or brings
+// other credentials. It is never shown.
+func fingerprint(cfg *rest.Config) [sha256.Size]byte {
+	plain := struct {
+		Host, User, Password, Token, TokenFile string
+		TLS                                    rest.TLSClientConfig
+		Exec                                   *clientcmdapi.ExecConfig
+	}{cfg.Host, cfg.Username, cfg.Password, cfg.BearerToken, cfg.BearerTokenFile, cfg.TLSClientConfig, cfg.ExecProvider}
+	b, err := json.Marshal(plain)
+	if err != nil {
+		// Plain data does marshal; the type of the error still says more than
+		// a fingerprint that never matches would.
+		b = fmt.Appendf(nil, "%T", err)
+	}
+	return sha256.Sum256(b)
+}
+
+// connect makes the clients of a cluster and asks which cluster it is. known
+// is the uid of the cluster met under this target before, if any.
+func connect(ctx context.Context, cs *Clusters, target forge.Target, known string) (*Cluster, error) {
+	cfg, err := loadConfig(target)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		clusters: cs, target: target,
+		instance: cs.opts.Instance,
+		manager:  "forged/" + cs.opts.Instance,
+		log:      cs.opts.Logger.With("cluster", target.Context),
+		print:    fingerprint(cfg),
+		writes:   make(chan struct{}, maxWrites),
+
+		watches:     map[watchKey]*watch{},
+		index:       map[Ref]*tracked{},
+		own:         map[Ref]*ownWrite{},
+		inventories: map[inventoryKey]*inventorySlot{},
+	}
+	op := "connect to " + target.Context
+
+	// API Priority & Fairness is on every server we support, so the client
+	// need not hold itself back; a server that disagrees answers 429.
+	cfg.QPS, cfg.Burst = -1, 0
+	cfg.UserAgent = userAgent()
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return &counting{next: next, observe: c.onRequest}
+	})
+	c.rest = cfg
+	if c.http, err = rest.HTTPClientFor(cfg); err != nil {
+		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err, Hint: "repair the context's cluster or user in the kubeconfig"}
+	}
+	if err := c.makeClients(); err != nil {
+		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err}
+	}
+
+	bounded, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	stop := context.AfterFunc(cs.ctx, cancel)
+	defer stop()
+	ns, err := c.client.CoreV1().Namespaces().Get(bounded, metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		c.http.CloseIdleConnections()
+		err := Classify(op, Ref{}, err)
+		var e *reconcile.Error
+		if errors.As(err, &e) && e.Hint == "" {
+			e.Hint = "is the cluster running? try: kubectl --context " + target.Context + " get namespace kube-system"
+		}
+		return nil, err
+	}
+	c.uid = string(ns.UID)
+	if known != "" && known != c.uid {
+		c.http.CloseIdleConnections()
+		return nil, &reconcile.Error{
+			Kind: reconcile.Conflict, Op: op,
+			Err:  fmt.Errorf("context %s leads to another cluster than before (kube-system was %s and is %s); nothing is done to it", target.Context, known, c.uid),
+			Hint: "if this is meant, restart forged; if not, repair the kubeconfig",
+		}
+	}
+	c.ctx, c.cancel = context.WithCancel(cs.ctx)
+	c.log.DebugContext(ctx, "connected", "host", cfg.Host, "uid", c.uid)
+	return c, nil
+}
+
+func (c *Cluster) makeClients() (err error) {
+	typed := rest.CopyConfig(c.rest)
+	typed.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	typed.ContentType = "application/vnd.kubernetes.protobuf"
+	if c.client, err = kubernetes.NewForConfigAndClient(typed, c.http); err != nil {
+		return err
+	}
+	if c.dynamic, err = dynamic.NewForConfigAndClient(c.rest, c.http); err != nil {
+		return err
+	}
+	if c.metadata, err = metadata.NewForConfigAndClient(metadata.ConfigFor(c.rest), c.http); err != nil {
+		return err
+	}
+	// The dynamic client does not tell 201 from 200; this one does.
+	raw := dynamic.ConfigFor(c.rest)
+	raw.GroupVersion = nil
+	raw.APIPath = "/unused"
+	if c.raw, err = rest.UnversionedRESTClientForConfigAndClient(raw, c.http); err != nil {
+		return err
+	}
+	disco, err := discovery.NewDiscoveryClientForConfigAndClient(typed, c.http)
+	if err != nil {
+		return err
+	}
+	c.discovery = memory.NewMemCacheClientWithContext(discovery.ToDiscoveryInterfaceWithContext(disco))
+	c.mapper = restmapper.NewDeferredDiscoveryRESTMapperWithContext(c.discovery)
+	return nil
+}
+
+func userAgent() string {
+	version := "devel"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		version = info.Main.Version
+	}
+	return "forged/" + version
+}

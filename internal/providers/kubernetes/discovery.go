@@ -1,0 +1,90 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/discovery"
+
+	"forged.dev/forged/internal/reconcile"
+)
+
+type versionCache struct {
+	mu      sync.Mutex
+	version *version.Info
+	apis    []string
+}
+
+// Mapping finds the resource of a kind. Discovery is cached; a kind that is
+// not in the cache makes it be read again once, then the error is Invalid.
+func (c *Cluster) Mapping(ctx context.Context, gvk schema.GroupVersionKind) (*meta.RESTMapping, error) {
+	op := "find kind " + gvk.Kind
+	m, err := c.mapper.RESTMappingWithContext(ctx, gvk.GroupKind(), gvk.Version)
+	if meta.IsNoMatchError(err) {
+		c.ResetDiscovery()
+		m, err = c.mapper.RESTMappingWithContext(ctx, gvk.GroupKind(), gvk.Version)
+	}
+	switch {
+	case meta.IsNoMatchError(err):
+		return nil, &reconcile.Error{
+			Kind: reconcile.Invalid, Op: op,
+			Err:  fmt.Errorf("cluster %s does not know %s", c.target.Context, gvk.GroupVersion().WithKind(gvk.Kind)),
+			Hint: "install its CustomResourceDefinition, or a newer Kubernetes",
+		}
+	case err != nil:
+		return nil, Classify(op, Ref{}, err)
+	}
+	return m, nil
+}
+
+// Discovery returns the server's version and the API versions and kinds it
+// serves: "v1", "apps/v1", "apps/v1/Deployment". Both are cached.
+func (c *Cluster) Discovery(ctx context.Context) (*version.Info, []string, error) {
+	c.versions.mu.Lock()
+	defer c.versions.mu.Unlock()
+	if c.versions.version != nil {
+		return c.versions.version, c.versions.apis, nil
+	}
+	info, err := c.discovery.ServerVersionWithContext(ctx)
+	if err != nil {
+		return nil, nil, Classify("read the server's version", Ref{}, err)
+	}
+	groups, lists, err := c.discovery.ServerGroupsAndResourcesWithContext(ctx)
+	// An aggregated API that is down hides its own kinds only.
+	if err != nil && !discovery.IsGroupDiscoveryFailedError(err) {
+		return nil, nil, Classify("discover the server's APIs", Ref{}, err)
+	}
+	c.versions.version, c.versions.apis = info, apiVersions(groups, lists)
+	return c.versions.version, c.versions.apis, nil
+}
+
+func apiVersions(groups []*metav1.APIGroup, lists []*metav1.APIResourceList) []string {
+	var all []string
+	for _, g := range groups {
+		for _, v := range g.Versions {
+			all = append(all, v.GroupVersion)
+		}
+	}
+	for _, l := range lists {
+		for _, r := range l.APIResources {
+			all = append(all, l.GroupVersion+"/"+r.Kind)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// ResetDiscovery forgets what the server serves, for instance after a
+// CustomResourceDefinition was made.
+func (c *Cluster) ResetDiscovery() {
+	c.mapper.Reset() // and with it the cache behind
+	c.versions.mu.Lock()
+	c.versions.version, c.versions.apis = nil, nil
+	c.versions.mu.Unlock()
+}

@@ -1,0 +1,185 @@
+package kubernetes
+
+import (
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// Causes of events.
+const (
+	causeLive   = "live"   // an object differs from its baseline
+	causeHealth = "health" // an object's health status has changed
+	causeWatch  = "watch"  // a watch works again after it had failed
+)
+
+// tracked is an object some resource owns.
+type tracked struct {
+	inv   *Inventory
+	id    forge.ID
+	entry Entry
+	told  State // the difference that was reported last, so that it is not again
+}
+
+// ownWrite is what is known of our own writes to an object in this process.
+// Events of them often arrive before the response.
+type ownWrite struct {
+	inFlight int
+	baseline Baseline // of the last response
+}
+
+// beginWrite notes that a write of ours is under way and returns the resource
+// version the object is known to have before it, "" if that is not known.
+func (c *Cluster) beginWrite(ref Ref) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	own := c.own[ref]
+	if own == nil {
+		own = &ownWrite{}
+		c.own[ref] = own
+	}
+	own.inFlight++
+	state, known := c.lastSeen(ref)
+	if !known || !state.Exists {
+		return own.baseline.ResourceVersion
+	}
+	if olderThan(state.ResourceVersion, own.baseline.ResourceVersion) {
+		return own.baseline.ResourceVersion
+	}
+	return state.ResourceVersion
+}
+
+// endWrite notes the outcome and judges what arrived meanwhile.
+func (c *Cluster) endWrite(ref Ref, b Baseline, err error) {
+	c.mu.Lock()
+	own := c.own[ref]
+	own.inFlight--
+	if b.ResourceVersion != "" && !olderThan(b.ResourceVersion, own.baseline.ResourceVersion) {
+		own.baseline = b
+	}
+	var events []reconcile.Event
+	if state, known := c.lastSeen(ref); known && own.inFlight == 0 {
+		events = c.judge(ref, state, state)
+	}
+	if err != nil && own.inFlight == 0 && own.baseline.ResourceVersion == "" {
+		delete(c.own, ref)
+	}
+	c.mu.Unlock()
+	c.clusters.publish(events)
+}
+
+// forget drops what is known of our writes to an object we have deleted.
+func (c *Cluster) forget(ref Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if own := c.own[ref]; own != nil && own.inFlight == 0 {
+		delete(c.own, ref)
+	}
+}
+
+// forgetOrder drops all resource versions noted for a kind. The caller holds
+// c.mu.
+func (c *Cluster) forgetOrder(gvk schema.GroupVersionKind) {
+	for ref, own := range c.own {
+		if ref.GVK == gvk {
+			own.baseline = Baseline{}
+		}
+	}
+	for ref, t := range c.index {
+		if ref.GVK == gvk {
+			t.entry.Baseline.ResourceVersion = ""
+		}
+	}
+}
+
+// lastSeen is the state of an object in its watch, if there is one that is
+// complete. The caller holds c.mu.
+func (c *Cluster) lastSeen(ref Ref) (State, bool) {
+	for _, w := range c.watches {
+		if w.gvk != ref.GVK || w.key.name != "" && w.key.name != ref.Name {
+			continue
+		}
+		if !w.synced {
+			return State{}, false
+		}
+		state := w.states[ref.key()]
+		if !state.Exists {
+			state.ResourceVersion = w.rv
+		}
+		return state, true
+	}
+	return State{}, false
+}
+
+// judge decides which events a new state of an object is worth. Nothing is
+// said about objects nobody owns, nor while an action or a write of ours is
+// under way: what is left then is judged at its end. The caller holds c.mu and
+// publishes the events without it.
+func (c *Cluster) judge(ref Ref, old, now State) []reconcile.Event {
+	t := c.index[ref]
+	if t == nil {
+		return nil
+	}
+	healthMoved := old.Health.Status != now.Health.Status
+	if busy := t.inv.busy[t.id]; busy != nil {
+		busy.health = busy.health || healthMoved
+		return nil
+	}
+	var events []reconcile.Event
+	if healthMoved {
+		events = append(events, reconcile.Event{ID: t.id, Cause: causeHealth, At: now.SeenAt, Object: ref.String()})
+	}
+	own := c.own[ref]
+	if own != nil && own.inFlight > 0 {
+		return events
+	}
+	base := t.entry.Baseline
+	if own != nil && own.baseline.ResourceVersion != "" && !olderThan(own.baseline.ResourceVersion, base.ResourceVersion) {
+		base = own.baseline
+	}
+	switch {
+	case base.matches(now):
+		t.told = State{}
+	case olderThan(now.ResourceVersion, base.ResourceVersion):
+		// From before our last write.
+	case sameDifference(t.told, now):
+	default:
+		t.told = now
+		at := now.SeenAt
+		if at.IsZero() {
+			at = time.Now()
+		}
+		events = append(events, reconcile.Event{ID: t.id, Cause: causeLive, At: at, Object: ref.String()})
+	}
+	return events
+}
+
+// matches tells whether a state is that of the baseline.
+func (b Baseline) matches(s State) bool {
+	return s.Exists && !s.Deleting && s.UID == b.UID && s.Digest == b.Digest
+}
+
+func sameDifference(a, b State) bool {
+	return !a.SeenAt.IsZero() && a.Exists == b.Exists && a.Deleting == b.Deleting && a.UID == b.UID && a.Digest == b.Digest
+}
+
+// eventsOf makes every resource look again that has objects in a watch. The
+// caller holds c.mu.
+func (c *Cluster) eventsOf(w *watch) []reconcile.Event {
+	var ids []forge.ID
+	for ref, t := range c.index {
+		if ref.GVK == w.gvk && (w.key.name == "" || w.key.name == ref.Name) {
+			ids = append(ids, t.id)
+		}
+	}
+	slices.SortFunc(ids, forge.ID.Compare)
+	var events []reconcile.Event
+	for _, id := range slices.Compact(ids) {
+		events = append(events, reconcile.Event{ID: id, Cause: causeWatch, At: time.Now()})
+	}
+	return events
+}

@@ -1,0 +1,392 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	kwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"forged.dev/forged/internal/reconcile"
+)
+
+// lagTimeout bounds the wait for a watch to show a write of our own. The event
+// usually is there before the response.
+const lagTimeout = 5 * time.Second
+
+// State is what a watch knows of an object. Only this is kept in memory.
+type State struct {
+	Exists          bool
+	Deleting        bool // deletion has begun; finalizers hold it
+	UID             string
+	ResourceVersion string
+	Digest          string
+	Health          reconcile.Health
+	SeenAt          time.Time // when the watch brought it
+}
+
+// watchKey tells watches apart: all objects of ours of one resource, or, for
+// namespaces, the one of that name. Whether a namespace is there matters also
+// when it is not ours and bears no label.
+type watchKey struct {
+	gvr  schema.GroupVersionResource
+	name string
+}
+
+// watch keeps the states of what one watch of the API server shows. It is the
+// store of a reflector, which calls it from one goroutine. The fields below
+// are guarded by Cluster.mu.
+type watch struct {
+	c    *Cluster
+	key  watchKey
+	gvk  schema.GroupVersionKind
+	full bool // full objects, for their health; otherwise metadata only
+
+	states map[types.NamespacedName]State
+	rv     string // up to which it has seen everything
+	synced bool
+	err    error         // of the last attempt to list or watch; nil while it works
+	moved  chan struct{} // closed and replaced at every change of the above
+}
+
+// watchFor returns the watch an object is seen by and starts it at first use.
+func (c *Cluster) watchFor(ctx context.Context, gvk schema.GroupVersionKind, name string) (*watch, error) {
+	mapping, err := c.Mapping(ctx, gvk)
+	if err != nil {
+		return nil, err
+	}
+	key := watchKey{gvr: mapping.Resource}
+	if isNamespace(gvk) {
+		key.name = name
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.watches[key]; w != nil {
+		return w, nil
+	}
+	w := &watch{
+		c: c, key: key, gvk: gvk, full: hasHealth(gvk.GroupKind()),
+		states: map[types.NamespacedName]State{},
+		moved:  make(chan struct{}),
+	}
+	if !c.start(w.run) {
+		return nil, reconcile.Errorf(reconcile.Unavailable, "watch "+mapping.Resource.Resource, "shutting down")
+	}
+	c.watches[key] = w
+	return w, nil
+}
+
+func isNamespace(gvk schema.GroupVersionKind) bool { return gvk.Group == "" && gvk.Kind == "Namespace" }
+
+// Live is the state of an object as its watch shows it. The first use for a
+// resource starts the watch and waits until it is complete; later uses cost no
+// request. Writes by Apply are seen. An error means that nothing is known.
+func (c *Cluster) Live(ctx context.Context, ref Ref) (State, error) {
+	w, err := c.watchFor(ctx, ref.GVK, ref.Name)
+	if err != nil {
+		return State{}, about(err, ref)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var lag <-chan time.Time
+	for {
+		c.mu.Lock()
+		state, moved := w.states[ref.key()], w.moved
+		synced, failed, seen := w.synced, w.err, w.rv
+		mine := ""
+		if own := c.own[ref]; own != nil {
+			mine = own.baseline.ResourceVersion
+		}
+		c.mu.Unlock()
+
+		switch {
+		case failed != nil:
+			return State{}, about(failed, ref)
+		case synced && !olderThan(seen, mine):
+			return state, nil
+		case synced && lag == nil:
+			timer := time.NewTimer(lagTimeout)
+			defer timer.Stop()
+			lag = timer.C
+		}
+		select {
+		case <-moved:
+		case <-lag:
+			return State{}, about(reconcile.Errorf(reconcile.Unavailable, "watch",
+				"the watch is %s behind our own write", lagTimeout), ref)
+		case <-c.ctx.Done():
+			return State{}, about(reconcile.Errorf(reconcile.Unavailable, "watch", "the connection to the cluster is closed"), ref)
+		case <-ctx.Done():
+			return State{}, Classify("watch", ref, ctx.Err())
+		}
+	}
+}
+
+func (r Ref) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: r.Namespace, Name: r.Name}
+}
+
+// olderThan tells whether resource version a comes before b. What cannot be
+// compared is not older: a needless look is better than none.
+func olderThan(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	return err == nil && order < 0
+}
+
+// run watches until ctx ends.
+func (w *watch) run(ctx context.Context) {
+	// What client-go would log as it goes is told by fail, once a change.
+	ctx = klog.NewContext(ctx, logr.Discard())
+	logger := logr.Discard()
+	reflector := cache.NewReflectorWithOptions(w.listWatch(), nil, w, cache.ReflectorOptions{
+		Logger: &logger, Name: w.key.gvr.String(), TypeDescription: w.gvk.Kind,
+	})
+	reflector.RunWithContext(ctx)
+}
+
+func (w *watch) listWatch() cache.ListerWatcher {
+	narrow := func(o *metav1.ListOptions) {
+		if w.key.name != "" {
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, w.key.name).String()
+		} else {
+			o.LabelSelector = LabelInstance + "=" + w.c.instance
+		}
+	}
+	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		if w.full {
+			return w.c.dynamic.Resource(w.key.gvr).List(ctx, o)
+		}
+		return w.c.metadata.Resource(w.key.gvr).List(ctx, o)
+	}
+	watch := func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
+		if w.full {
+			return w.c.dynamic.Resource(w.key.gvr).Watch(ctx, o)
+		}
+		return w.c.metadata.Resource(w.key.gvr).Watch(ctx, o)
+	}
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			narrow(&o)
+			l, err := list(ctx, o)
+			w.outcome("list", err)
+			return l, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
+			narrow(&o)
+			i, err := watch(ctx, o)
+			w.outcome("watch", err)
+			return i, err
+		},
+	}
+}
+
+// outcome records how an attempt to list or to watch went. Whatever hung on
+// the watch is looked at again when it works once more.
+func (w *watch) outcome(verb string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	resource := w.key.gvr.GroupResource().String()
+	c := w.c
+	c.mu.Lock()
+	was := w.err
+	w.err = nil
+	var events []reconcile.Event
+	switch {
+	case err != nil:
+		classified := Classify(fmt.Sprintf("%s %s in all namespaces", verb, resource), Ref{}, err)
+		var e *reconcile.Error
+		if errors.As(classified, &e) && e.Kind == reconcile.Denied && e.Hint != "" {
+			e.Hint = fmt.Sprintf("forged needs the verbs list and watch on %s, cluster-wide", resource)
+		}
+		w.err = classified
+	case was != nil && w.synced:
+		events = c.eventsOf(w)
+	}
+	if (was == nil) != (err == nil) {
+		w.advance()
+	}
+	c.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		c.log.Warn("watch lost", "resource", resource, "error", err)
+	case err == nil && was != nil:
+		c.log.Info("watch restored", "resource", resource)
+	}
+	c.clusters.publish(events)
+}
+
+// advance wakes those who wait. The caller holds c.mu.
+func (w *watch) advance() {
+	close(w.moved)
+	w.moved = make(chan struct{})
+}
+
+// seen is an object reduced to what is kept. It has just enough of an object
+// for a reflector's own store.
+type seen struct {
+	key   types.NamespacedName
+	state State
+}
+
+// GetObjectMeta implements metav1.ObjectMetaAccessor.
+func (s *seen) GetObjectMeta() metav1.Object {
+	return &metav1.ObjectMeta{
+		Namespace: s.key.Namespace, Name: s.key.Name,
+		UID: types.UID(s.state.UID), ResourceVersion: s.state.ResourceVersion,
+	}
+}
+
+// reduce keeps of an object what State has.
+func (w *watch) reduce(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *seen:
+		return o, nil
+	case cache.DeletedFinalStateUnknown:
+		return w.reduce(o.Obj)
+	case metav1.Object:
+		s := stateOf(o, w.c.manager)
+		s.SeenAt = time.Now()
+		if u, ok := obj.(*unstructured.Unstructured); ok {
+			s.Health = HealthOf(u)
+		}
+		return &seen{types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}, s}, nil
+	default:
+		return nil, fmt.Errorf("watch of %s: unexpected %T", w.key.gvr.Resource, obj)
+	}
+}
+
+// stateOf is what an object's metadata tells. Its health is that of a kind
+// without any.
+func stateOf(obj metav1.Object, manager string) State {
+	b := baselineOf(obj, manager)
+	s := State{
+		Exists: true, Deleting: obj.GetDeletionTimestamp() != nil,
+		UID: b.UID, ResourceVersion: b.ResourceVersion, Digest: b.Digest,
+		Health: reconcile.Health{Status: reconcile.Ready},
+	}
+	if s.Deleting {
+		s.Health = reconcile.Health{Status: reconcile.Progressing, Message: "is being deleted"}
+	}
+	return s
+}
+
+// Transformer implements cache.TransformingStore: objects are reduced before a
+// reflector collects them.
+func (w *watch) Transformer() cache.TransformFunc { return w.reduce }
+
+// Add implements cache.ReflectorStore.
+func (w *watch) Add(obj any) error { return w.put(obj) }
+
+// Update implements cache.ReflectorStore.
+func (w *watch) Update(obj any) error { return w.put(obj) }
+
+func (w *watch) put(obj any) error {
+	r, err := w.reduce(obj)
+	if err != nil {
+		return err
+	}
+	s := r.(*seen)
+	c := w.c
+	c.mu.Lock()
+	old := w.states[s.key]
+	w.states[s.key] = s.state
+	w.reached(s.state.ResourceVersion)
+	events := c.judge(w.ref(s.key), old, s.state)
+	c.mu.Unlock()
+	c.clusters.publish(events)
+	return nil
+}
+
+// Delete implements cache.ReflectorStore. The object has left the selection;
+// it may still live without our label.
+func (w *watch) Delete(obj any) error {
+	r, err := w.reduce(obj)
+	if err != nil {
+		return err
+	}
+	s := r.(*seen)
+	c := w.c
+	c.mu.Lock()
+	old := w.states[s.key]
+	delete(w.states, s.key)
+	w.reached(s.state.ResourceVersion)
+	events := c.judge(w.ref(s.key), old, State{ResourceVersion: s.state.ResourceVersion, SeenAt: s.state.SeenAt})
+	c.mu.Unlock()
+	c.clusters.publish(events)
+	return nil
+}
+
+// Replace implements cache.ReflectorStore: this is all there is, as of rv.
+func (w *watch) Replace(list []any, rv string) error {
+	states := make(map[types.NamespacedName]State, len(list))
+	for _, obj := range list {
+		r, err := w.reduce(obj)
+		if err != nil {
+			return err
+		}
+		s := r.(*seen)
+		states[s.key] = s.state
+	}
+	now := time.Now()
+	c := w.c
+	c.mu.Lock()
+	old := w.states
+	if olderThan(rv, w.rv) {
+		// The cluster was put back to an earlier time. Nothing that was noted
+		// of the order of writes holds any more.
+		c.log.Warn("resource versions went backwards: was etcd restored from a backup?", "resource", w.key.gvr.GroupResource().String())
+		c.forgetOrder(w.gvk)
+	}
+	w.states, w.rv, w.synced = states, rv, true
+	w.advance()
+	var events []reconcile.Event
+	for key, state := range states {
+		events = append(events, c.judge(w.ref(key), old[key], state)...)
+	}
+	for key, state := range old {
+		if _, ok := states[key]; !ok {
+			events = append(events, c.judge(w.ref(key), state, State{ResourceVersion: rv, SeenAt: now})...)
+		}
+	}
+	c.mu.Unlock()
+	c.clusters.publish(events)
+	return nil
+}
+
+// Resync implements cache.ReflectorStore; there is nothing to do.
+func (w *watch) Resync() error { return nil }
+
+// Bookmark implements cache.ReflectorBookmarkStore.
+func (w *watch) Bookmark(rv string) error {
+	w.c.mu.Lock()
+	w.reached(rv)
+	w.c.mu.Unlock()
+	return nil
+}
+
+// reached notes that all up to rv has been seen. The caller holds c.mu.
+func (w *watch) reached(rv string) {
+	if !olderThan(rv, w.rv) {
+		w.rv = rv
+	}
+	w.advance()
+}
+
+func (w *watch) ref(key types.NamespacedName) Ref {
+	return Ref{GVK: w.gvk, Namespace: key.Namespace, Name: key.Name}
+}
