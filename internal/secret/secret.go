@@ -13,10 +13,10 @@ const redacted = "[redacted]"
 // Value is a secret. It prints as [redacted] through fmt, encoding/json,
 // encoding and slog; only Reveal gives the bytes away.
 type Value struct {
-	// A pointer, because fmt cannot call the methods below on an unexported
-	// field of somebody else's struct and prints what it finds there instead.
-	// It never follows a pointer inside a struct.
-	v *[]byte
+	// Behind two pointers, because fmt cannot call the methods below on an
+	// unexported field of somebody else's struct and prints what it finds
+	// there instead. With a verb that does not fit it follows one pointer.
+	v **[]byte
 }
 
 // New makes a Value; it keeps its own copy of b.
@@ -25,7 +25,8 @@ func New(b []byte) Value {
 		return Value{}
 	}
 	own := append([]byte(nil), b...)
-	return Value{&own}
+	p := &own
+	return Value{&p}
 }
 
 // Reveal returns the secret itself. Call it only where the value leaves for
@@ -34,7 +35,7 @@ func (v Value) Reveal() []byte {
 	if v.v == nil {
 		return nil
 	}
-	return append([]byte(nil), *v.v...)
+	return append([]byte(nil), **v.v...)
 }
 
 // IsZero tells whether nothing was ever put in.
