@@ -12,12 +12,12 @@ import (
 // see coming, and another Debian sorts text in another way.
 var (
 	postgresImages = map[string]string{
-		"15": "postgres:15.17-bookworm",
-		"16": "postgres:16.13-bookworm",
-		"17": "postgres:17.9-bookworm",
+		"15": "postgres:15.18-bookworm",
+		"16": "postgres:16.14-bookworm",
+		"17": "postgres:17.10-bookworm",
 	}
 	redisImages = map[string]string{
-		"7": "redis:7.4.7-bookworm",
+		"7": "redis:7.4.9-bookworm",
 		"8": "redis:8.2.2-bookworm",
 	}
 )

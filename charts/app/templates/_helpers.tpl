@@ -23,10 +23,10 @@ name: {{ .name | quote }}
 namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "app.labels" . | nindent 2 }}
-{{- with .annotations }}
+{{- with get . "annotations" }}
 annotations:
   {{- range $key, $value := . }}
-  {{ $key | quote }}: {{ $value | toJson }}
+  {{ $key | quote }}: {{ $value | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -38,6 +38,6 @@ annotations:
 {{/* The data of the ConfigMap, also hashed into the pod templates. */}}
 {{- define "app.env-data" -}}
 {{- range $key, $value := .Values.env }}
-{{ $key | quote }}: {{ $value | toJson }}
+{{ $key | quote }}: {{ $value | quote }}
 {{- end }}
 {{- end }}

@@ -35,7 +35,7 @@ spec:
       {{- with .args }}
       args:
         {{- range . }}
-        - {{ . | toJson }}
+        - {{ . | quote }}
         {{- end }}
       {{- end }}
       envFrom:
@@ -51,7 +51,7 @@ spec:
           containerPort: {{ int $values.port }}
           protocol: TCP
       {{- end }}
-      {{- with .probes }}
+      {{- with trim .probes }}
       {{- . | nindent 6 }}
       {{- end }}
       {{- if and .serves (gt (int $values.preStopSeconds) 0) }}
@@ -127,7 +127,7 @@ startupProbe:
   exec:
     command:
       {{- range .exec }}
-      - {{ . | toJson }}
+      - {{ . | quote }}
       {{- end }}
   periodSeconds: 5
   timeoutSeconds: {{ int .timeoutSeconds }}
@@ -136,7 +136,7 @@ livenessProbe:
   exec:
     command:
       {{- range .exec }}
-      - {{ . | toJson }}
+      - {{ . | quote }}
       {{- end }}
   periodSeconds: {{ int .intervalSeconds }}
   timeoutSeconds: {{ int .timeoutSeconds }}
