@@ -1,0 +1,142 @@
+// Package schema is the language of forge.cue: its definition in CUE, the way
+// from text to a [forge.Forge], and the diagnostics for text that is not
+// valid. Reading is hermetic: no network, no imports but CUE's standard
+// library, no files but those given.
+package schema
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"runtime/debug"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/build"
+	"cuelang.org/go/cue/cuecontext"
+	"cuelang.org/go/cue/errors"
+
+	"forged.dev/forged/internal/forge"
+)
+
+//go:embed forge.cue
+var definition string
+
+//go:embed scalars.cue
+var scalars string
+
+// Load reads, completes and checks a forge. The error is [Diagnostics] when
+// the text is at fault, all of it at once; anything else means that the text
+// could not be judged. The result depends on nothing but src.
+//
+// CUE cannot be cancelled: when ctx ends first, Load returns its error and
+// leaves the evaluation to itself. It holds no lock and no file, but it goes
+// on using CPU and memory until it is done; a process that must not bear that
+// runs Load in a child process.
+func Load(ctx context.Context, src Source) (*forge.Forge, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", src.name(), err)
+	}
+	if ctx.Done() == nil {
+		return load(src)
+	}
+	type result struct {
+		forge *forge.Forge
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		f, err := load(src)
+		done <- result{f, err}
+	}()
+	select {
+	case r := <-done:
+		return r.forge, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("read %s: its evaluation takes too long: %w", src.name(), ctx.Err())
+	}
+}
+
+func load(src Source) (f *forge.Forge, err error) {
+	defer func() {
+		// The evaluator is large and its input is not ours.
+		if p := recover(); p != nil {
+			f, err = nil, fmt.Errorf("read %s: internal error: %v\n%s", src.name(), p, debug.Stack())
+		}
+	}()
+	files, diags := parse(src)
+	if len(diags) > 0 {
+		return nil, diags.sorted()
+	}
+	l := &loader{src: src, files: files}
+	if f := l.load(); f != nil {
+		return f, nil
+	}
+	return nil, l.diags.sorted()
+}
+
+// loader holds what one Load works on.
+type loader struct {
+	src   Source
+	files []*ast.File
+	index *index // of files; made when the first position is asked for
+	model *model // of the schema; made when the first diagnostic needs it
+
+	lang  cue.Value // the schema
+	user  cue.Value // what is written
+	whole cue.Value // unified with the schema: what is meant
+
+	broken map[string]bool // paths with a diagnostic, and everything above them
+	diags  Diagnostics
+}
+
+// load returns nil when there are diagnostics.
+func (l *loader) load() *forge.Forge {
+	// The settings of the environment are for people who debug CUE; a
+	// forge.cue means the same wherever it is read.
+	ctx := cuecontext.New(cuecontext.EvaluatorVersion(cuecontext.EvalV3), cuecontext.CUE_DEBUG(""))
+	l.lang = ctx.CompileString(definition+scalars, cue.Filename("schema.cue"))
+	if err := l.lang.Err(); err != nil {
+		panic(err) // it is embedded and tested
+	}
+	inst := build.NewContext().NewInstance("", nil)
+	for _, f := range l.files {
+		if err := inst.AddSyntax(f); err != nil {
+			l.addCompileErrors(err)
+		}
+	}
+	if len(l.diags) > 0 {
+		return nil
+	}
+	l.user = ctx.BuildInstance(inst)
+	if err := l.user.Err(); err != nil && !l.user.Exists() {
+		l.addCompileErrors(err)
+		return nil
+	}
+	l.whole = l.lang.LookupPath(cue.MakePath(cue.Def("Forge"))).Unify(l.user)
+	if err := l.whole.Validate(cue.Concrete(true), cue.Final()); err != nil {
+		l.explain(l.errors(err))
+	}
+	w := l.decode()
+	l.check(w)
+	if len(l.diags) > 0 {
+		return nil
+	}
+	return w.forge(l.src.Dir)
+}
+
+// errors are all that CUE finds: beside an error it does not look for values
+// that are missing, so each part is asked by itself.
+func (l *loader) errors(whole error) []errors.Error {
+	all := errors.Errors(whole)
+	parts := []path{{"app"}}
+	for _, name := range l.fields(path{"environments"}) {
+		parts = append(parts, path{"environments", name})
+	}
+	for _, p := range parts {
+		if v := l.whole.LookupPath(selectors(l.whole, p)); v.Exists() {
+			all = append(all, errors.Errors(v.Validate(cue.Concrete(true), cue.Final()))...)
+		}
+	}
+	return all
+}
