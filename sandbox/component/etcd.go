@@ -27,7 +27,10 @@ func etcd(child *process.Child, args []string) error {
 
 	cfg := embed.NewConfig()
 	cfg.Dir = *dataDir
+	cfg.Name = "sandbox"
 	cfg.LogLevel = "warn"
+	// The zero value that the library leaves would log every single request.
+	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	// The data need to survive the processes, not a power cut.
 	cfg.UnsafeNoFsync = true
 	cfg.EnableGRPCGateway = false
