@@ -25,7 +25,11 @@ func (e *Engine) resweep(environment string) {
 	if len(e.owners()) == 0 {
 		return
 	}
-	e.sweeps[environment] = &sweep{}
+	next := &sweep{}
+	if s := e.sweeps[environment]; s != nil {
+		next.err = s.err // shown until the next answer
+	}
+	e.sweeps[environment] = next
 	if e.queue != nil {
 		e.queue.Add(sweepID(environment))
 	}
@@ -69,7 +73,9 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	if e.sweeps[name] != s || e.gen.Load() != gen {
 		return // a newer one is in the queue
 	}
-	defer e.touch()
+	if err != nil || s.err != nil {
+		e.touch()
+	}
 	if s.err = err; err != nil {
 		s.attempts++
 		r := react(err, s.attempts, staleInRow+1)
@@ -89,6 +95,7 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 		u := newUnit(r.ID, now)
 		u.resource, u.provider, u.orphan = r, p, true
 		e.units[r.ID] = u
+		e.touch()
 	}
 	e.wakeOrphans(name)
 }

@@ -1,0 +1,100 @@
+package reconcile_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"forged.dev/forged/internal/reconcile"
+)
+
+func TestStatusHoldsNoSecret(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		y.Rival(id("app"), "db", "canary-rival")
+		y.set(gen(1, policy, fed("app", "db", "password"), one("db")))
+		y.pass(time.Minute)
+		if got := y.Live(id("app"))["pod"]; got != "1" {
+			t.Fatal("nothing was applied")
+		}
+		b, err := json.Marshal(y.engine.Status())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{string(b), y.saw.lines(), fmt.Sprintf("%+v", y.engine.Status())} {
+			if strings.Contains(text, "canary") {
+				t.Errorf("a secret is in:\n%s", text)
+			}
+		}
+	})
+}
+
+func TestStatusIsSharedUntilItChanges(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		if s := y.engine.Status(); s.State != reconcile.StateWaiting {
+			t.Errorf("before any generation: %s", s.State)
+		}
+		y.set(gen(1, policy, one("app")))
+		a := y.engine.Status()
+		changed := y.engine.Changed()
+		if n := testing.AllocsPerRun(100, func() { _ = y.engine.Status() }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+		y.SetHealth(id("app"), reconcile.Health{Status: reconcile.Failed, Message: "crash loop"})
+		<-changed
+		synctest.Wait()
+		b := y.engine.Status()
+		if a.Version >= b.Version || a.Environments[0].Resources[0].State != reconcile.StateReady || b.Environments[0].State != reconcile.StateFailed {
+			t.Errorf("a: %d %s, b: %d %s", a.Version, a.State, b.Version, b.State)
+		}
+	})
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		for n := range 300 {
+			y.set(gen(n, policy, res("app", map[string]any{"pod": n})))
+		}
+		h := y.engine.Status().History
+		if len(h) != 200 {
+			t.Errorf("%d actions", len(h))
+		}
+	})
+}
+
+// Everything that may be called at any time is, while the engine works.
+func TestConcurrentUse(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() {
+				for n := range 50 {
+					g := gen(n, policy, one("db"), fed("app", "db", "url"), res("x", map[string]any{"pod": n % 3}))
+					switch (i + n) % 4 {
+					case 0:
+						if err := y.engine.Set(g); err != nil {
+							t.Error(err)
+						}
+					case 1:
+						y.engine.Recheck("")
+					case 2:
+						_ = y.engine.Status()
+						y.Edit(id("x"), "pod", "evil", "kubectl")
+					case 3:
+						_ = y.engine.Changed()
+						y.Event(id("db"), "health")
+					}
+				}
+			})
+		}
+		all.Wait()
+		y.set(gen(99, policy, one("db"), fed("app", "db", "url"), one("x")))
+		y.pass(time.Hour)
+		for _, name := range []string{"db", "app", "x"} {
+			y.wantState(name, reconcile.StateReady)
+		}
+	})
+}
