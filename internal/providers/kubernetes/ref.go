@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -30,6 +31,14 @@ func (r Ref) String() string {
 	default:
 		return r.GVK.Kind + " " + r.Namespace + "/" + r.Name
 	}
+}
+
+// Compare orders Refs by kind, namespace and name.
+func (r Ref) Compare(o Ref) int {
+	return cmp.Or(
+		cmp.Compare(r.GVK.Kind, o.GVK.Kind), cmp.Compare(r.Namespace, o.Namespace), cmp.Compare(r.Name, o.Name),
+		cmp.Compare(r.GVK.Group, o.GVK.Group), cmp.Compare(r.GVK.Version, o.GVK.Version),
+	)
 }
 
 // isSecret tells whether the object's values must not be shown.
