@@ -110,7 +110,13 @@ func runUp(args []string, stdout, stderr io.Writer) int {
 	if *withParent {
 		defer process.WatchParent(cancel)()
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// Nobody has to read our progress to the end: the writes fail, no more.
+	signal.Ignore(syscall.SIGPIPE)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // it is, under nohup
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(ctx, ends...)
 	defer stop()
 	// From the first signal on, a second one ends this process at once; the
 	// children then go with it.

@@ -39,6 +39,9 @@ const (
 	etcdGrace   = 2 * time.Second
 
 	bootPoll = 50 * time.Millisecond
+
+	// A start takes seconds. One that takes this long will never end.
+	startBound = 5 * time.Minute
 )
 
 // Config says where and how a cluster runs.
@@ -82,6 +85,9 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	waiting, done := context.WithCancelCause(life)
 	defer done(nil)
 	defer context.AfterFunc(ctx, func() { done(context.Cause(ctx)) })()
+	defer time.AfterFunc(startBound, func() {
+		done(fmt.Errorf("not ready within %s; the logs are in %s", startBound, cfg.LogDir))
+	}).Stop()
 	if err := c.start(waiting); err != nil {
 		// What failed first says more than who noticed.
 		if cause := context.Cause(waiting); cause != nil {
@@ -293,7 +299,10 @@ func (c *Cluster) startServer(ctx context.Context, files *credentials, listener 
 
 func (c *Cluster) startControllerManager(ctx context.Context, files *credentials, client kubernetes.Interface) error {
 	began := time.Now()
-	err := c.launchClient("kube-controller-manager",
+	if err := removeRootCA(ctx, client); err != nil {
+		return err
+	}
+	_, err := c.launchAsClient("kube-controller-manager",
 		"--kubeconfig="+files.kubeconfig["kube-controller-manager"],
 		"--service-account-private-key-file="+files.accountKey,
 		"--root-ca-file="+files.caCert,
@@ -307,13 +316,13 @@ func (c *Cluster) startControllerManager(ctx context.Context, files *credentials
 		// A machine under load may starve kwok for a while. Pods that are marked
 		// unready for that reason would be a lie about the configuration.
 		"--node-monitor-grace-period=10m",
+		"--horizontal-pod-autoscaler-sync-period=5s",
 	)
 	if err != nil {
 		return err
 	}
-	// The first thing its controllers do that pods cannot live without.
-	if err := awaitDefaultAccount(ctx, client); err != nil {
-		return fmt.Errorf("no default service account: %w", err)
+	if err := awaitControllers(ctx, client); err != nil {
+		return fmt.Errorf("kube-controller-manager not ready: %w", err)
 	}
 	c.report("kube-controller-manager", began)
 	return nil
@@ -406,11 +415,6 @@ func (c *Cluster) launch(name string, files []*os.File, args ...string) (*proces
 		}
 	})
 	return p, nil
-}
-
-func (c *Cluster) launchClient(name string, args ...string) error {
-	_, err := c.launchAsClient(name, args...)
-	return err
 }
 
 func (c *Cluster) launchClientAndWait(ctx context.Context, name string, args ...string) error {

@@ -116,13 +116,42 @@ func create[T runtime.Object](ctx context.Context, do func(context.Context, T, m
 	return err
 }
 
-// awaitDefaultAccount waits until pods can be created in the namespace default.
-func awaitDefaultAccount(ctx context.Context, client kubernetes.Interface) error {
-	accounts := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "serviceaccounts",
-		metav1.NamespaceDefault, fields.OneTermEqualSelector("metadata.name", "default"))
-	_, err := watchtools.UntilWithSync(ctx, accounts, &corev1.ServiceAccount{}, nil,
-		func(event watch.Event) (bool, error) { return event.Type != watch.Deleted, nil })
+// The certificate that a controller publishes in every namespace. In this
+// namespace nobody reads it, so it can serve as a sign of life.
+const (
+	rootCA          = "kube-root-ca.crt"
+	rootCANamespace = corev1.NamespaceNodeLease
+)
+
+// removeRootCA removes the sign of life that kept data hold from the last run.
+func removeRootCA(ctx context.Context, client kubernetes.Interface) error {
+	err := client.CoreV1().ConfigMaps(rootCANamespace).Delete(ctx, rootCA, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
 	return err
+}
+
+// awaitControllers waits until the controllers work, and have made the account
+// without which no pod can be created in the namespace default.
+func awaitControllers(ctx context.Context, client kubernetes.Interface) error {
+	core := client.CoreV1().RESTClient()
+	if err := awaitObject(ctx, core, "configmaps", rootCANamespace, rootCA, &corev1.ConfigMap{}); err != nil {
+		return err
+	}
+	return awaitObject(ctx, core, "serviceaccounts", metav1.NamespaceDefault, "default", &corev1.ServiceAccount{})
+}
+
+// awaitObject waits until the object exists.
+func awaitObject(ctx context.Context, client cache.Getter, resource, namespace, name string, kind runtime.Object) error {
+	list := cache.NewListWatchFromClient(client, resource, namespace, fields.OneTermEqualSelector("metadata.name", name))
+	_, err := watchtools.UntilWithSync(ctx, list, kind, nil, func(event watch.Event) (bool, error) {
+		return event.Type != watch.Deleted, nil
+	})
+	if err != nil {
+		return fmt.Errorf("no %s %s/%s: %w", resource, namespace, name, err)
+	}
+	return nil
 }
 
 // awaitNodes waits until so many nodes are ready to take pods.

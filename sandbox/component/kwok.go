@@ -73,10 +73,6 @@ func kwok(child *process.Child, args []string) error {
 	if err != nil {
 		return err
 	}
-	id, err := controllers.Identity()
-	if err != nil {
-		return err
-	}
 	controller, err := controllers.NewController(controllers.Config{
 		Clock:                      clock.RealClock{},
 		DynamicClient:              dynamicClient,
@@ -94,7 +90,9 @@ func kwok(child *process.Child, args []string) error {
 		NodeLeaseParallelism:       2,
 		NodeLeaseDurationSeconds:   40, // as kubelets have it
 		PodsOnNodeSyncParallelism:  1,
-		ID:                         id,
+		// The holder of the nodes' leases. A name of its own for each run would
+		// make a run on kept data wait until the leases of the last one expire.
+		ID: "kwok",
 	})
 	if err != nil {
 		return err

@@ -149,18 +149,25 @@ func TestSandbox(t *testing.T) {
 			t.Errorf("at the other cluster: %v", err)
 		}
 	})
-	for _, client := range []*kubernetes.Clientset{one, two} {
-		t.Run("workloads", func(t *testing.T) {
-			t.Run("deployment", func(t *testing.T) { testDeployment(t, client) })
-			t.Run("rollout that fails", func(t *testing.T) { testFailingDeployment(t, client) })
-			t.Run("job", func(t *testing.T) { testJobs(t, client) })
-			t.Run("volume", func(t *testing.T) { testVolumes(t, client) })
-			t.Run("balancer", func(t *testing.T) { testBalancer(t, client) })
-			t.Run("ingress", func(t *testing.T) { testIngress(t, client) })
-			t.Run("autoscaler", func(t *testing.T) { testAutoscaler(t, client) })
-			t.Run("namespace", func(t *testing.T) { testNamespaceGoes(t, client) })
-		})
-	}
+	t.Run("workloads", func(t *testing.T) {
+		for i, client := range []*kubernetes.Clientset{one, two} {
+			for name, test := range map[string]func(*testing.T, *kubernetes.Clientset){
+				"deployment": testDeployment,
+				"failure":    testFailingDeployment,
+				"job":        testJobs,
+				"volume":     testVolumes,
+				"balancer":   testBalancer,
+				"ingress":    testIngress,
+				"autoscaler": testAutoscaler,
+				"namespace":  testNamespaceGoes,
+			} {
+				t.Run(fmt.Sprintf("cluster-%d/%s", i+1, name), func(t *testing.T) {
+					t.Parallel()
+					test(t, client)
+				})
+			}
+		}
+	})
 	t.Run("second in the same directory", func(t *testing.T) {
 		out, err := exec.Command(program, "up", "--dir", dir).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "in use") || !strings.Contains(string(out), strconv.Itoa(os.Getpid())) {
@@ -246,7 +253,7 @@ func testVolumes(t *testing.T, client *kubernetes.Clientset) {
 	bound := func(claim *corev1.PersistentVolumeClaim) bool { return claim.Status.Phase == corev1.ClaimBound }
 
 	// No class named: the default one.
-	claim, err := claims.Create(ctx, claim("data", nil), metav1.CreateOptions{})
+	claim, err := claims.Create(ctx, newClaim("data", nil), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +278,7 @@ func testVolumes(t *testing.T, client *kubernetes.Clientset) {
 	awaitDeleted[*corev1.PersistentVolume](t, client.CoreV1().RESTClient(), "persistentvolumes", metav1.NamespaceAll, claim.Spec.VolumeName)
 
 	// A class that waits, waits for a pod.
-	if _, err := claims.Create(ctx, claim2("late"), metav1.CreateOptions{}); err != nil {
+	if _, err := claims.Create(ctx, newClaim("late", ptr.To("standard-late")), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "late"}, Spec: template("late", nil).Spec}
@@ -290,7 +297,7 @@ func testVolumes(t *testing.T, client *kubernetes.Clientset) {
 func testBalancer(t *testing.T, client *kubernetes.Clientset) {
 	ctx, services := t.Context(), client.CoreV1().Services("default")
 	has := func(s *corev1.Service) bool { return len(s.Status.LoadBalancer.Ingress) > 0 }
-	make := func(name string) string {
+	create := func(name string) string {
 		t.Helper()
 		service := &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -305,14 +312,14 @@ func testBalancer(t *testing.T, client *kubernetes.Clientset) {
 		}
 		return given.IP
 	}
-	first, second := make("lb-1"), make("lb-2")
+	first, second := create("lb-1"), create("lb-2")
 	if first == second || !strings.HasPrefix(first, "203.0.113.") || !strings.HasPrefix(second, "203.0.113.") {
 		t.Errorf("addresses %s and %s", first, second)
 	}
 	if err := services.Delete(ctx, "lb-1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if again := make("lb-1"); again != first {
+	if again := create("lb-1"); again != first {
 		t.Errorf("created again, the Service went from %s to %s", first, again)
 	}
 	// One that stops being balanced loses its address.
@@ -634,7 +641,7 @@ func template(app string, annotations map[string]string) corev1.PodTemplateSpec 
 	}
 }
 
-func claim(name string, class *string) *corev1.PersistentVolumeClaim {
+func newClaim(name string, class *string) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PersistentVolumeClaimSpec{
@@ -646,8 +653,6 @@ func claim(name string, class *string) *corev1.PersistentVolumeClaim {
 		},
 	}
 }
-
-func claim2(name string) *corev1.PersistentVolumeClaim { return claim(name, ptr.To("standard-late")) }
 
 func namespace(name string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
