@@ -146,6 +146,8 @@ func (s *survey) each(ids []forge.ID, f func(forge.ID)) {
 
 // look observes and plans one resource.
 func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	e, item := s.engine, &Item{ID: r.ID}
 	req := Request{Resource: r, Policy: s.env.Policy, Inputs: s.inputs(r)}
 	obs, err := e.observe(ctx, p, req)
@@ -223,34 +225,44 @@ func (s *survey) orphans(ctx context.Context) ([]Item, error) {
 	}
 	var out []Item
 	for _, r := range owned {
-		p := s.engine.providers[r.ID.Kind]
-		if _, wanted := s.env.graph.resources[r.ID]; wanted || p == nil || r.ID.Environment != s.env.Name || !s.wants(r.ID) {
+		_, wanted := s.env.graph.resources[r.ID]
+		if wanted || s.engine.providers[r.ID.Kind] == nil || r.ID.Environment != s.env.Name || !s.wants(r.ID) {
 			continue
 		}
-		item := Item{ID: r.ID, Remove: true}
-		req := Request{Resource: r, Policy: s.env.Policy, Remove: true}
-		obs, err := s.engine.observe(ctx, p, req)
-		if err == nil && !obs.Exists {
-			continue
+		if item, there := s.removal(ctx, r); there {
+			out = append(out, item)
 		}
-		if err == nil {
-			item.Exists, item.Objects = obs.Exists, obs.Objects
-			item.Health = Health{Status: healthOf(obs), Message: obs.Health.Message}
-			item.Steps, err = s.engine.plan(ctx, p, req, obs)
-		} else {
-			item.Health.Status = Unknown
-		}
-		item.Error = errorStatus(err)
-		switch {
-		case !s.env.Policy.Prune:
-			item.Kept = "policy.prune is false"
-		case s.env.graph.Len() == 0:
-			item.Kept = "forge.cue asks for nothing in this environment: an empty wish never removes"
-		}
-		out = append(out, item)
 	}
 	slices.SortFunc(out, func(a, b Item) int { return strings.Compare(a.ID.String(), b.ID.String()) })
 	return slices.CompactFunc(out, func(a, b Item) bool { return a.ID == b.ID }), nil
+}
+
+// removal plans the removal of one resource; there is false when it is gone.
+func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, there bool) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	e, p := s.engine, s.engine.providers[r.ID.Kind]
+	item = Item{ID: r.ID, Remove: true}
+	req := Request{Resource: r, Policy: s.env.Policy, Remove: true}
+	obs, err := e.observe(ctx, p, req)
+	if err == nil && !obs.Exists {
+		return item, false
+	}
+	if err == nil {
+		item.Exists, item.Objects = obs.Exists, obs.Objects
+		item.Health = Health{Status: healthOf(obs), Message: obs.Health.Message}
+		item.Steps, err = e.plan(ctx, p, req, obs)
+	} else {
+		item.Health.Status = Unknown
+	}
+	item.Error = errorStatus(err)
+	switch {
+	case !s.env.Policy.Prune:
+		item.Kept = "policy.prune is false"
+	case s.env.graph.Len() == 0:
+		item.Kept = emptyWish
+	}
+	return item, true
 }
 
 // limit blocks the steps that delete when they are too many together.

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	readTimeout    = time.Minute // for one Observe, Plan or Owned
+	readTimeout    = time.Minute // for an Observe and its Plan, or one Owned
 	defaultTimeout = 10 * time.Minute
 )
 
@@ -126,7 +126,9 @@ func (e *Engine) reconcile(ctx, work context.Context, j *job) (out outcome) {
 		out.skipped = true
 		return out
 	}
-	out.obs, out.err = e.observe(ctx, j.provider, j.request)
+	read, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	out.obs, out.err = e.observe(read, j.provider, j.request)
 	if out.err != nil {
 		out.unread = true
 		return out
@@ -136,7 +138,7 @@ func (e *Engine) reconcile(ctx, work context.Context, j *job) (out outcome) {
 		out.gone = true
 		return out
 	}
-	steps, err := e.plan(ctx, j.provider, j.request, out.obs)
+	steps, err := e.plan(read, j.provider, j.request, out.obs)
 	if err != nil || len(steps) == 0 {
 		out.err = err
 		return out
@@ -180,10 +182,8 @@ func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
 	out.held = left
 }
 
-// observe calls Observe within a deadline and survives its panic.
+// observe calls Observe and survives its panic.
 func (e *Engine) observe(ctx context.Context, p Provider, r Request) (o Observed, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	defer func() {
 		if v := recover(); v != nil {
 			err = e.panicked(r.Resource.ID, "observe", v)
@@ -193,10 +193,8 @@ func (e *Engine) observe(ctx context.Context, p Provider, r Request) (o Observed
 	return o, timedOut(ctx, "observe", err)
 }
 
-// plan calls Plan within a deadline and survives its panic.
+// plan calls Plan and survives its panic.
 func (e *Engine) plan(ctx context.Context, p Provider, r Request, o Observed) (s []Step, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	defer func() {
 		if v := recover(); v != nil {
 			err = e.panicked(r.Resource.ID, "plan", v)

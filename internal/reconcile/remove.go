@@ -7,6 +7,8 @@ import (
 	"forged.dev/forged/internal/forge"
 )
 
+const emptyWish = "forge.cue asks for nothing in this environment: an empty wish never removes"
+
 // sweep is the search for what an environment owns and no longer wants.
 type sweep struct {
 	done      bool
@@ -146,7 +148,7 @@ func (e *Engine) keep(j *job) (why string, forever bool) {
 	case !env.Policy.Prune:
 		return "policy.prune is false", true
 	case env.graph.Len() == 0:
-		return "forge.cue asks for nothing in this environment: an empty wish never removes", true
+		return emptyWish, true
 	}
 	if s := e.sweeps[env.Name]; s != nil && !s.done {
 		return "not everything that is owned here is known yet", false

@@ -39,6 +39,14 @@ func (w *World) Interrupt(id forge.ID) {
 	}
 }
 
+// CutAfter lets n more writes of ours through; then every call fails, until
+// CutAfter is called with a negative number.
+func (w *World) CutAfter(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = n
+}
+
 // Slow makes a resource take d from an apply until it is ready.
 func (w *World) Slow(id forge.ID, d time.Duration) {
 	w.mu.Lock()

@@ -56,6 +56,7 @@ type World struct {
 	early  []reconcile.Event
 	faults map[string]func() error
 	lost   map[forge.ID]int
+	cut    int               // writes until every call fails; negative: never
 	rivals map[string]string // "id object" → the value the rival wants
 	wrong  []string          // what must never happen and did
 }
@@ -75,7 +76,7 @@ func New() *World {
 		live: map[forge.ID]map[string]Object{}, owned: map[forge.ID]*record{},
 		health: map[forge.ID]reconcile.Health{}, slow: map[forge.ID]time.Duration{},
 		rev: map[forge.ID]int{}, busy: map[forge.ID]bool{}, counts: map[string]int{},
-		faults: map[string]func() error{}, lost: map[forge.ID]int{}, rivals: map[string]string{},
+		faults: map[string]func() error{}, lost: map[forge.ID]int{}, cut: -1, rivals: map[string]string{},
 	}
 }
 
@@ -231,20 +232,29 @@ func (w *World) Apply(ctx context.Context, r reconcile.Request, s reconcile.Step
 	}
 	switch s.Action {
 	case reconcile.ActionDelete:
-		if rec != nil {
-			for name := range rec.values {
-				w.remove(id, name, rec)
-			}
-			delete(w.owned, id)
+		if rec == nil {
+			break
 		}
+		for _, name := range slices.Sorted(maps.Keys(rec.values)) {
+			if !w.spend() {
+				return w.observed(id), errCut
+			}
+			w.remove(id, name, rec)
+		}
+		delete(w.owned, id)
 	case reconcile.ActionHeal:
+		if rec == nil || !w.spend() {
+			return w.observed(id), errCut
+		}
 		w.write(id, s.Object, rec.values[s.Object], rec)
 	default:
 		want, err := values(r)
 		if err != nil {
 			return w.observed(id), err
 		}
-		w.rollout(id, r.Resource, want)
+		if !w.rollout(id, r.Resource, want) {
+			return w.observed(id), errCut
+		}
 	}
 	if w.lost[id] > 0 {
 		w.lost[id]--
@@ -253,27 +263,57 @@ func (w *World) Apply(ctx context.Context, r reconcile.Request, s reconcile.Step
 	return w.observed(id), nil
 }
 
-func (w *World) rollout(id forge.ID, r forge.Resource, want map[string]string) {
+// errCut is what every call gets once the connection is cut.
+var errCut = reconcile.Errorf(reconcile.Unavailable, "call", "connection cut")
+
+// spend takes one write of those left before the cut.
+func (w *World) spend() bool {
+	if w.cut > 0 {
+		w.cut--
+		return true
+	}
+	return w.cut < 0
+}
+
+// rollout makes live what is wanted, and tells whether it came to its end. The
+// inventory knows of it before the first object is touched.
+func (w *World) rollout(id forge.ID, r forge.Resource, want map[string]string) bool {
 	rec := w.owned[id]
 	if rec == nil {
+		if !w.spend() {
+			return false
+		}
 		rec = &record{uids: map[string]int{}}
 		w.owned[id] = rec
 	}
-	for name := range rec.values {
+	old := rec.values
+	rec.resource, rec.pending = r, true
+	rec.values = maps.Clone(want)
+	maps.Copy(rec.values, old) // what is there and what is to come: all of it is ours
+	for _, name := range slices.Sorted(maps.Keys(old)) {
 		if _, kept := want[name]; !kept {
+			if !w.spend() {
+				return false
+			}
 			w.remove(id, name, rec)
+			delete(rec.values, name)
 		}
 	}
-	rec.resource, rec.values, rec.pending = r, want, false
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		live, there := w.live[id][name]
+		if !there || live.Value != want[name] || live.UID != rec.uids[name] {
+			if !w.spend() {
+				return false
+			}
+			w.write(id, name, want[name], rec)
+		}
+	}
+	rec.values, rec.pending = want, false
 	rec.ready = time.Now().Add(w.slow[id])
-	for name, v := range want {
-		if live, there := w.live[id][name]; !there || live.Value != v || live.UID != rec.uids[name] {
-			w.write(id, name, v, rec)
-		}
-	}
 	if d := w.slow[id]; d > 0 {
 		time.AfterFunc(d, func() { w.Event(id, "health") })
 	}
+	return true
 }
 
 // write is one of our own writes.
@@ -369,6 +409,9 @@ func (w *World) enter(op string, id forge.ID) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.cut == 0 {
+		return errCut
+	}
 	if w.busy[id] {
 		w.wrong = append(w.wrong, "two calls at once about "+id.String())
 	}
