@@ -130,3 +130,35 @@ func (d Diagnostics) sorted() Diagnostics {
 		return a.File == b.File && a.Line == b.Line && a.Col == b.Col && a.Path == b.Path && a.Message == b.Message
 	})
 }
+
+// Rules are the values of Diagnostic.Rule, each with what it asks for.
+var Rules = map[string]string{
+	"syntax":                 "The text is CUE, and not nested too deep.",
+	"size":                   "A file is not larger than 1 MiB.",
+	"package":                "Files that are read together have the same package clause.",
+	"import":                 "Nothing is read but the files given and CUE's standard library.",
+	"reference":              "A name without quotes is that of another field.",
+	"version":                "The version of the language is one that this build reads.",
+	"unknown-key":            "Every key is part of the language.",
+	"unread-key":             "Every key is read: it does not depend on something that is not chosen.",
+	"unsupported":            "Every key and value is supported by this build.",
+	"missing-key":            "Keys without a default are written.",
+	"name":                   "Names that are free to choose are well formed.",
+	"value":                  "A value is one of those its key accepts, and there is just one.",
+	"secret-value":           "The value of a secret is not in the file.",
+	"secret-source":          "A secret has exactly one source.",
+	"latest":                 "The tag of an image is not latest.",
+	"image-not-pinned":       "Every environment ends up with a tag or a digest.",
+	"set-twice":              "A variable is in env or in secrets, not in both.",
+	"injected":               "Variables that forged makes are not written.",
+	"prefix":                 "No variable begins with PRODUCTION_ or DEVELOPMENT_.",
+	"no-environment":         "There is an environment.",
+	"namespace":              "The namespace is not one of the cluster's own, and not too long.",
+	"same-namespace":         "Two environments do not share a namespace.",
+	"same-domain":            "A domain is written once for each cluster.",
+	"ingress-without-domain": "An ingress has a domain.",
+	"scaling":                "max is at least min; a range has a target, and a target has a range.",
+	"limit":                  "A limit is at least the request.",
+	"bound":                  "Durations are within their bounds.",
+	"object-name":            "The names that forged gives to objects are not too long.",
+}

@@ -20,8 +20,8 @@ import (
 // addCompileErrors reports errors that CUE found before there were values.
 func (l *loader) addCompileErrors(err error) {
 	for _, e := range errors.Errors(err) {
-		format, args := e.Msg()
-		d := l.src.diagnostic(e.Position(), l.src.name(), "syntax", fmt.Sprintf(format, args...), "")
+		format, _ := e.Msg()
+		d := l.src.diagnostic(e.Position(), l.src.name(), "syntax", sentence(e), "")
 		d.Path = cuePath(e.Path()).String()
 		if strings.HasPrefix(format, "reference %q not found") {
 			d.Rule, d.Hint = "reference", "text is written in quotes; a name refers to another field of the file"
@@ -70,7 +70,7 @@ func (l *loader) explain(errs []errors.Error) {
 		case strings.HasPrefix(format, "field not allowed"), strings.HasPrefix(format, "field is required"), strings.HasPrefix(format, "required field missing"):
 			keys = append(keys, p)
 		default:
-			if !l.written(p) {
+			if v := l.user.LookupPath(selectors(l.user, p)); !v.Exists() || v.IncompleteKind() == cue.StructKind && l.isObject(p) {
 				later = append(later, p)
 				continue
 			}
@@ -83,6 +83,9 @@ func (l *loader) explain(errs []errors.Error) {
 	for _, p := range keys {
 		switch {
 		case l.isBroken(p[:min(2, len(p))]):
+		case l.written(p) && m.at(p) != nil:
+			l.add(p, l.pos(p, true), "value", "a definition in this file does not allow it here",
+				"what begins with # is closed; a name that begins with _ can be added to")
 		case l.written(p):
 			l.unknownKey(p, nil)
 		default:
@@ -105,6 +108,9 @@ func (l *loader) explain(errs []errors.Error) {
 func (l *loader) walk(p path, keys []*key) {
 	if l.written(p) && len(l.fields(p)) == 0 && l.user.LookupPath(selectors(l.user, p)).IncompleteKind() != cue.StructKind {
 		return // reported, or a list
+	}
+	if !slices.ContainsFunc(keys, func(k *key) bool { return k.typ == object }) {
+		return // reported
 	}
 	known := map[string][]*key{} // by name; not those whose condition does not hold
 	unsure := map[string]bool{}  // names whose condition cannot be judged
@@ -258,6 +264,12 @@ func selectors(v cue.Value, p path) cue.Path {
 	return cue.MakePath(sels...)
 }
 
+// isObject tells whether the language has fields at p.
+func (l *loader) isObject(p path) bool {
+	k := l.model.at(p)
+	return k != nil && k.typ == object
+}
+
 func (l *loader) written(p path) bool {
 	return l.user.LookupPath(selectors(l.user, p)).Exists()
 }
@@ -311,8 +323,13 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 	v := l.user.LookupPath(selectors(l.user, p))
 	k := l.model.at(p)
 	pos := l.pos(p, false)
+	if err := v.Err(); v.Exists() && err != nil {
+		// The text disagrees with itself, whatever the schema says of it.
+		errs = errors.Errors(err)
+		format, args = errs[0].Msg()
+	}
 	switch {
-	case v.Exists() && v.Err() != nil && k != nil && l.conflicting(errs) && !sensitive.MatchString(p.String()):
+	case v.Exists() && v.Err() != nil && k != nil && strings.HasPrefix(format, "conflicting values") && !sensitive.MatchString(p.String()):
 		var other token.Pos
 		for _, q := range errors.Positions(errs[0]) {
 			if l.ours(q) && q != pos {
@@ -334,7 +351,7 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 		// The mistake is in an expression, about which CUE knows best.
 		message := "its expression is wrong"
 		if !sensitive.MatchString(p.String()) {
-			message = fmt.Sprintf(format, args...)
+			message = sentence(errs[0])
 		}
 		if !v.Exists() || v.Err() == nil {
 			for _, q := range errors.Positions(errs[0]) {
@@ -351,20 +368,10 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 	}
 }
 
-// conflicting tells whether nothing but the text disagrees with itself.
-func (l *loader) conflicting(errs []errors.Error) bool {
-	format, _ := errs[0].Msg()
-	if !strings.HasPrefix(format, "conflicting values") {
-		return false
-	}
-	for _, e := range errs {
-		for _, q := range errors.Positions(e) {
-			if !l.ours(q) {
-				return false
-			}
-		}
-	}
-	return true
+// sentence is the text of an error in one line without its path.
+func sentence(e errors.Error) string {
+	s := strings.TrimPrefix(e.Error(), strings.Join(e.Path(), ".")+": ")
+	return strings.Join(strings.Fields(s), " ")
 }
 
 func values(args []any) string {
@@ -398,7 +405,14 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 	switch k.typ {
 	case enum:
 		if note, ok := laterValues[last][s]; ok && isString {
+			if l.later == nil {
+				l.later = map[string]bool{}
+			}
+			l.later[p[:len(p)-1].String()] = true
 			return fmt.Sprintf("%s is not supported by this build yet", shown), orElse(note, "this build has "+quoted(all)), "unsupported"
+		}
+		if p.String() == "forge" && v.IncompleteKind() == cue.StructKind {
+			return "the forge is the top of the file, not a field of it", `write forge: "v1", and app and environments beside it`, "version"
 		}
 		if p.String() == "forge" {
 			return fmt.Sprintf("%s is not a version of the language that this build reads", shown), `write forge: "v1"`, "version"
@@ -414,6 +428,10 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 		}
 		want := k.want()
 		switch {
+		case isString && k.typ == scalar && l.fits(k.scalar, strings.ToLower(s)) && shown != "this value":
+			hint = fmt.Sprintf("did you mean %q?", strings.ToLower(s))
+		case last == "repository" && strings.ContainsAny(s, ":@"):
+			hint = "the tag and the digest have keys of their own"
 		case !isString && shown != "this value" && (k.typ == text || l.fits(k.scalar, shown)):
 			hint = fmt.Sprintf("write it in quotes: %q", shown)
 		case isString && strings.Contains(want, "whole number"):
@@ -436,6 +454,11 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 		}
 		if k.names != "" {
 			return fmt.Sprintf("%s is not a set of fields in braces", shown), "", "value"
+		}
+		for _, tag := range k.keys {
+			if tag.typ == enum && slices.Contains(tag.enum, s) {
+				return fmt.Sprintf("%s is not a set of fields in braces", shown), fmt.Sprintf("write %s: %s: %q", last, tag.name, s), "value"
+			}
 		}
 		return fmt.Sprintf("%s is not a set of fields in braces", shown), "known here: " + strings.Join(k.children(), ", "), "value"
 	}
@@ -471,22 +494,21 @@ func (l *loader) unknownKey(p path, beside []*key) {
 	for _, k := range beside {
 		for _, c := range k.keys {
 			if c.name == last {
-				all := make([]string, len(c.when))
-				for i, w := range c.when {
-					all[i] = w.String()
-				}
-				when = append(when, strings.Join(all, " and "))
+				when = append(when, conditions(c.when))
 			} else if !slices.Contains(names, c.name) && l.holds(p[:len(p)-1], c.when) != no {
 				names = append(names, c.name)
 			}
 		}
 	}
 	if len(when) > 0 {
-		l.add(p, pos, "unread-key", fmt.Sprintf("%s is read only when %s", last, strings.Join(slices.Compact(when), ", or when ")), "")
+		l.add(p, pos, "unread-key", "it is read only when "+strings.Join(slices.Compact(when), ", or when "), "")
 		return
 	}
-	if note, ok := laterKey(p); ok {
-		l.add(p, pos, "unsupported", fmt.Sprintf("%s is not supported by this build yet", last), note)
+	if note, ok := laterKey(p); ok && !l.laterPlatform(p) {
+		l.add(p, pos, "unsupported", "it is not supported by this build yet", note)
+		return
+	}
+	if l.besideLater(p) {
 		return
 	}
 	hint := didYouMean(last, names)
@@ -494,6 +516,22 @@ func (l *loader) unknownKey(p path, beside []*key) {
 		hint = "known here: " + strings.Join(names, ", ")
 	}
 	l.add(p, pos, "unknown-key", fmt.Sprintf("unknown key %q", last), hint)
+}
+
+// besideLater tells whether p belongs to something that this build does not
+// have, and that is reported by itself.
+func (l *loader) besideLater(p path) bool {
+	parent := p[:len(p)-1]
+	return l.later[parent.String()] || l.laterPlatform(p) || slices.ContainsFunc(l.fields(parent), func(name string) bool {
+		_, ok := laterKey(parent.with(name))
+		return ok && isSecret(parent)
+	})
+}
+
+// laterPlatform tells whether p is a key of an environment whose platform
+// this build does not have.
+func (l *loader) laterPlatform(p path) bool {
+	return len(p) == 3 && l.later[p[:2].with("platform").String()]
 }
 
 // badName reports a name that is free to choose and not well formed.
@@ -516,5 +554,5 @@ func (l *loader) missingKey(p path, k *key) {
 	if k.typ == enum {
 		hint = "write " + anyOf(k.enum)
 	}
-	l.add(p, l.pos(p[:len(p)-1], true), "missing-key", fmt.Sprintf("%s has to be written", p[len(p)-1]), hint)
+	l.add(p, l.pos(p[:len(p)-1], true), "missing-key", "it has to be written", hint)
 }

@@ -31,6 +31,7 @@ type key struct {
 	enum     []string // of typ enum
 	scalar   string   // of typ scalar: its definition, such as #Duration
 	what     string   // of typ scalar: what it is
+	ref      string   // of typ object: its definition, if it has one
 	keys     []*key   // of typ object; one name may occur under several conditions
 	elem     *key     // of typ list, and of typ object with free names
 	names    string   // of typ object with free names: the definition of a name, or string
@@ -137,7 +138,7 @@ func (m *model) fill(k *key, e ast.Expr, when []condition) error {
 			return fmt.Errorf("%s is not defined", e.Name)
 		}
 		if s, ok := d.Value.(*ast.StructLit); ok {
-			k.typ = object
+			k.typ, k.ref = object, e.Name
 			return m.object(k, s, when)
 		}
 		k.typ, k.scalar, k.what, k.enum = scalar, e.Name, comment(d), nil

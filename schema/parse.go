@@ -41,8 +41,7 @@ func parse(src Source) ([]*ast.File, Diagnostics) {
 			line := -1
 			for _, e := range errors.Errors(err) {
 				if p := e.Position(); p.Line() != line {
-					format, args := e.Msg()
-					at(p, "syntax", fmt.Sprintf(format, args...), "")
+					at(p, "syntax", sentence(e), "")
 					line = p.Line()
 				}
 			}

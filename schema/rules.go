@@ -11,6 +11,10 @@ import (
 	"forged.dev/forged/internal/forge"
 )
 
+// maxLabel is the most characters a namespace or the value of a label may
+// have in Kubernetes.
+const maxLabel = 63
+
 // check reports what two places of a forge do to each other. It runs on the
 // parts that are valid by themselves.
 func (l *loader) check(w wire) {
@@ -82,8 +86,8 @@ func (l *loader) checkEnvironment(e *wireEnv, app *wireApp) {
 		if r := e.App.Resources; r != (wireResources{}) {
 			l.checkLimits(p.with("app", "resources"), wireResources(e.overlay(app.app()).Resources))
 		}
-		if ns := e.namespace(app.Name); len(ns) > 63 {
-			l.ruleAt(p, "namespace", fmt.Sprintf("the namespace %s would be longer than 63 characters", ns),
+		if ns := e.namespace(app.Name); len(ns) > maxLabel {
+			l.ruleAt(p, "namespace", fmt.Sprintf("the namespace %s would be longer than %d characters", ns, maxLabel),
 				"write a shorter one at platform.namespace")
 		}
 	}
@@ -94,6 +98,10 @@ func (l *loader) checkEnvironment(e *wireEnv, app *wireApp) {
 	l.checkScaling(p.with("scaling"), e.Scaling)
 	for _, name := range slices.Sorted(maps.Keys(e.Workers)) {
 		worker, at := e.Workers[name], p.with("workers", name)
+		if app != nil && len(app.Name)+len("-worker-")+len(name) > maxLabel {
+			l.ruleAt(at, "object-name", fmt.Sprintf("%s-worker-%s would be longer than %d characters", app.Name, name, maxLabel),
+				"shorten the name of the worker or of the app")
+		}
 		l.checkScaling(at.with("scaling"), worker.Scaling)
 		l.checkLimits(at.with("resources"), worker.Resources)
 		l.between(at.with("drain"), worker.Drain, time.Second, 24*time.Hour)
@@ -199,11 +207,12 @@ func (l *loader) checkScaling(p path, s wireScaling) {
 // checkLimits compares what is promised with what is allowed.
 func (l *loader) checkLimits(p path, r wireResources) {
 	for _, x := range []struct{ key, request, limit string }{
-		{"memoryLimit", r.Memory, r.MemoryLimit},
-		{"cpuLimit", r.CPU, r.CPULimit},
+		{"memory", r.Memory, r.MemoryLimit},
+		{"cpu", r.CPU, r.CPULimit},
 	} {
 		if x.limit != "" && quantity(x.limit) < quantity(x.request) {
-			l.rule(p.with(x.key), "limit", fmt.Sprintf("the limit %s is less than the request %s", x.limit, x.request), "")
+			l.rule(p.with(x.key+"Limit"), "limit", fmt.Sprintf("the limit %s is less than the request %s", x.limit, x.request),
+				fmt.Sprintf("raise %sLimit, or lower %s", x.key, x.key))
 		}
 	}
 }

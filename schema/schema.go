@@ -9,6 +9,7 @@ import (
 	_ "embed"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
@@ -87,6 +88,7 @@ type loader struct {
 	whole cue.Value // unified with the schema: what is meant
 
 	broken map[string]bool // paths with a diagnostic, and everything above them
+	later  map[string]bool // objects with a kind or mode that a later build has
 	diags  Diagnostics
 }
 
@@ -109,7 +111,7 @@ func (l *loader) load() *forge.Forge {
 		return nil
 	}
 	l.user = ctx.BuildInstance(inst)
-	if err := l.user.Err(); err != nil && !l.user.Exists() {
+	if err := l.user.Err(); err != nil && !l.compiled() {
 		l.addCompileErrors(err)
 		return nil
 	}
@@ -139,4 +141,10 @@ func (l *loader) errors(whole error) []errors.Error {
 		}
 	}
 	return all
+}
+
+// compiled tells whether the text has become fields. A name that stands for
+// nothing leaves none of them, whereas a wrong value leaves the others.
+func (l *loader) compiled() bool {
+	return slices.ContainsFunc(l.places().children[""], func(name string) bool { return l.written(path{name}) })
 }

@@ -59,8 +59,7 @@ var laterSecrets = []string{"sops", "k8s", "op", "exec", "jsonPath"}
 // laterKey tells whether p is a key of a later build, and what to do instead.
 func laterKey(p path) (hint string, ok bool) {
 	last, parent := p[len(p)-1], slices.Clone(p[:len(p)-1])
-	secret := len(parent) > 1 && parent[len(parent)-2] == "secrets" || len(parent) > 0 && parent[len(parent)-1] == "password"
-	if secret && slices.Contains(laterSecrets, last) {
+	if isSecret(parent) && slices.Contains(laterSecrets, last) {
 		return `this build reads {env: "NAME"}, {file: "path"} and {generate: {}}`, true
 	}
 	if len(parent) > 1 && parent[0] == "environments" {
@@ -73,6 +72,11 @@ func laterKey(p path) (hint string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// isSecret tells whether p is a reference to a secret.
+func isSecret(p path) bool {
+	return len(p) > 1 && p[len(p)-2] == "secrets" || len(p) > 0 && p[len(p)-1] == "password"
 }
 
 func orElse(s, other string) string {
@@ -103,6 +107,9 @@ func anyOf(words []string) string {
 // didYouMean is a hint that names the closest of the words, empty when none
 // is close.
 func didYouMean(s string, words []string) string {
+	if len(s) > longest {
+		return ""
+	}
 	best, least := "", max(1, len(s)/3)+1
 	for _, w := range words {
 		d := distance(strings.ToLower(s), strings.ToLower(w))
@@ -119,13 +126,12 @@ func didYouMean(s string, words []string) string {
 	return fmt.Sprintf("did you mean %q?", best)
 }
 
+// longest is the most letters of words that are compared.
+const longest = 64
+
 // distance is the number of letters to add, drop, change or swap with the
 // next to get from a to b.
 func distance(a, b string) int {
-	const longest = 64
-	if len(a) > longest || len(b) > longest {
-		return longest
-	}
 	var rows [3][longest + 1]int
 	for j := range len(b) + 1 {
 		rows[1][j] = j

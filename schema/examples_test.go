@@ -1,0 +1,123 @@
+package schema_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cuelang.org/go/cue/format"
+	"github.com/google/go-cmp/cmp"
+
+	"forged.dev/forged/schema"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+// golden compares got with a file, or writes it.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatalf("%v (run with -update to write it)", err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got; run with -update to accept):\n%s", name, diff)
+	}
+}
+
+// source reads a file and names it without its directory.
+func source(t *testing.T, name string) schema.Source {
+	t.Helper()
+	src, err := schema.Read(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src.Files[0].Name = filepath.Base(name)
+	return src
+}
+
+func diagnose(t *testing.T, src schema.Source) schema.Diagnostics {
+	t.Helper()
+	_, err := schema.Load(context.Background(), src)
+	diags, ok := errors.AsType[schema.Diagnostics](err)
+	if err != nil && !ok {
+		t.Fatal(err)
+	}
+	return diags
+}
+
+func TestInvalidExamples(t *testing.T) {
+	names, err := filepath.Glob("../examples/invalid/*.cue")
+	if err != nil || len(names) < 25 {
+		t.Fatalf("%d examples, %v", len(names), err)
+	}
+	rules := map[string]bool{}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			diags := diagnose(t, source(t, name))
+			if len(diags) == 0 {
+				t.Fatal("it is valid")
+			}
+			var out bytes.Buffer
+			if err := diags.Write(&out, schema.WriteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, strings.TrimSuffix(name, ".cue")+".txt", out.Bytes())
+			for _, d := range diags {
+				rules[d.Rule] = true
+				if _, ok := schema.Rules[d.Rule]; !ok {
+					t.Errorf("rule %q has no description", d.Rule)
+				}
+				if strings.Contains(out.String(), "not-a-real-secret") {
+					t.Error("a secret is shown")
+				}
+			}
+		})
+	}
+	for rule := range schema.Rules {
+		if !rules[rule] && rule != "size" && rule != "package" {
+			t.Errorf("no example breaks rule %q", rule)
+		}
+	}
+}
+
+// The examples are what people copy.
+func TestExamplesAreFormatted(t *testing.T) {
+	names, err := filepath.Glob("../examples/*/*.cue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(names, "../examples/forge.cue", "forge.cue", "scalars.cue") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := format.Source(text)
+		if err != nil {
+			if filepath.Base(name) == "syntax.cue" {
+				continue
+			}
+			t.Error(err)
+		}
+		if *update {
+			if err := os.WriteFile(name, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(string(want), string(text)); diff != "" {
+			t.Errorf("%s is not formatted (-want +got):\n%s", name, diff)
+		}
+	}
+}
