@@ -183,8 +183,7 @@ func lookup(v any, p fieldpath.Path) (any, bool) {
 			v = list[i]
 		case element.Value != nil:
 			list, _ := v.([]any)
-			want := (*element.Value).Unstructured()
-			i := slices.IndexFunc(list, func(item any) bool { return reflect.DeepEqual(item, want) })
+			i := slices.IndexFunc(list, func(item any) bool { return value.Equals(value.NewValueInterface(item), *element.Value) })
 			if i < 0 {
 				return nil, false
 			}
@@ -206,7 +205,8 @@ func hasKey(item any, key value.FieldList) bool {
 		return false
 	}
 	for _, f := range key {
-		if !reflect.DeepEqual(m[f.Name], f.Value.Unstructured()) {
+		// Numbers are read as other types here and there.
+		if !value.Equals(value.NewValueInterface(m[f.Name]), f.Value) {
 			return false
 		}
 	}

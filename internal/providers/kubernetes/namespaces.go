@@ -2,32 +2,213 @@ package kubernetes
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
 
-// Namespaces is the provider of namespaces.
+// Namespaces is the provider of namespaces. It makes them and never deletes
+// one: what is in a namespace is more than we can know. A namespace that is
+// there already is used as it is; nothing is written to it.
 type Namespaces struct{ clusters *Clusters }
+
+var _ reconcile.Provider = (*Namespaces)(nil)
 
 // NewNamespaces makes the provider of kind "namespace".
 func NewNamespaces(clusters *Clusters) reconcile.Provider { return &Namespaces{clusters} }
 
+// namespace is what is known of one.
+type namespace struct {
+	cluster *Cluster
+	inv     *Inventory
+	spec    forge.NamespaceSpec
+	ref     Ref
+	state   State
+	entry   Entry // zero if we have no record of it
+	owned   bool  // we have a record of it
+}
+
+func (p *Namespaces) look(ctx context.Context, r reconcile.Request) (*namespace, error) {
+	id := r.Resource.ID
+	spec, ok := r.Resource.Spec.(forge.NamespaceSpec)
+	if !ok {
+		return nil, &reconcile.Error{Kind: reconcile.Internal, ID: id, Op: "observe", Err: fmt.Errorf("its spec is a %T", r.Resource.Spec)}
+	}
+	c, err := p.clusters.Cluster(ctx, r.Resource.Target)
+	if err != nil {
+		return nil, aboutResource(err, id)
+	}
+	n := &namespace{cluster: c, spec: spec, ref: namespaceRef(spec.Name)}
+	if n.inv, err = c.Inventory(ctx, id.Environment, spec.Name); err != nil {
+		return nil, aboutResource(err, id)
+	}
+	if n.state, err = c.Live(ctx, n.ref); err != nil {
+		return nil, aboutResource(err, id)
+	}
+	if record, ok := n.inv.Record(id); ok && len(record.Entries) > 0 {
+		n.entry, n.owned = record.Entries[0], true
+	}
+	return n, nil
+}
+
+func namespaceRef(name string) Ref {
+	return Ref{GVK: corev1.SchemeGroupVersion.WithKind("Namespace"), Name: name}
+}
+
 // Observe implements reconcile.Provider.
 func (p *Namespaces) Observe(ctx context.Context, r reconcile.Request) (reconcile.Observed, error) {
-	return reconcile.Observed{}, reconcile.Errorf(reconcile.Internal, "observe", "not written yet")
+	n, err := p.look(ctx, r)
+	if err != nil {
+		return reconcile.Observed{}, err
+	}
+	return n.observed(), nil
+}
+
+func (n *namespace) observed() reconcile.Observed {
+	o := reconcile.Observed{Exists: n.state.Exists, Detail: n}
+	switch {
+	case !n.state.Exists:
+		o.Health = reconcile.Health{Status: reconcile.Unknown, Message: n.ref.String() + " does not exist"}
+	case n.state.Deleting:
+		o.Health = reconcile.Health{Status: reconcile.Progressing, Message: n.ref.String() + " is being deleted"}
+	default:
+		o.Health = reconcile.Health{Status: reconcile.Ready}
+	}
+	if n.owned && n.state.Exists {
+		o.Objects = 1
+	}
+	return o
 }
 
 // Plan implements reconcile.Provider.
 func (p *Namespaces) Plan(ctx context.Context, r reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
-	return nil, reconcile.Errorf(reconcile.Internal, "plan", "not written yet")
+	n, ok := o.Detail.(*namespace)
+	if !ok {
+		return nil, reconcile.Errorf(reconcile.Internal, "plan", "observed by another provider: %T", o.Detail)
+	}
+	id := r.Resource.ID
+	step := reconcile.Step{ID: id, Object: n.ref.String(), Token: tokenOf(n.state)}
+	switch {
+	case r.Remove:
+		if !n.owned || !n.state.Exists {
+			return nil, nil
+		}
+		step.Action, step.Deletes = reconcile.ActionDelete, 1
+		step.Reason.Code = reconcile.ReasonUnwanted
+		step.Blocked = "forged never deletes a namespace; when nothing in it is needed: " + n.kubectl("delete")
+		return []reconcile.Step{step}, nil
+
+	case n.state.Deleting:
+		// Making it again now is not possible, and would be a loop.
+		return nil, &reconcile.Error{
+			Kind: reconcile.Unavailable, ID: id, Object: n.ref.String(), Op: "plan",
+			Err:  errors.New("it is being deleted"),
+			Hint: "if it stays so, see what holds it: kubectl --context " + n.cluster.target.Context + " get namespace " + n.spec.Name + " -o yaml",
+		}
+
+	case !n.state.Exists && !n.spec.Create:
+		return nil, &reconcile.Error{
+			Kind: reconcile.Invalid, ID: id, Object: n.ref.String(), Op: "plan",
+			Err:  errors.New("it does not exist, and forge.cue says not to make it"),
+			Hint: "set platform.createNamespace, or run: " + n.kubectl("create"),
+		}
+
+	case !n.state.Exists:
+		step.Action, step.Reason.Code = reconcile.ActionCreate, reconcile.ReasonAbsent
+		if n.owned {
+			step.Action, step.Reason.Code = reconcile.ActionHeal, reconcile.ReasonDeleted
+		}
+		return []reconcile.Step{step}, nil
+
+	case !n.spec.Create || !n.owned && n.state.Digest == noEntry:
+		return nil, nil // somebody else's
+
+	case !n.owned:
+		// Made by us, and we died before that was written down.
+		step.Action, step.Reason.Code = reconcile.ActionRepair, reconcile.ReasonInterrupted
+		return []reconcile.Step{step}, nil
+
+	case n.entry.Desired != n.desired():
+		step.Action, step.Reason.Code = reconcile.ActionUpdate, reconcile.ReasonConfig
+		return []reconcile.Step{step}, nil
+	}
+
+	drifts, err := n.inv.Drifted(ctx, id)
+	if err != nil || len(drifts) == 0 {
+		return nil, err
+	}
+	step.Action = reconcile.ActionHeal
+	if drifts[0].Code == reconcile.ReasonReplaced {
+		step.Reason = reconcile.Reason{Code: reconcile.ReasonReplaced, Text: "somebody made it anew; it is used, but no longer ours"}
+		return []reconcile.Step{step}, nil
+	}
+	step.Reason, step.Changes, err = n.cluster.explainDesired(ctx, drifts[0], n.object(id))
+	if err != nil {
+		return nil, aboutResource(err, id)
+	}
+	return []reconcile.Step{step}, nil
 }
 
 // Apply implements reconcile.Provider.
 func (p *Namespaces) Apply(ctx context.Context, r reconcile.Request, s reconcile.Step) (reconcile.Observed, error) {
-	return reconcile.Observed{}, reconcile.Errorf(reconcile.Internal, "apply", "not written yet")
+	n, err := p.look(ctx, r)
+	if err != nil {
+		return reconcile.Observed{}, err
+	}
+	if tokenOf(n.state) != s.Token {
+		return n.observed(), staleStep(s)
+	}
+	id := r.Resource.ID
+	switch {
+	case s.Blocked != "":
+		return n.observed(), &reconcile.Error{Kind: reconcile.Invalid, ID: id, Object: s.Object, Op: string(s.Action), Err: errors.New(s.Blocked)}
+	case s.Reason.Code == reconcile.ReasonReplaced:
+		err = n.inv.Drop(ctx, id)
+	default:
+		var a Applied
+		if a, err = n.cluster.Apply(ctx, n.object(id)); err == nil {
+			err = n.inv.Commit(ctx, Record{ID: id, Entries: []Entry{{
+				Ref: n.ref, Desired: n.desired(), Baseline: a.Baseline, Keep: true,
+			}}})
+		}
+	}
+	if err != nil {
+		return n.observed(), aboutResource(err, id)
+	}
+	return p.Observe(ctx, r)
 }
 
 // Watch implements reconcile.Provider.
 func (p *Namespaces) Watch(ctx context.Context, notify func(reconcile.Event)) error {
-	return p.clusters.Watch(ctx, "namespace", notify)
+	return p.clusters.Watch(ctx, forge.KindNamespace, notify)
+}
+
+func (n *namespace) object(owner forge.ID) *unstructured.Unstructured {
+	obj := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace"}}
+	obj.SetName(n.spec.Name)
+	if len(n.spec.Labels) > 0 {
+		obj.SetLabels(n.spec.Labels)
+	}
+	n.cluster.Stamp(obj, owner)
+	return obj
+}
+
+// desired is a hash of what is asked for.
+func (n *namespace) desired() string {
+	h := sha256.New()
+	for _, key := range sortedKeys(n.spec.Labels) {
+		fmt.Fprintf(h, "%q=%q\n", key, n.spec.Labels[key])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func (n *namespace) kubectl(verb string) string {
+	return fmt.Sprintf("kubectl --context %s %s namespace %s", n.cluster.target.Context, verb, n.spec.Name)
 }

@@ -2,38 +2,428 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
 )
 
-// Secrets is the provider of Secrets.
+// Secrets is the provider of Secrets. Values are read where forge.cue says
+// they are, on every look, and go nowhere but into the cluster. Generated ones
+// are made once and then kept where they are: in the cluster.
 type Secrets struct {
 	clusters *Clusters
 	resolver *secret.Resolver
+
+	mu    sync.Mutex
+	known map[knownKey]*generated
 }
+
+var _ reconcile.Provider = (*Secrets)(nil)
 
 // NewSecrets makes the provider of kind "secrets".
 func NewSecrets(clusters *Clusters, resolver *secret.Resolver) reconcile.Provider {
-	return &Secrets{clusters, resolver}
+	return &Secrets{clusters: clusters, resolver: resolver, known: map[knownKey]*generated{}}
 }
 
-// Observe implements reconcile.Provider.
+// secrets is what is known of the Secrets of one resource.
+type secrets struct {
+	cluster *Cluster
+	inv     *Inventory
+	spec    forge.SecretsSpec
+	record  Record
+	has     bool // there is a record
+	drifts  []Drift
+	wanted  []wanted // empty when they are to be removed
+	fresh   map[slotKey]secret.Value
+}
+
+func (p *Secrets) look(ctx context.Context, r reconcile.Request) (*secrets, error) {
+	id := r.Resource.ID
+	spec, ok := r.Resource.Spec.(forge.SecretsSpec)
+	if !ok {
+		return nil, &reconcile.Error{Kind: reconcile.Internal, ID: id, Op: "observe", Err: fmt.Errorf("its spec is a %T", r.Resource.Spec)}
+	}
+	c, err := p.clusters.Cluster(ctx, r.Resource.Target)
+	if err != nil {
+		return nil, aboutResource(err, id)
+	}
+	s := &secrets{cluster: c, spec: spec}
+	if s.inv, err = c.Inventory(ctx, id.Environment, spec.Namespace); err != nil {
+		return nil, aboutResource(err, id)
+	}
+	s.record, s.has = s.inv.Record(id)
+	if s.drifts, err = s.inv.Drifted(ctx, id); err != nil {
+		return nil, err
+	}
+	if r.Remove {
+		return s, nil // their sources may be gone as well
+	}
+	s.wanted, s.fresh, err = p.want(ctx, c, id, r.Resource.Target, spec)
+	return s, aboutResource(err, id)
+}
+
+func secretRef(namespace, name string) Ref {
+	return Ref{GVK: corev1.SchemeGroupVersion.WithKind("Secret"), Namespace: namespace, Name: name}
+}
+
+// entry is the record of one Secret; false if it was never applied.
+func (s *secrets) entry(ref Ref) (Entry, bool) {
+	i := slices.IndexFunc(s.record.Entries, func(e Entry) bool { return e.Ref == ref })
+	if i < 0 || s.record.Entries[i].Desired == "" {
+		return Entry{Ref: ref}, false
+	}
+	return s.record.Entries[i], true
+}
+
+func (s *secrets) drift(ref Ref) *Drift {
+	for i := range s.drifts {
+		if s.drifts[i].Entry.Ref == ref {
+			return &s.drifts[i]
+		}
+	}
+	return nil
+}
+
+// Observe implements reconcile.Provider. Its outputs are, for each Secret that
+// was applied, "checksum/<name>": a keyed hash of what it holds, to be put
+// where a change of it has to be noticed.
 func (p *Secrets) Observe(ctx context.Context, r reconcile.Request) (reconcile.Observed, error) {
-	return reconcile.Observed{}, reconcile.Errorf(reconcile.Internal, "observe", "not written yet")
+	s, err := p.look(ctx, r)
+	if err != nil {
+		return reconcile.Observed{}, err
+	}
+	return s.observed(), nil
+}
+
+func (s *secrets) observed() reconcile.Observed {
+	o := reconcile.Observed{
+		Exists: s.has, Objects: len(s.record.Entries), Detail: s,
+		Outputs: reconcile.Outputs{}, Health: reconcile.Health{Status: reconcile.Ready},
+	}
+	for _, e := range s.record.Entries {
+		if checksum, _, ok := strings.Cut(e.Desired, "/"); ok {
+			o.Outputs["checksum/"+e.Ref.Name] = reconcile.Output{Value: checksum}
+		}
+	}
+	var missing []string
+	for _, w := range s.wanted {
+		ref := secretRef(s.spec.Namespace, w.name)
+		if _, ok := s.entry(ref); !ok {
+			missing = append(missing, w.name)
+		}
+	}
+	for _, d := range s.drifts {
+		if d.Code == reconcile.ReasonDeleted {
+			missing = append(missing, d.Entry.Ref.Name)
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		o.Health = reconcile.Health{
+			Status:  reconcile.Progressing,
+			Message: "missing Secrets: " + strings.Join(slices.Compact(missing), ", "),
+		}
+	}
+	return o
+}
+
+// change is what one step does; it travels in Step.Detail.
+type change struct {
+	set    *secrets
+	wanted []wanted // to apply
+	remove []Entry  // to delete
+	all    bool     // the resource itself goes
 }
 
 // Plan implements reconcile.Provider.
 func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
-	return nil, reconcile.Errorf(reconcile.Internal, "plan", "not written yet")
+	s, ok := o.Detail.(*secrets)
+	if !ok {
+		return nil, reconcile.Errorf(reconcile.Internal, "plan", "observed by another provider: %T", o.Detail)
+	}
+	id := r.Resource.ID
+	if r.Remove {
+		if !s.has {
+			return nil, nil
+		}
+		step := s.removal(id, s.record.Entries)
+		step.Detail.(*change).all = true
+		return []reconcile.Step{step}, nil
+	}
+
+	var creates, updates []wanted
+	var steps []reconcile.Step
+	for _, w := range s.wanted {
+		ref := secretRef(s.spec.Namespace, w.name)
+		entry, applied := s.entry(ref)
+		d := s.drift(ref)
+		switch {
+		case d != nil && d.State.Deleting:
+			steps = append(steps, reconcile.Step{
+				ID: id, Action: reconcile.ActionHeal, Object: ref.String(),
+				Reason:  reconcile.Reason{Code: reconcile.ReasonDeleted},
+				Blocked: "its deletion has begun and is not finished", Detail: &change{set: s},
+			})
+		case !applied:
+			owner, err := s.foreign(ctx, ref)
+			if err != nil {
+				return nil, aboutResource(err, id)
+			}
+			if owner != "" {
+				steps = append(steps, reconcile.Step{
+					ID: id, Action: reconcile.ActionCreate, Object: ref.String(),
+					Reason:  reconcile.Reason{Code: reconcile.ReasonAbsent},
+					Blocked: "it exists and belongs to " + owner, Detail: &change{set: s},
+				})
+				continue
+			}
+			creates = append(creates, w)
+		case entry.Desired != w.desired() && (d == nil || d.Code != reconcile.ReasonDeleted):
+			updates = append(updates, w)
+		case d != nil:
+			step, err := s.heal(ctx, id, w, *d)
+			if err != nil {
+				return nil, aboutResource(err, id)
+			}
+			if s.lost(w) {
+				step.Reason.Text = "its generated values are lost with it: new ones are made"
+			}
+			steps = append(steps, step)
+		}
+	}
+	if len(creates) > 0 {
+		step := s.rollout(id, reconcile.ActionCreate, reconcile.ReasonAbsent, creates)
+		if s.record.Pending {
+			step.Action, step.Reason.Code = reconcile.ActionRepair, reconcile.ReasonInterrupted
+		}
+		steps = append(steps, step)
+	}
+	if len(updates) > 0 {
+		steps = append(steps, s.rollout(id, reconcile.ActionUpdate, reconcile.ReasonConfig, updates))
+	}
+	var unwanted []Entry
+	for _, e := range s.record.Entries {
+		if !slices.ContainsFunc(s.wanted, func(w wanted) bool { return secretRef(s.spec.Namespace, w.name) == e.Ref }) {
+			unwanted = append(unwanted, e)
+		}
+	}
+	if len(unwanted) > 0 {
+		step := s.removal(id, unwanted)
+		if !r.Policy.Prune {
+			step.Blocked = "policy.prune is off"
+		}
+		steps = append(steps, step)
+	}
+	return steps, nil
 }
 
-// Apply implements reconcile.Provider.
-func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, s reconcile.Step) (reconcile.Observed, error) {
-	return reconcile.Observed{}, reconcile.Errorf(reconcile.Internal, "apply", "not written yet")
+// foreign names who else owns a Secret that we are about to make.
+func (s *secrets) foreign(ctx context.Context, ref Ref) (string, error) {
+	live, err := s.cluster.Get(ctx, ref)
+	if err != nil || live == nil {
+		return "", err
+	}
+	return ForeignOwner(live, s.cluster.instance), nil
+}
+
+// lost tells whether a Secret that had been applied gets new generated values,
+// because nobody knows the old ones any more.
+func (s *secrets) lost(w wanted) bool {
+	for key := range w.data {
+		if _, ok := s.fresh[slotKey{w.name, key}]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *secrets) rollout(id forge.ID, action reconcile.Action, code reconcile.ReasonCode, ws []wanted) reconcile.Step {
+	step := reconcile.Step{
+		ID: id, Action: action, Reason: reconcile.Reason{Code: code},
+		Detail: &change{set: s, wanted: ws}, Token: s.token(ws),
+	}
+	if len(ws) == 1 {
+		step.Object = secretRef(s.spec.Namespace, ws[0].name).String()
+	}
+	for _, w := range ws {
+		for _, key := range sortedKeys(w.data) {
+			// The name is all that is shown of it.
+			step.Changes = append(step.Changes, reconcile.Change{Path: "Secret " + w.name + ": " + key})
+		}
+	}
+	return step
+}
+
+func (s *secrets) heal(ctx context.Context, id forge.ID, w wanted, d Drift) (reconcile.Step, error) {
+	step := reconcile.Step{
+		ID: id, Action: reconcile.ActionHeal, Object: d.Entry.Ref.String(),
+		Detail: &change{set: s, wanted: []wanted{w}}, Token: s.token([]wanted{w}),
+	}
+	var err error
+	step.Reason, step.Changes, err = s.cluster.explainDesired(ctx, d, w.object(s.cluster, id, s.spec.Namespace))
+	return step, err
+}
+
+func (s *secrets) removal(id forge.ID, entries []Entry) reconcile.Step {
+	step := reconcile.Step{
+		ID: id, Action: reconcile.ActionDelete, Deletes: len(entries),
+		Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted},
+		Detail: &change{set: s, remove: slices.Clone(entries)},
+	}
+	for _, e := range entries {
+		step.Changes = append(step.Changes, reconcile.Change{Path: e.Ref.String()})
+	}
+	if len(entries) == 1 {
+		step.Object = entries[0].Ref.String()
+	}
+	return step
+}
+
+// token fences the Secrets a step is about: what was recorded of them and
+// whether it still held.
+func (s *secrets) token(ws []wanted) string {
+	var b strings.Builder
+	for _, w := range ws {
+		ref := secretRef(s.spec.Namespace, w.name)
+		e, _ := s.entry(ref)
+		fmt.Fprintf(&b, "%s %s %s", ref, e.Desired, e.Baseline.Digest)
+		if d := s.drift(ref); d != nil {
+			b.WriteString(" " + tokenOf(d.State))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // Watch implements reconcile.Provider.
 func (p *Secrets) Watch(ctx context.Context, notify func(reconcile.Event)) error {
-	return p.clusters.Watch(ctx, "secrets", notify)
+	return p.clusters.Watch(ctx, forge.KindSecrets, notify)
+}
+
+// Apply implements reconcile.Provider.
+func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile.Step) (reconcile.Observed, error) {
+	id := r.Resource.ID
+	ch, ok := step.Detail.(*change)
+	if !ok {
+		return reconcile.Observed{}, reconcile.Errorf(reconcile.Internal, string(step.Action), "planned by another provider: %T", step.Detail)
+	}
+	s := ch.set
+	if step.Blocked != "" {
+		return s.observed(), &reconcile.Error{Kind: reconcile.Invalid, ID: id, Object: step.Object, Op: string(step.Action), Err: errors.New(step.Blocked)}
+	}
+	// Look again, at what the watches know: nothing of it is asked of the
+	// server, and the values are those that were planned.
+	now := &secrets{cluster: s.cluster, inv: s.inv, spec: s.spec}
+	now.record, now.has = s.inv.Record(id)
+	var err error
+	if now.drifts, err = s.inv.Drifted(ctx, id); err != nil {
+		return s.observed(), err
+	}
+	now.wanted, now.fresh = s.wanted, s.fresh
+	if now.token(ch.wanted) != s.token(ch.wanted) {
+		return now.observed(), staleStep(step)
+	}
+
+	switch {
+	case step.Action == reconcile.ActionDelete:
+		err = now.delete(ctx, id, ch)
+	case step.Action == reconcile.ActionHeal:
+		err = now.put(ctx, id, ch.wanted, func(entries []Entry) error {
+			s.inv.Rebase(id, entries...)
+			return nil
+		})
+	default:
+		err = now.roll(ctx, id, ch.wanted)
+	}
+	if err != nil {
+		now.record, now.has = s.inv.Record(id)
+		return now.observed(), aboutResource(err, id)
+	}
+	if ch.all {
+		p.forgetGenerated(r.Resource)
+		return reconcile.Observed{}, nil
+	}
+	p.keepGenerated(r.Resource, s.fresh, ch.wanted)
+	return p.Observe(ctx, r)
+}
+
+// roll applies new or changed Secrets between two notes in the inventory.
+func (s *secrets) roll(ctx context.Context, id forge.ID, ws []wanted) error {
+	refs := make([]Ref, 0, len(ws))
+	for _, w := range ws {
+		refs = append(refs, secretRef(s.spec.Namespace, w.name))
+	}
+	if err := s.inv.Begin(ctx, id, refs); err != nil {
+		return err
+	}
+	defer s.inv.Abort(id) // after a Commit there is nothing left to abort
+	return s.put(ctx, id, ws, func(entries []Entry) error {
+		record, _ := s.inv.Record(id)
+		record.Pending = false
+		for _, e := range entries {
+			i := slices.IndexFunc(record.Entries, func(old Entry) bool { return old.Ref == e.Ref })
+			record.Entries[i] = e // Begin has put it there
+		}
+		return s.inv.Commit(ctx, record)
+	})
+}
+
+// put applies Secrets and hands their new entries to note.
+func (s *secrets) put(ctx context.Context, id forge.ID, ws []wanted, note func([]Entry) error) error {
+	entries := make([]Entry, 0, len(ws))
+	for _, w := range ws {
+		a, err := s.cluster.Apply(ctx, w.object(s.cluster, id, s.spec.Namespace))
+		if err != nil {
+			return err
+		}
+		entries = append(entries, Entry{Ref: secretRef(s.spec.Namespace, w.name), Desired: w.desired(), Baseline: a.Baseline})
+	}
+	return note(entries)
+}
+
+// delete deletes what is recorded, if it still is what was recorded.
+func (s *secrets) delete(ctx context.Context, id forge.ID, ch *change) error {
+	if err := s.inv.Begin(ctx, id, nil); err != nil {
+		return err
+	}
+	defer s.inv.Abort(id)
+	for _, e := range ch.remove {
+		if e.Keep {
+			continue
+		}
+		uid := e.Baseline.UID
+		if uid == "" {
+			// Announced, and perhaps made, before a crash.
+			live, err := s.cluster.Get(ctx, e.Ref)
+			if err != nil {
+				return err
+			}
+			if live == nil || live.GetLabels()[LabelInstance] != s.cluster.instance {
+				continue
+			}
+			uid = string(live.GetUID())
+		}
+		err := s.cluster.Delete(ctx, e.Ref, uid)
+		if err != nil && reconcile.KindOf(err) != reconcile.Stale {
+			return err
+		}
+		// Stale: somebody made another one under the name. It is not ours.
+	}
+	if ch.all {
+		return s.inv.Drop(ctx, id)
+	}
+	record, _ := s.inv.Record(id)
+	record.Pending = false
+	record.Entries = slices.DeleteFunc(record.Entries, func(e Entry) bool {
+		return slices.ContainsFunc(ch.remove, func(gone Entry) bool { return gone.Ref == e.Ref })
+	})
+	return s.inv.Commit(ctx, record)
 }
