@@ -71,6 +71,8 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 		s.Code == http.StatusMethodNotAllowed, s.Code == http.StatusNotAcceptable,
 		s.Code == http.StatusRequestEntityTooLarge, s.Code == http.StatusUnsupportedMediaType:
 		e.Kind = reconcile.Invalid
+	case malformed(s):
+		e.Kind = reconcile.Invalid
 	case s.Code == http.StatusGone, s.Code >= 500, s.Reason == metav1.StatusReasonTimeout:
 		e.Kind = reconcile.Unavailable
 	default:
@@ -91,7 +93,10 @@ func describe(ref Ref, s metav1.Status) string {
 		return string(s.Reason)
 	}
 	text := string(s.Reason)
-	if text == "" {
+	switch {
+	case malformed(s):
+		text = "the manifest does not fit the schema of Secrets"
+	case text == "":
 		text = fmt.Sprintf("status %d", s.Code)
 	}
 	if s.Details != nil {
@@ -100,6 +105,14 @@ func describe(ref Ref, s metav1.Status) string {
 		}
 	}
 	return text + " (the server's words are left out, since they may quote the secret)"
+}
+
+// malformed tells a manifest that does not fit its schema. To server-side
+// apply the API server answers that with a bare 500, the same as when its
+// storage fails; only the words tell them apart.
+func malformed(s metav1.Status) bool {
+	return s.Code == http.StatusInternalServerError && s.Reason == metav1.StatusReasonUnknown &&
+		(strings.HasPrefix(s.Message, "failed to create typed ") || strings.HasPrefix(s.Message, "failed to convert new object "))
 }
 
 func hasCause(s metav1.Status, cause metav1.CauseType) bool {

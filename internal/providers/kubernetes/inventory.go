@@ -19,16 +19,17 @@ type Entry struct {
 
 // Record is what one resource owns.
 type Record struct {
-	ID        forge.ID `json:"id"`
-	Name      string   `json:"name,omitempty"`      // in the cluster, where the resource itself has one: a release's
-	RenderKey string   `json:"renderKey,omitempty"` // of the inputs it was made from
-	Revision  int      `json:"revision,omitempty"`  // of the release
-	Pending   bool     `json:"pending,omitempty"`   // an action has begun and was not seen to end
-	Entries   []Entry  `json:"entries"`
+	ID        forge.ID   `json:"id"`
+	Name      string     `json:"name,omitempty"`      // in the cluster, where the resource itself has one: a release's
+	RenderKey string     `json:"renderKey,omitempty"` // of the inputs it was made from
+	Revision  int        `json:"revision,omitempty"`  // of the release
+	Pending   bool       `json:"pending,omitempty"`   // an action has begun and was not seen to end
+	Needs     []forge.ID `json:"needs,omitempty"`     // what the resource needed, for the order of removals
+	Entries   []Entry    `json:"entries"`
 }
 
 func (r Record) clone() Record {
-	r.Entries = slices.Clone(r.Entries)
+	r.Needs, r.Entries = slices.Clone(r.Needs), slices.Clone(r.Entries)
 	return r
 }
 

@@ -19,7 +19,10 @@ import (
 // there already is used as it is; nothing is written to it.
 type Namespaces struct{ clusters *Clusters }
 
-var _ reconcile.Provider = (*Namespaces)(nil)
+var (
+	_ reconcile.Provider = (*Namespaces)(nil)
+	_ reconcile.Owner    = (*Namespaces)(nil)
+)
 
 // NewNamespaces makes the provider of kind "namespace".
 func NewNamespaces(clusters *Clusters) reconcile.Provider { return &Namespaces{clusters} }
@@ -174,7 +177,7 @@ func (p *Namespaces) Apply(ctx context.Context, r reconcile.Request, s reconcile
 	default:
 		var a Applied
 		if a, err = n.cluster.Apply(ctx, n.object(id)); err == nil {
-			err = n.inv.Commit(ctx, Record{ID: id, Entries: []Entry{{
+			err = n.inv.Commit(ctx, Record{ID: id, Needs: r.Resource.Needs, Entries: []Entry{{
 				Ref: n.ref, Desired: n.desired(), Baseline: a.Baseline, Keep: true,
 			}}})
 		}
@@ -183,6 +186,13 @@ func (p *Namespaces) Apply(ctx context.Context, r reconcile.Request, s reconcile
 		return n.observed(), aboutResource(err, id)
 	}
 	return p.Observe(ctx, r)
+}
+
+// Owned implements reconcile.Owner.
+func (p *Namespaces) Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error) {
+	return p.clusters.owned(ctx, environment, forge.KindNamespace, wanted, func(namespace string) forge.Spec {
+		return forge.NamespaceSpec{Name: namespace, Create: true}
+	})
 }
 
 // Watch implements reconcile.Provider.

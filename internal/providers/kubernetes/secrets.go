@@ -26,7 +26,10 @@ type Secrets struct {
 	known map[knownKey]*generated
 }
 
-var _ reconcile.Provider = (*Secrets)(nil)
+var (
+	_ reconcile.Provider = (*Secrets)(nil)
+	_ reconcile.Owner    = (*Secrets)(nil)
+)
 
 // NewSecrets makes the provider of kind "secrets".
 func NewSecrets(clusters *Clusters, resolver *secret.Resolver) reconcile.Provider {
@@ -38,6 +41,7 @@ type secrets struct {
 	cluster *Cluster
 	inv     *Inventory
 	spec    forge.SecretsSpec
+	needs   []forge.ID
 	record  Record
 	has     bool // there is a record
 	drifts  []Drift
@@ -55,7 +59,7 @@ func (p *Secrets) look(ctx context.Context, r reconcile.Request) (*secrets, erro
 	if err != nil {
 		return nil, aboutResource(err, id)
 	}
-	s := &secrets{cluster: c, spec: spec}
+	s := &secrets{cluster: c, spec: spec, needs: r.Resource.Needs}
 	if s.inv, err = c.Inventory(ctx, id.Environment, spec.Namespace); err != nil {
 		return nil, aboutResource(err, id)
 	}
@@ -308,6 +312,13 @@ func (p *Secrets) Watch(ctx context.Context, notify func(reconcile.Event)) error
 	return p.clusters.Watch(ctx, forge.KindSecrets, notify)
 }
 
+// Owned implements reconcile.Owner.
+func (p *Secrets) Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error) {
+	return p.clusters.owned(ctx, environment, forge.KindSecrets, wanted, func(namespace string) forge.Spec {
+		return forge.SecretsSpec{Namespace: namespace}
+	})
+}
+
 // Apply implements reconcile.Provider.
 func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile.Step) (reconcile.Observed, error) {
 	id := r.Resource.ID
@@ -321,7 +332,7 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 	}
 	// Look again, at what the watches know: nothing of it is asked of the
 	// server, and the values are those that were planned.
-	now := &secrets{cluster: s.cluster, inv: s.inv, spec: s.spec}
+	now := &secrets{cluster: s.cluster, inv: s.inv, spec: s.spec, needs: s.needs}
 	now.record, now.has = s.inv.Record(id)
 	var err error
 	if now.drifts, err = s.inv.Drifted(ctx, id); err != nil {
@@ -367,7 +378,7 @@ func (s *secrets) roll(ctx context.Context, id forge.ID, ws []wanted) error {
 	defer s.inv.Abort(id) // after a Commit there is nothing left to abort
 	return s.put(ctx, id, ws, func(entries []Entry) error {
 		record, _ := s.inv.Record(id)
-		record.Pending = false
+		record.Pending, record.Needs = false, s.needs
 		for _, e := range entries {
 			i := slices.IndexFunc(record.Entries, func(old Entry) bool { return old.Ref == e.Ref })
 			record.Entries[i] = e // Begin has put it there

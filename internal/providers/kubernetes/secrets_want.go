@@ -18,22 +18,29 @@ import (
 	"forged.dev/forged/internal/secret"
 )
 
-// The key of checksums is a generated entry like any other, in a Secret of its
-// own. Without it, a checksum in a pod's annotation could be tried against
-// guesses of the secret.
+// The key of checksums is a generated entry like any other. Without it, a
+// checksum in a pod's annotation could be tried against guesses of the secret.
 const (
 	hashKeyName   = "hash-key"
-	hashKeyLength = 43 // of 64 characters: 258 bits
+	hashKeyLength = 64 // hex digits: 256 bits
 )
 
-func hashKeySecret(environment string) forge.SecretObject {
-	return forge.SecretObject{
-		Name: "forged-" + environment,
-		Entries: []forge.SecretEntry{{
-			Key: hashKeyName,
-			Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "base64url", Length: hashKeyLength}},
-		}},
+// withHashKey returns the Secrets asked for, and the slot of the key, which is
+// among them or else added.
+func withHashKey(environment string, objects []forge.SecretObject) ([]forge.SecretObject, slotKey) {
+	slot := slotKey{"forged-" + environment, hashKeyName}
+	for _, o := range objects {
+		if o.Name == slot.secret {
+			return objects, slot
+		}
 	}
+	return append([]forge.SecretObject{{
+		Name: slot.secret,
+		Entries: []forge.SecretEntry{{
+			Key: slot.key,
+			Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "hex", Length: hashKeyLength}},
+		}},
+	}}, objects...), slot
 }
 
 // wanted is one Secret as it is to be.
@@ -79,7 +86,7 @@ type generated struct{ values map[slotKey]secret.Value }
 // want resolves all references and computes the Secrets. fresh are generated
 // values that are not in the cluster yet.
 func (p *Secrets) want(ctx context.Context, c *Cluster, id forge.ID, target forge.Target, spec forge.SecretsSpec) (ws []wanted, fresh map[slotKey]secret.Value, err error) {
-	objects := append([]forge.SecretObject{hashKeySecret(id.Environment)}, spec.Secrets...)
+	objects, keySlot := withHashKey(id.Environment, spec.Secrets)
 	values := map[slotKey]secret.Value{}
 	fresh = map[slotKey]secret.Value{}
 	for _, o := range objects {
@@ -87,7 +94,10 @@ func (p *Secrets) want(ctx context.Context, c *Cluster, id forge.ID, target forg
 			return nil, nil, err
 		}
 	}
-	key := values[slotKey{objects[0].Name, hashKeyName}].Reveal()
+	key := values[keySlot].Reveal()
+	if len(key) == 0 {
+		return nil, nil, invalidEntry(id, spec.Namespace, keySlot.secret, keySlot.key, errors.New("it must be generated"))
+	}
 	for _, o := range objects {
 		w := wanted{name: o.Name, labels: o.Labels, data: map[string]secret.Value{}}
 		for _, e := range o.Entries {
@@ -201,12 +211,31 @@ func join(e forge.SecretEntry, values map[slotKey]secret.Value) (secret.Value, e
 		if !ok {
 			return secret.Value{}, fmt.Errorf("it is joined from key %s of Secret %s, which is not a reference of this resource", part.Key, part.Secret)
 		}
-		b = append(b, v.Reveal()...)
+		if part.URLEscape {
+			b = appendEscaped(b, v.Reveal())
+		} else {
+			b = append(b, v.Reveal()...)
+		}
 	}
 	if len(b) == 0 {
 		return secret.Value{}, errors.New("it is joined from nothing")
 	}
 	return secret.New(b), nil
+}
+
+// appendEscaped percent-encodes all but the unreserved characters of RFC 3986.
+// The functions of net/url leave more alone than is safe in a password.
+func appendEscaped(b, raw []byte) []byte {
+	const digits = "0123456789ABCDEF"
+	for _, c := range raw {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_', c == '~':
+			b = append(b, c)
+		default:
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return b
 }
 
 func invalidEntry(id forge.ID, namespace, name, key string, err error) error {
