@@ -141,7 +141,7 @@ func (e *Engine) disown(next, prev *generation, now time.Time) {
 			continue
 		}
 		if !u.orphan || prev.environments[id.Environment] == nil || prev.environments[id.Environment].Policy != env.Policy {
-			u.orphan, u.ready = true, false
+			u.orphan = true
 			u.reset()
 		}
 		e.enqueue(u)

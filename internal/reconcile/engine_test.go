@@ -42,6 +42,25 @@ func TestOutputsFlowInOrder(t *testing.T) {
 	})
 }
 
+// What was ready under the old config does not count under the new one, even
+// when the dependant is looked at first.
+func TestUpdatesGoInOrder(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		y.set(gen(1, policy, one("db"), one("app", "db")))
+		y.Forget()
+		late := make(chan struct{})
+		y.Fail("observe", id("db"), func() error { <-late; return nil })
+		y.set(gen(2, policy, res("db", map[string]any{"pod": "2"}), res("app", map[string]any{"pod": "2"}, "db")))
+		y.wantCount("apply", 0)
+		y.wantState("app", reconcile.StateWaiting)
+		close(late)
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"db", "app"}, applied(y.Calls("apply"))); diff != "" {
+			t.Errorf("applied (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestChangedOutputReachesDependants(t *testing.T) {
 	run(t, func(y *forgeYard) {
 		y.set(gen(1, policy, fed("app", "db", "url"), res("db", map[string]any{"pod": "1"})))

@@ -220,8 +220,11 @@ func (e *Engine) apply(ctx context.Context, j *job, s Step) (o Observed, err err
 // timedOut gives a plain deadline error its kind; what the provider judged
 // itself stands.
 func timedOut(ctx context.Context, op string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var typed *Error
-	if err == nil || errors.As(err, &typed) || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if errors.As(err, &typed) || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return err
 	}
 	return &Error{Kind: Unavailable, Op: op, Err: err, Hint: "no answer in time"}

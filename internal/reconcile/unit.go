@@ -61,13 +61,14 @@ func newUnit(id forge.ID, now time.Time) *unit {
 	}}
 }
 
-// reset forgets all failures: there is new config, or a new mode.
+// reset forgets all failures: there is new config, or a new mode. What needs
+// the unit waits until it has been looked at under them.
 func (u *unit) reset() {
 	u.epoch++
 	u.attempts, u.stales = 0, 0
 	u.notBefore, u.retryAt, u.progressing = time.Time{}, time.Time{}, time.Time{}
 	u.bouts, u.lastError = nil, ""
-	u.looked = false
+	u.looked, u.ready = false, false
 }
 
 // equalOutputs compares values too, secret ones included.
