@@ -1,0 +1,211 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+func newPlan(s streams) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "plan",
+		Short: "Show what would change, and why",
+		Long: `Compare forge.cue with what runs and show the steps that would remove the
+difference, each with its reason. Nothing is changed.
+
+Exit codes: 0 nothing to change, 2 changes are pending, 1 an error.`,
+		Example: `  forged plan
+  forged plan -e prod
+  forged plan -o json | jq '.environments[].items[].steps'`,
+		Args: cobra.NoArgs,
+	}
+	var flags configFlags
+	flags.add(c)
+	output := choiceFlag(c, "output", "o", "form of the answer", "text", "json")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		ctx := c.Context()
+		l, err := loadFile(ctx, flags, s)
+		if err != nil {
+			return err
+		}
+		w, err := newWorld(flags, instanceOf(flags, l), newLogger(s.err, "text", slog.LevelError), nil)
+		if err != nil {
+			return err
+		}
+		defer w.close()
+		p, err := w.engine.Plan(ctx, l.generation, nil)
+		if err != nil {
+			return err
+		}
+		if output.value == "json" {
+			err = writeJSON(s.out, p)
+		} else {
+			err = showPlan(newPrinter(s.out), p)
+		}
+		switch {
+		case err != nil:
+			return err
+		case p.Failed():
+			return fmt.Errorf("not everything could be planned; what could not is marked with its error")
+		case p.Changes():
+			return &exit{exitPending, nil}
+		}
+		return nil
+	}
+	return c
+}
+
+func instanceOf(f configFlags, l *loaded) string {
+	if f.instance != "" {
+		return f.instance
+	}
+	return l.forge.App.Name
+}
+
+// marks are the signs that stand before steps, and their colours.
+var marks = map[reconcile.Action]struct {
+	sign  string
+	color color
+}{
+	reconcile.ActionCreate: {"+", green},
+	reconcile.ActionUpdate: {"~", yellow},
+	reconcile.ActionHeal:   {"!", cyan},
+	reconcile.ActionRepair: {"!", cyan},
+	reconcile.ActionDelete: {"-", red},
+}
+
+// mostChanges is how many fields of one step are shown.
+const mostChanges = 8
+
+func showPlan(p *printer, plan *reconcile.Plan) error {
+	counts := map[reconcile.Action]int{}
+	waiting := 0
+	for i, env := range plan.Environments {
+		if i > 0 {
+			p.line(plain, "")
+		}
+		p.line(bold, fmt.Sprintf("%s  %s %s, mode %s", env.Name, env.Platform, env.Target, env.Mode))
+		if env.Mode == forge.ModePaused {
+			p.line(dim, "  not looked at: the mode is paused")
+		}
+		if env.Error != nil {
+			showError(p, "  ", env.Error)
+		}
+		for _, item := range env.Items {
+			showItem(p, item)
+			if item.Kept != "" {
+				continue
+			}
+			if item.Waiting != "" {
+				waiting++
+			}
+			for _, step := range item.Steps {
+				counts[step.Action]++
+			}
+		}
+	}
+	p.line(plain, "")
+	p.line(bold, planSummary(counts, waiting))
+	return p.err
+}
+
+func planSummary(counts map[reconcile.Action]int, waiting int) string {
+	var parts []string
+	for _, a := range []reconcile.Action{
+		reconcile.ActionCreate, reconcile.ActionUpdate, reconcile.ActionHeal, reconcile.ActionRepair, reconcile.ActionDelete,
+	} {
+		if counts[a] > 0 {
+			parts = append(parts, fmt.Sprintf("%d to %s", counts[a], a))
+		}
+	}
+	if waiting > 0 {
+		parts = append(parts, fmt.Sprintf("%d not known yet", waiting))
+	}
+	if len(parts) == 0 {
+		return "Nothing to change."
+	}
+	return "Plan: " + strings.Join(parts, ", ") + "."
+}
+
+func showItem(p *printer, item reconcile.Item) {
+	name := "  " + item.ID.Kind + "/" + item.ID.Name
+	switch {
+	case item.Error != nil:
+		p.line(red, name)
+		showError(p, "    ", item.Error)
+	case item.Kept != "":
+		p.wrapped(dim, name+"  ", "no longer asked for, kept: "+item.Kept)
+		return
+	case len(item.Steps) == 0 && item.Waiting == "":
+		p.wrapped(dim, name+"  ", "as it should be"+healthNote(item.Health))
+	default:
+		p.line(plain, name)
+	}
+	if item.Waiting != "" {
+		p.wrapped(yellow, "    ? ", item.Waiting)
+	}
+	for _, step := range item.Steps {
+		showStep(p, step)
+	}
+}
+
+func healthNote(h reconcile.Health) string {
+	if h.Status == reconcile.Ready || h.Status == "" {
+		return ""
+	}
+	if h.Message == "" {
+		return ", " + string(h.Status)
+	}
+	return ", " + string(h.Status) + ": " + h.Message
+}
+
+func showStep(p *printer, step reconcile.Step) {
+	m := marks[step.Action]
+	blocked := step.Blocked
+	step.Blocked = ""
+	p.wrapped(m.color, "    "+m.sign+" ", step.String())
+	for _, c := range step.Changes[:min(mostChanges, len(step.Changes))] {
+		switch {
+		case c.From == "" && c.To == "":
+			p.wrapped(dim, "        ", c.Path)
+		default:
+			p.wrapped(dim, "        ", fmt.Sprintf("%s: %s → %s", c.Path, orNone(c.From), orNone(c.To)))
+		}
+	}
+	if more := len(step.Changes) - mostChanges; more > 0 {
+		p.line(dim, fmt.Sprintf("        and %d more; -o json shows all", more))
+	}
+	if blocked != "" {
+		p.wrapped(red, "      blocked: ", blocked)
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}
+
+func showError(p *printer, indent string, e *reconcile.ErrorStatus) {
+	p.wrapped(red, indent+"error: ", strings.TrimSuffix(e.Text, " ("+e.Hint+")"))
+	if e.Hint != "" {
+		p.wrapped(cyan, indent+"hint: ", e.Hint)
+	}
+}
+
+// environmentsOf names the environments of a generation.
+func environmentsOf(g reconcile.Generation) []string {
+	names := make([]string, 0, len(g.Environments))
+	for _, env := range g.Environments {
+		names = append(names, env.Name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"forged.dev/forged/internal/daemon"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/server"
+)
+
+// loadTimeout bounds one evaluation of forge.cue in the daemon.
+const loadTimeout = 30 * time.Second
+
+type runFlags struct {
+	configFlags
+	listen string
+	once   bool
+	format *choice
+	level  *choice
+	grace  time.Duration
+}
+
+func newRun(s streams) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Stay, and keep everything as forge.cue says",
+		Long: `Reconcile every environment, then stay: when forge.cue or a secret file changes,
+and when somebody changes what runs, put right what differs, as far as the
+mode of the environment allows.
+
+forge.cue is loaded again when it changes, on SIGHUP and on POST /-/reload. While
+the newest one is invalid the last good one stays in force. At the start an
+invalid forge.cue is an error.
+
+SIGTERM and SIGINT end what is under way and stop; a second one stops at once.
+
+Exit codes: 0 stopped in an orderly way, 1 an error. With --once: 0 everything
+is as it should be, 1 an error, 2 something is left to do that the mode or a
+policy does not allow.`,
+		Example: `  forged run
+  forged run --once -e local
+  forged run --config /etc/forged/forge.cue --log-format json --listen 0.0.0.0:9464`,
+		Args: cobra.NoArgs,
+	}
+	var flags runFlags
+	flags.add(c)
+	c.Flags().StringVar(&flags.listen, "listen", server.DefaultAddress, "address of metrics, health and status; empty: none")
+	c.Flags().BoolVar(&flags.once, "once", false, "reconcile until nothing moves any more, then end")
+	flags.format = choiceFlag(c, "log-format", "", "form of the log", "text", "json")
+	flags.level = choiceFlag(c, "log-level", "", "least level that is logged", "info", "debug", "warn", "error")
+	c.Flags().DurationVar(&flags.grace, "grace", 30*time.Second, "time to finish what is under way when stopping")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		var level slog.Level
+		if err := level.UnmarshalText([]byte(flags.level.value)); err != nil {
+			return err
+		}
+		log := newLogger(s.err, flags.format.value, level)
+		// A daemon does more with signals than to end, so it listens for itself,
+		// and before anything that takes time.
+		signals := make(chan os.Signal, 4)
+		signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
+		defer signal.Stop(signals)
+		l, err := loadFile(c.Context(), flags.configFlags, s)
+		if err != nil {
+			return err
+		}
+		if flags.once {
+			return runOnce(c.Context(), flags, l, log, s)
+		}
+		return runDaemon(flags, l, log, signals)
+	}
+	return c
+}
+
+func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+func runDaemon(flags runFlags, first *loaded, log *slog.Logger, signals <-chan os.Signal) error {
+	ctx := context.Background()
+
+	build := buildInfo()
+	metrics := server.NewMetrics(build)
+	instance := instanceOf(flags.configFlags, first)
+	w, err := newWorld(flags.configFlags, instance, log, metrics)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+
+	notifier := daemon.NewNotifier(os.Getenv)
+	src := &source{only: flags.environments, activate: func(l *loaded, generation int, hash string) error {
+		if now := instanceOf(flags.configFlags, l); now != instance {
+			return fmt.Errorf("app.name is %q now, and what runs belongs to %q: restart with --instance %s to keep it, or without to begin anew",
+				now, instance, instance)
+		}
+		g := l.generation
+		g.Number, g.Hash = generation, hash
+		if err := w.engine.Set(g); err != nil {
+			return err
+		}
+		metrics.Keep(environmentsOf(g))
+		return nil
+	}}
+	reloader := daemon.NewReloader(daemon.ReloadOptions{
+		Path: flags.config, Logger: log, Notifier: notifier, Recheck: w.engine.Recheck,
+		Build: func(ctx context.Context, path string, data []byte) (*daemon.Config, error) {
+			ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+			defer cancel()
+			return src.build(ctx, path, data)
+		},
+	})
+	alive := daemon.Probe(5*time.Second, func() { w.engine.Changed() })
+	components := []daemon.Component{{Name: "engine", Run: w.engine.Run}}
+	if flags.listen != "" {
+		ln, err := server.Listen(ctx, flags.listen)
+		if err != nil {
+			return err
+		}
+		srv := server.New(server.Options{
+			Build: build, Instance: instance, Metrics: metrics, Logger: log,
+			Status: w.engine.Status, Config: reloader.State, Reload: reloader.Reload, Alive: alive,
+		})
+		log.Info("listening", "address", ln.Addr().String())
+		components = append(components, daemon.Component{Name: "server", Run: func(ctx context.Context) error { return srv.Serve(ctx, ln) }})
+	}
+	log.Info("starting", "version", build.Version, "instance", instance, "config", flags.config,
+		"environments", strings.Join(environmentsOf(first.generation), ","))
+	if err := reloader.Start(ctx); err != nil {
+		return err
+	}
+	return daemon.Run(ctx, daemon.Options{
+		Components: components, Reloader: reloader, Signals: signals, Notifier: notifier,
+		Alive: alive, Grace: flags.grace, Logger: log,
+	})
+}
+
+func runOnce(ctx context.Context, flags runFlags, l *loaded, log *slog.Logger, s streams) error {
+	w, err := newWorld(flags.configFlags, instanceOf(flags.configFlags, l), log, nil)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	watching, stop := context.WithCancel(ctx)
+	told := make(chan struct{})
+	go func() { defer close(told); tellProgress(watching, w.engine, log) }()
+	status, err := w.engine.Converge(ctx, l.generation)
+	stop()
+	<-told
+	if err != nil {
+		return err
+	}
+	if err := showStatus(newPrinter(s.out), status, time.Now()); err != nil {
+		return err
+	}
+	return verdict(status)
+}
+
+// verdict is how run --once ends.
+func verdict(status reconcile.Status) error {
+	var failed, pending int
+	for _, env := range status.Environments {
+		for _, r := range env.Resources {
+			switch r.State {
+			case reconcile.StateFailed, reconcile.StateUnknown:
+				failed++
+			case reconcile.StateDrifted, reconcile.StateBlocked, reconcile.StateWaiting:
+				pending++
+			}
+		}
+	}
+	switch {
+	case failed > 0:
+		return fmt.Errorf("%s could not be brought to where forge.cue wants it; the table says why", count(failed, "resource"))
+	case status.State == reconcile.StateUnknown || status.State == reconcile.StateFailed:
+		return errors.New("not everything could be read; the log says why")
+	case pending > 0:
+		return &exit{exitPending, nil}
+	}
+	return nil
+}
+
+// tellProgress logs every resource that comes into another state, until ctx
+// ends.
+func tellProgress(ctx context.Context, engine *reconcile.Engine, log *slog.Logger) {
+	last := map[forge.ID]reconcile.State{}
+	for {
+		changed := engine.Changed()
+		for _, env := range engine.Status().Environments {
+			for _, r := range env.Resources {
+				if last[r.ID] == r.State {
+					continue
+				}
+				last[r.ID] = r.State
+				attrs := []any{"resource", r.ID.String(), "state", string(r.State)}
+				if r.WaitingFor != "" {
+					attrs = append(attrs, "for", r.WaitingFor)
+				}
+				if r.Message != "" {
+					attrs = append(attrs, "message", r.Message)
+				}
+				log.Info("state", attrs...)
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

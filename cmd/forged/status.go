@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"forged.dev/forged/internal/daemon"
+	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/server"
+)
+
+func newStatus(s streams) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Ask the running forged how things are",
+		Long: `Ask the forged that runs, and show every resource with its state, what was last
+done to it and why, and how long ago.`,
+		Example: `  forged status
+  forged status --address 127.0.0.1:9464 -o json | jq '.status.environments[] | {name, state}'
+  watch -n 2 forged status`,
+		Args: cobra.NoArgs,
+	}
+	var address string
+	var timeout time.Duration
+	c.Flags().StringVar(&address, "address", server.DefaultAddress, "where forged run listens")
+	c.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "time to wait for an answer")
+	output := choiceFlag(c, "output", "o", "form of the answer", "text", "json")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		ctx, cancel := context.WithTimeout(c.Context(), timeout)
+		defer cancel()
+		body, err := askStatus(ctx, address)
+		if err != nil {
+			return err
+		}
+		if output.value == "json" {
+			_, err := s.out.Write(body)
+			return err
+		}
+		var snapshot server.Snapshot
+		if err := json.Unmarshal(body, &snapshot); err != nil {
+			return fmt.Errorf("what answers at %s is not forged: %w; name another with --address", address, err)
+		}
+		p := newPrinter(s.out)
+		showConfig(p, snapshot.Config, time.Now())
+		return showStatus(p, snapshot.Status, time.Now())
+	}
+	return c
+}
+
+// maxStatus bounds what is read of an answer, in bytes.
+const maxStatus = 64 << 20
+
+func askStatus(ctx context.Context, address string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/status", nil)
+	if err != nil {
+		return nil, fmt.Errorf("--address %q: %w; want host:port", address, err)
+	}
+	// Never through a proxy: loopback is the normal case.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		var cause interface{ Unwrap() error }
+		if errors.As(err, &cause) && cause.Unwrap() != nil {
+			err = cause.Unwrap() // without the URL
+		}
+		return nil, fmt.Errorf("no forged answers at %s: %w; start it with forged run, or name another with --address", address, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	if err != nil {
+		return nil, fmt.Errorf("read the status from %s: %w", address, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("what answers at %s says %s: %s; name another with --address",
+			address, resp.Status, fit(strings.TrimSpace(string(body)), 200))
+	}
+	return body, nil
+}
+
+func showConfig(p *printer, c daemon.ConfigState, now time.Time) {
+	p.wrapped(plain, "config: ", fmt.Sprintf("%s, in force since %s, generation %d, hash %.12s",
+		c.Path, age(now, c.Active.At), c.Generation, c.Active.Hash))
+	if !c.OK {
+		p.wrapped(red, "        ", fmt.Sprintf("the newest one (hash %.12s, received %s ago) is not in force:", c.Received.Hash, age(now, c.Received.At)))
+		if len(c.Problems) == 0 {
+			p.wrapped(red, "        ", c.Error)
+		}
+		for _, problem := range c.Problems {
+			p.wrapped(red, "        ", problem.String())
+		}
+	}
+	p.line(plain, "")
+}
+
+// stateColors are the colours of states.
+var stateColors = map[reconcile.State]color{
+	reconcile.StateReady: green, reconcile.StatePaused: dim, reconcile.StateOrphaned: dim,
+	reconcile.StateWaiting: yellow, reconcile.StateProgressing: yellow, reconcile.StateDrifted: yellow,
+	reconcile.StateBlocked: red, reconcile.StateUnknown: red, reconcile.StateFailed: red,
+}
+
+// showStatus writes the table of all resources and, below it, what each one
+// that is not ready has to say.
+func showStatus(p *printer, status reconcile.Status, now time.Time) error {
+	rows := [][]string{{"ENVIRONMENT", "RESOURCE", "STATE", "LAST ACTION", "AGE"}}
+	states := []reconcile.State{""}
+	for _, env := range status.Environments {
+		for _, r := range env.Resources {
+			last, at := "-", r.Since
+			switch a := r.LastAction; {
+			case r.WaitingFor != "":
+				last = "waits for " + strings.TrimPrefix(r.WaitingFor, env.Name+"/")
+			case a != nil:
+				last, at = lastAction(a), a.At
+			}
+			rows = append(rows, []string{env.Name, r.ID.Kind + "/" + r.ID.Name, string(r.State), last, age(now, at)})
+			states = append(states, r.State)
+		}
+	}
+	p.table(rows, 3, func(row, col int) color {
+		switch {
+		case row == 0:
+			return bold
+		case col == 2:
+			return stateColors[states[row]]
+		}
+		return plain
+	})
+	for _, env := range status.Environments {
+		for _, r := range env.Resources {
+			showDetail(p, r, now)
+		}
+	}
+	return p.err
+}
+
+func lastAction(a *reconcile.ActionStatus) string {
+	s := string(a.Action)
+	if a.Object != "" {
+		s += " " + a.Object
+	}
+	if a.Reason != "" {
+		s += ": " + a.Reason
+	}
+	if a.Error != "" {
+		s += " (failed)"
+	}
+	return s
+}
+
+func showDetail(p *printer, r *reconcile.ResourceStatus, now time.Time) {
+	told := r.State == reconcile.StateReady || r.WaitingFor != "" // in the table
+	if told && r.Error == nil && r.Fight == "" && len(r.Steps) == 0 {
+		return
+	}
+	p.line(plain, "")
+	p.line(bold, r.ID.String()+": "+string(r.State)+" for "+age(now, r.Since))
+	switch {
+	case r.Error != nil:
+		showError(p, "  ", r.Error)
+	case r.Message != "":
+		p.wrapped(plain, "  ", r.Message)
+	}
+	if r.Fight != "" {
+		p.wrapped(red, "  fight: ", r.Fight)
+	}
+	for _, step := range r.Steps {
+		m := marks[step.Action]
+		text := string(step.Action)
+		if step.Object != "" {
+			text += " " + step.Object
+		}
+		p.wrapped(m.color, "  "+m.sign+" ", text+": "+step.Reason)
+		if why := strings.TrimSpace(step.Blocked + " " + step.Held); why != "" {
+			p.wrapped(dim, "      ", "not now: "+why)
+		}
+	}
+	if !r.NextRetry.IsZero() {
+		p.wrapped(dim, "  ", "next try in "+r.NextRetry.Sub(now).Round(time.Second).String())
+	}
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"regexp"
+
+	"k8s.io/klog/v2"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/helm"
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/secret"
+	"forged.dev/forged/internal/server"
+)
+
+// world is everything that acts: the clusters, and the engine with all its
+// providers.
+type world struct {
+	clusters *kubernetes.Clusters
+	engine   *reconcile.Engine
+}
+
+var instanceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// newWorld connects to nothing; clusters are connected at first use. metrics
+// may be nil. Close it.
+func newWorld(f configFlags, instance string, log *slog.Logger, metrics *server.Metrics) (*world, error) {
+	if !instanceName.MatchString(instance) {
+		return nil, fmt.Errorf("the instance %q is not a name: want at most 63 of a-z, 0-9 and -, with none of the last at an end", instance)
+	}
+	klog.SetSlogLogger(log) // what client-go has to say
+	options := reconcile.Options{Logger: log}
+	clusters := kubernetes.Options{Instance: instance, Logger: log}
+	if metrics != nil {
+		options.Observer = metrics
+		clusters.OnRequest = func(target forge.Target, verb string, code int) {
+			metrics.Request(target.String(), verb, code)
+		}
+	}
+	w := &world{clusters: kubernetes.NewClusters(clusters)}
+	options.Providers = map[string]reconcile.Provider{
+		forge.KindNamespace: kubernetes.NewNamespaces(w.clusters),
+		forge.KindSecrets:   kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: filepath.Dir(f.config)}),
+		forge.KindRelease:   helm.New(helm.Options{Clusters: w.clusters, Logger: log}),
+	}
+	w.engine = reconcile.New(options)
+	return w, nil
+}
+
+func (w *world) close() { w.clusters.Close() }
