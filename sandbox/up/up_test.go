@@ -184,7 +184,9 @@ func TestSandbox(t *testing.T) {
 		t.Errorf("%d children, want five for each cluster: %v", len(children), children)
 	}
 	kill(t, children, "kube-scheduler", filepath.Join(dir, "clusters", "cluster-2"))
+	began := time.Now()
 	err := s.awaitEnd()
+	t.Logf("ended in %s", time.Since(began))
 	if err == nil || !strings.Contains(err.Error(), "cluster-2: kube-scheduler ended unexpectedly (signal: killed)") ||
 		!strings.Contains(err.Error(), filepath.Join(dir, "logs", "cluster-2", "kube-scheduler.log")) {
 		t.Errorf("got %v", err)
