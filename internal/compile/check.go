@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"forged.dev/forged/internal/forge"
 )
@@ -20,6 +22,7 @@ func check(env forge.Environment) error {
 	c := checker{env: env}
 	c.names()
 	c.variables()
+	c.texts()
 	c.services()
 	c.scaling("scaling", env.Scaling)
 	for _, worker := range env.Workers {
@@ -87,6 +90,41 @@ func (c *checker) variables() {
 			c.failf("app.secrets.%s is set by forged from %s; leave it out, or set the service's mode to %q", key, from, forge.ModeOff)
 		}
 		c.reference("app.secrets."+key, c.env.App.Secrets[key])
+	}
+}
+
+// texts refuses characters that do not survive the way into the cluster: the
+// API server reads what is applied as YAML, which knows no control characters
+// and folds U+0085 into a space. Secrets travel as base64 and may hold any.
+func (c *checker) texts() {
+	check := func(path, text string) {
+		if !utf8.ValidString(text) {
+			c.failf("%s is not UTF-8; put it into app.secrets if it must be as it is", path)
+			return
+		}
+		for _, r := range text {
+			if r == '\ufeff' || (unicode.IsControl(r) && !strings.ContainsRune("\t\n\r", r)) {
+				c.failf("%s holds the control character %U; leave it out, or put the value into app.secrets", path, r)
+				return
+			}
+		}
+	}
+	list := func(path string, texts []string) {
+		for i, text := range texts {
+			check(fmt.Sprintf("%s[%d]", path, i), text)
+		}
+	}
+	pairs := func(path string, texts map[string]string) {
+		for _, key := range slices.Sorted(maps.Keys(texts)) {
+			check(path+"."+key, texts[key])
+		}
+	}
+	pairs("app.env", c.env.App.Env)
+	pairs("expose.annotations", c.env.Expose.Annotations)
+	list("app.args", c.env.App.Args)
+	for _, worker := range c.env.Workers {
+		list("workers."+worker.Name+".args", worker.Args)
+		list("workers."+worker.Name+".health.exec", worker.HealthExec)
 	}
 }
 

@@ -228,6 +228,12 @@ func TestEnvironmentRefuses(t *testing.T) {
 		{"injected env", func(e *forge.Environment) { e.App.Env = map[string]string{"APP_DB": "x"} }, "app.env.APP_DB is set by forged from services.postgres"},
 		{"injected secret", func(e *forge.Environment) { e.App.Secrets["REDIS_URL"] = generate }, "app.secrets.REDIS_URL is set by forged from services.redis"},
 		{"two sources", func(e *forge.Environment) { e.App.Env = map[string]string{"SESSION_SIGNING_SECRET": "x"} }, "stands in app.env and in app.secrets"},
+		{"control character", func(e *forge.Environment) { e.App.Env = map[string]string{"A": "a\u0085b"} }, "app.env.A holds the control character U+0085"},
+		{"no text", func(e *forge.Environment) { e.App.Args = []string{"a", "\xff"} }, "app.args[1] is not UTF-8"},
+		{"annotation", func(e *forge.Environment) { e.Expose.Annotations = map[string]string{"a/b": "\x7f"} }, "expose.annotations.a/b holds the control character U+007F"},
+		{"worker's argument", func(e *forge.Environment) {
+			e.Workers = []forge.Worker{{Name: "mails", HealthExec: []string{"\ufeff"}}}
+		}, "workers.mails.health.exec[0] holds the control character U+FEFF"},
 		{"no source", func(e *forge.Environment) { e.App.Secrets["A"] = forge.SecretRef{} }, "app.secrets.A must name exactly one source"},
 		{"many sources", func(e *forge.Environment) { e.Services.Redis.Password = forge.SecretRef{Env: "A", File: "b"} }, "services.redis.password must name exactly one source"},
 		{"no password", func(e *forge.Environment) { e.Services.Postgres.Password = forge.SecretRef{} }, "services.postgres.password must name exactly one source"},

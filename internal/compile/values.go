@@ -227,8 +227,13 @@ var redisUnits = []struct {
 	suffix string
 	bytes  int64
 }{
-	{"kb", 1 << 10}, {"mb", 1 << 20}, {"gb", 1 << 30},
-	{"k", 1e3}, {"m", 1e6}, {"g", 1e9}, {"", 1},
+	{"kb", 1 << 10},
+	{"mb", 1 << 20},
+	{"gb", 1 << 30},
+	{"k", 1e3},
+	{"m", 1e6},
+	{"g", 1e9},
+	{"", 1},
 }
 
 // redisMemoryLimit is the container's memory limit for a Redis that may hold
