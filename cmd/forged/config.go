@@ -116,7 +116,7 @@ type source struct {
 func (s *source) build(ctx context.Context, path string, data []byte) (*daemon.Config, error) {
 	src := schema.Source{Dir: filepath.Dir(path), Files: []schema.File{{Name: path, Data: data}}}
 	l, err := load(ctx, src, s.only)
-	if d := (schema.Diagnostics)(nil); errors.As(err, &d) {
+	if d := schema.Diagnostics(nil); errors.As(err, &d) {
 		return nil, invalid(d)
 	}
 	if err != nil {
@@ -152,7 +152,7 @@ func loadFile(ctx context.Context, f configFlags, s streams) (*loaded, error) {
 		return nil, err
 	}
 	l, err := load(ctx, src, f.environments)
-	if d := (schema.Diagnostics)(nil); errors.As(err, &d) {
+	if d := schema.Diagnostics(nil); errors.As(err, &d) {
 		return nil, refuse(f.config, d, s)
 	}
 	if err != nil {

@@ -24,7 +24,7 @@ func newStatus(s streams) *cobra.Command {
 		Long: `Ask the forged that runs, and show every resource with its state, what was last
 done to it and why, and how long ago.`,
 		Example: `  forged status
-  forged status --address 127.0.0.1:9464 -o json | jq '.status.environments[] | {name, state}'
+  forged status --address 127.0.0.1:9464 -o json | jq '.environments[] | {name, state}'
   watch -n 2 forged status`,
 		Args: cobra.NoArgs,
 	}

@@ -15,7 +15,7 @@ type Snapshot struct {
 	Instance string             `json:"instance"`
 	Started  time.Time          `json:"started"`
 	Config   daemon.ConfigState `json:"config"`
-	Status   reconcile.Status   `json:"status"`
+	reconcile.Status
 }
 
 // gauges are the metrics that are read off a Snapshot when they are scraped,
