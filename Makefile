@@ -1,0 +1,71 @@
+# What is worth typing. `make help` lists it.
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)
+IMAGE    ?= forged:$(VERSION)
+
+# Tools are built from the module proxy at these versions, once.
+GOLANGCI_LINT := .cache/tools/golangci-lint@v2.15.0/golangci-lint
+GOFUMPT       := .cache/tools/gofumpt@v0.12.0/gofumpt
+GOVULNCHECK   := .cache/tools/govulncheck@v1.8.0/govulncheck
+
+.DEFAULT_GOAL := build
+.PHONY: help build forged sandbox demo run test check lint format vuln bench docs image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: forged sandbox ## build bin/forged and bin/forged-sandbox
+
+forged: ## build bin/forged
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/forged ./cmd/forged
+
+sandbox: ## build bin/forged-sandbox, a real control plane (minutes the first time)
+	sandbox/build.sh bin/forged-sandbox
+
+demo: build ## show what forged does, on a control plane started for it
+	go run ./hack/demo
+
+run: build ## keep examples/forge.cue true, on a control plane started for it
+	hack/with-sandbox.sh bin/forged run --config examples/forge.cue
+
+test: sandbox ## run all tests of both modules against a real control plane
+	hack/with-sandbox.sh hack/test.sh
+
+check: lint test ## everything that must hold before a change is handed in
+
+lint: $(GOLANGCI_LINT) $(GOFUMPT) ## formatting, vet and static analysis of both modules
+	@files=$$($(GOFUMPT) -l cmd internal schema charts hack sandbox); \
+		[ -z "$$files" ] || { echo "not formatted, run make format:"; echo "$$files"; exit 1; }
+	go vet ./...
+	cd sandbox && go vet ./...
+	$(GOLANGCI_LINT) run ./...
+	cd sandbox && ../$(GOLANGCI_LINT) run ./...
+
+format: $(GOFUMPT) ## format the Go files
+	$(GOFUMPT) -w cmd internal schema charts hack sandbox
+
+vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is used
+	$(GOVULNCHECK) ./...
+
+bench: sandbox ## run the benchmarks
+	hack/with-sandbox.sh go test -run '^$$' -bench . -benchmem ./...
+
+docs: ## write the generated references
+	go test ./cmd/forged ./internal/server -run Reference -update
+
+image: ## build the container image
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
+
+clean: ## remove what was built
+	rm -rf bin .cache
+
+.cache/tools/golangci-lint@%/golangci-lint:
+	GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$*
+
+.cache/tools/gofumpt@%/gofumpt:
+	GOBIN=$(CURDIR)/$(@D) go install mvdan.cc/gofumpt@$*
+
+.cache/tools/govulncheck@%/govulncheck:
+	GOBIN=$(CURDIR)/$(@D) go install golang.org/x/vuln/cmd/govulncheck@$*
