@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 
 	"forged.dev/forged/internal/forge"
@@ -25,6 +26,7 @@ type Options struct {
 // Clusters are the clusters of all environments, each connected at first use.
 type Clusters struct {
 	opts Options
+	wrap func(http.RoundTripper) http.RoundTripper // nil but in tests
 
 	ctx   context.Context // ends with Close: lifetime of all that runs in the background
 	close context.CancelFunc

@@ -126,6 +126,9 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return &counting{next: next, observe: c.onRequest}
 	})
+	if cs.wrap != nil {
+		cfg.Wrap(cs.wrap)
+	}
 	c.rest = cfg
 	if c.http, err = rest.HTTPClientFor(cfg); err != nil {
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err, Hint: "repair the context's cluster or user in the kubeconfig"}

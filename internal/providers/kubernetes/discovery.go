@@ -6,11 +6,13 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery"
+	"k8s.io/klog/v2"
 
 	"forged.dev/forged/internal/reconcile"
 )
@@ -25,6 +27,7 @@ type versionCache struct {
 // not in the cache makes it be read again once, then the error is Invalid.
 func (c *Cluster) Mapping(ctx context.Context, gvk schema.GroupVersionKind) (*meta.RESTMapping, error) {
 	op := "find kind " + gvk.Kind
+	ctx = quiet(ctx)
 	m, err := c.mapper.RESTMappingWithContext(ctx, gvk.GroupKind(), gvk.Version)
 	if meta.IsNoMatchError(err) {
 		c.ResetDiscovery()
@@ -46,6 +49,7 @@ func (c *Cluster) Mapping(ctx context.Context, gvk schema.GroupVersionKind) (*me
 // Discovery returns the server's version and the API versions and kinds it
 // serves: "v1", "apps/v1", "apps/v1/Deployment". Both are cached.
 func (c *Cluster) Discovery(ctx context.Context) (*version.Info, []string, error) {
+	ctx = quiet(ctx)
 	c.versions.mu.Lock()
 	defer c.versions.mu.Unlock()
 	if c.versions.version != nil {
@@ -63,6 +67,9 @@ func (c *Cluster) Discovery(ctx context.Context) (*version.Info, []string, error
 	c.versions.version, c.versions.apis = info, apiVersions(groups, lists)
 	return c.versions.version, c.versions.apis, nil
 }
+
+// quiet keeps client-go from logging what it returns or reports as well.
+func quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, logr.Discard()) }
 
 func apiVersions(groups []*metav1.APIGroup, lists []*metav1.APIResourceList) []string {
 	var all []string

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	kwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"forged.dev/forged/internal/reconcile"
 )
@@ -150,7 +149,7 @@ func olderThan(a, b string) bool {
 // run watches until ctx ends.
 func (w *watch) run(ctx context.Context) {
 	// What client-go would log as it goes is told by fail, once a change.
-	ctx = klog.NewContext(ctx, logr.Discard())
+	ctx = quiet(ctx)
 	logger := logr.Discard()
 	reflector := cache.NewReflectorWithOptions(w.listWatch(), nil, w, cache.ReflectorOptions{
 		Logger: &logger, Name: w.key.gvr.String(), TypeDescription: w.gvk.Kind,
