@@ -13,7 +13,7 @@ func TestSchemaStyle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
+	n, reference := 0, Reference()
 	var walk func(p string, k *key)
 	walk = func(p string, k *key) {
 		names := map[string]string{}
@@ -33,6 +33,9 @@ func TestSchemaStyle(t *testing.T) {
 			}
 			if c.typ == scalar && !regexp.MustCompile(`^(an?|the) `).MatchString(c.what) {
 				t.Errorf("%s: %q does not say what it is", at, c.what)
+			}
+			if leaf := c.typ != object || c.elem != nil; leaf && !strings.Contains(reference, c.name+"`") && !strings.Contains(reference, c.name+".NAME`") {
+				t.Errorf("%s is not in the reference", at)
 			}
 			if c.typ == enum && len(c.enum) == 0 {
 				t.Errorf("%s accepts nothing", at)
