@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -384,6 +385,46 @@ func TestHangingEnvironmentDelaysNoOther(t *testing.T) {
 	})
 }
 
+func TestWorkersOfAnEnvironment(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		var rs []forge.Resource
+		for i := range 20 {
+			rs = append(rs, one(string(rune('a'+i))))
+		}
+		var now, most atomic.Int32
+		y.Fail("observe", forge.ID{}, func() error {
+			if n := now.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			<-time.After(time.Second)
+			now.Add(-1)
+			return nil
+		})
+		y.set(gen(1, policy, rs...))
+		y.pass(time.Minute)
+		if got := most.Load(); got != 4 {
+			t.Errorf("%d passes at a time, want 4", got)
+		}
+		for _, r := range rs {
+			y.wantState(r.ID.Name, reconcile.StateReady)
+		}
+	})
+}
+
+// A failure under the old config, seen after the new one came, delays nothing.
+func TestOldFailureIsVoid(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		late := make(chan struct{})
+		y.Fail("plan", id("app"), func() error { <-late; return fail(reconcile.Denied)() })
+		y.set(gen(1, policy, one("app")))
+		y.set(gen(2, policy, res("app", map[string]any{"pod": "2"})))
+		y.Fail("plan", id("app"), nil)
+		close(late)
+		synctest.Wait()
+		y.wantState("app", reconcile.StateReady)
+	})
+}
+
 func TestBrokenWatchComesBack(t *testing.T) {
 	run(t, func(y *forgeYard) {
 		y.wantCount("watch", 1) // one provider under two kinds is watched once
@@ -403,8 +444,15 @@ func TestBrokenWatchComesBack(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- y.engine.Run(ctx) }()
+		synctest.Wait()
+		y.wantState("app", reconcile.StateReady)
+		y.Edit(id("app"), "pod", "evil", "kubectl")
+		y.DropEvents() // nobody watched
 		y.pass(time.Minute)
 		y.wantCount("watch", 4)
+		if got := y.Live(id("app"))["pod"]; got != "1" {
+			t.Errorf("pod is %q: what happened while the watch was broken was missed", got)
+		}
 		y.Edit(id("app"), "pod", "evil", "kubectl")
 		synctest.Wait()
 		y.wantState("app", reconcile.StateReady)

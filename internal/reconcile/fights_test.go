@@ -41,10 +41,21 @@ func TestFightBreaker(t *testing.T) {
 		}
 
 		// Another object of the same resource is not part of the fight.
-		y.Delete(id("app"), "calm")
-		synctest.Wait()
-		if got := y.Live(id("app"))["calm"]; got != "1" {
-			t.Error("a heal waited for another object's fight")
+		for range 2 {
+			y.Delete(id("app"), "calm")
+			synctest.Wait()
+			if got := y.Live(id("app"))["calm"]; got != "1" {
+				t.Error("a heal waited for another object's fight")
+			}
+		}
+		deletions := 0
+		for _, r := range y.saw.drifts {
+			if r.Code == reconcile.ReasonDeleted {
+				deletions++
+			}
+		}
+		if deletions != 2 {
+			t.Errorf("two deletions were told %d times", deletions)
 		}
 
 		// The rival gives up: one more heal ends it, and it is forgotten in time.

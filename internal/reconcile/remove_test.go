@@ -154,6 +154,21 @@ func TestMaxDeleteOfUpdates(t *testing.T) {
 	})
 }
 
+// What is found out late is counted together with what is gone already.
+func TestMaxDeleteRemembers(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		four := map[string]any{"a": 1, "b": 2, "c": 3, "d": 4}
+		y.set(gen(1, policy, res("early", four), res("late", four), one("keep")))
+		y.Fail("observe", id("late"), fail(reconcile.Unavailable))
+		y.set(gen(2, policy, one("keep")))
+		y.wantCount("delete", 4)
+		y.Fail("observe", id("late"), nil)
+		y.pass(time.Hour)
+		y.wantState("late", reconcile.StateBlocked)
+		y.wantCount("delete", 4)
+	})
+}
+
 func TestVanishedEnvironmentIsLeftAlone(t *testing.T) {
 	run(t, func(y *forgeYard) {
 		y.set(gen(1, policy, one("app")))

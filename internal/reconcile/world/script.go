@@ -110,6 +110,13 @@ func (w *World) Event(id forge.ID, cause string) {
 	w.tell(reconcile.Event{ID: id, Cause: cause, At: time.Now()})
 }
 
+// DropEvents loses the events that nobody has watched for yet.
+func (w *World) DropEvents() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.early = nil
+}
+
 // Live is what lives of a resource: names to values.
 func (w *World) Live(id forge.ID) map[string]string {
 	w.mu.Lock()
