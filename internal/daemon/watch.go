@@ -129,7 +129,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			"every", poll, "error", err)
 	} else {
 		r.sub, r.events, r.errors = sub, sub.Events(), sub.Errors()
-		defer sub.Close()
+		defer func() { _ = sub.Close() }() // nothing is lost
 	}
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
