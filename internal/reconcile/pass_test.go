@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"runtime"
 	"testing"
 
 	"forged.dev/forged/internal/forge"
@@ -50,4 +51,82 @@ func BenchmarkPass(b *testing.B) {
 	for b.Loop() {
 		e.pass(b.Context(), b.Context(), app)
 	}
+}
+
+// drifting is a provider with steps to do, always the same.
+type drifting struct {
+	still
+	steps   []Step
+	applied chan Step
+}
+
+func (d *drifting) Plan(context.Context, Request, Observed) ([]Step, error) { return d.steps, nil }
+
+func (d *drifting) Apply(_ context.Context, _ Request, s Step) (Observed, error) {
+	d.applied <- s
+	return Observed{Exists: true}, nil
+}
+
+// A rollout does not overtake a step before it that is held; a heal may.
+func TestRolloutsKeepTheirOrder(t *testing.T) {
+	p := &drifting{applied: make(chan Step, 10), steps: []Step{
+		{Action: ActionUpdate, Object: "first", Blocked: "needs a person"},
+		{Action: ActionUpdate, Object: "second"},
+		{Action: ActionHeal, Object: "third"},
+	}}
+	e := New(Options{Providers: map[string]Provider{"release": p}})
+	id := forge.ID{Environment: "local", Kind: "release", Name: "app"}
+	if err := e.Set(Generation{Environments: []Environment{{
+		Name: "local", Policy: forge.Policy{Mode: forge.ModeApply}, Resources: []forge.Resource{{ID: id}},
+	}}}); err != nil {
+		t.Fatal(err)
+	}
+	e.pass(t.Context(), t.Context(), id)
+	if n := len(p.applied); n != 1 {
+		t.Fatalf("%d steps applied, want one", n)
+	}
+	if s := <-p.applied; s.Object != "third" {
+		t.Errorf("applied %s", s)
+	}
+	steps := e.Status().Environments[0].Resources[0].Steps
+	if len(steps) != 2 || steps[0].Blocked == "" || steps[1].Held != "after first" {
+		t.Errorf("outstanding %+v", steps)
+	}
+}
+
+// From the event to the call of Apply, through the queue, and to the end of
+// the pass.
+func BenchmarkEventToApply(b *testing.B) {
+	p := &drifting{applied: make(chan Step), steps: []Step{{Action: ActionHeal, Object: "pod"}}}
+	e := New(Options{Providers: map[string]Provider{"release": p}})
+	id := forge.ID{Environment: "local", Kind: "release", Name: "app"}
+	if err := e.Set(Generation{Environments: []Environment{{
+		Name: "local", Policy: forge.Policy{Mode: forge.ModeApply}, Resources: []forge.Resource{{ID: id}},
+	}}}); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	for b.Loop() {
+		e.notify(Event{ID: id})
+		<-p.applied
+		for !e.units[id].atPeace(e) {
+			runtime.Gosched()
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+}
+
+// atPeace waits for the end of the pass and forgets its heal: no fight here.
+func (u *unit) atPeace(e *Engine) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !u.busy {
+		u.bouts = nil
+	}
+	return !u.busy
 }
