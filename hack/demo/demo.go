@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"forged.dev/forged/internal/reconcile"
+)
+
+type demo struct {
+	out         io.Writer
+	dir, bin    string
+	config      string // the copy of forge.cue that the daemon watches
+	began       time.Time
+	kubeconfig  string
+	address     string // of the daemon's server
+	daemon      *child
+	dev, prod   kubernetes.Interface
+	healed      []healedDrift
+	reloadLoads float64
+}
+
+// healedDrift is one line of the summary.
+type healedDrift struct {
+	what, reason string
+	took         time.Duration
+}
+
+func (d *demo) title(head, text string) {
+	fmt.Fprintf(d.out, "\n── %s ── %s\n", head, text)
+}
+
+func (d *demo) say(format string, args ...any) {
+	fmt.Fprintf(d.out, "   "+format+"\n", args...)
+}
+
+func (d *demo) startSandbox(ctx context.Context) (*child, error) {
+	home := filepath.Join(d.dir, "sandbox")
+	began := time.Now()
+	c, err := d.start("sandbox", nil, "forged-sandbox", "up", "--dir", home, "--clusters", "2")
+	if err != nil {
+		return nil, err
+	}
+	err = until(ctx, c, 3*time.Minute, "the start of the sandbox", func() (bool, error) {
+		_, err := os.Stat(filepath.Join(home, "ready"))
+		return err == nil, err
+	})
+	if err != nil {
+		_ = c.stop()
+		return nil, err
+	}
+	d.kubeconfig = filepath.Join(home, "kubeconfig")
+	for name, to := range map[string]*kubernetes.Interface{"cluster-1": &d.dev, "cluster-2": &d.prod} {
+		cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+			&clientcmd.ClientConfigLoadingRules{ExplicitPath: d.kubeconfig},
+			&clientcmd.ConfigOverrides{CurrentContext: name}).ClientConfig()
+		if err == nil {
+			*to, err = kubernetes.NewForConfig(cfg)
+		}
+		if err != nil {
+			_ = c.stop()
+			return nil, err
+		}
+	}
+	d.say("contexts cluster-1 and cluster-2 answer after %.1f s", time.Since(began).Seconds())
+	return c, nil
+}
+
+func (d *demo) startDaemon(ctx context.Context) (*child, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	d.address = l.Addr().String()
+	if err := l.Close(); err != nil {
+		return nil, err
+	}
+	d.say("$ forged run --config forge.cue --listen %s", d.address)
+	c, err := d.start("forged", []string{"KUBECONFIG=" + d.kubeconfig},
+		"forged", "run", "--config", d.config, "--listen", d.address, "--log-format", "text")
+	d.daemon = c
+	return c, err
+}
+
+func (d *demo) converge(ctx context.Context, daemon *child) error {
+	began := time.Now()
+	shown := map[string]bool{}
+	err := until(ctx, daemon, 4*time.Minute, "convergence", func() (bool, error) {
+		s, err := d.status(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, a := range s.History {
+			if key := a.ID.String() + string(a.Action); !shown[key] && a.Error == "" {
+				shown[key] = true
+				d.say("%-7s %-28s %.2f s", a.Action, a.ID, a.Seconds)
+			}
+		}
+		if len(s.Environments) == 2 && s.State == reconcile.StateReady {
+			return true, nil
+		}
+		return false, fmt.Errorf("state %s", s.State)
+	})
+	if err != nil {
+		return err
+	}
+	d.say("both environments are ready after %.1f s", time.Since(began).Seconds())
+	return nil
+}
+
+func (d *demo) stay(ctx context.Context, sandbox, daemon *child) error {
+	fmt.Fprintf(d.out, `
+Everything is up. In another terminal:
+
+   export KUBECONFIG=%s
+   forged status --address %s
+   kubectl --context cluster-1 -n shop-dev get all
+   kubectl --context cluster-1 -n shop-dev delete service shop
+   $EDITOR %s
+   curl -s http://%s/metrics | grep ^forged_
+
+The daemon's log follows. Ctrl-C stops everything.
+
+`, d.kubeconfig, d.address, d.config, d.address)
+	f, err := os.Open(daemon.log)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := io.Copy(d.out, f); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			fmt.Fprintln(d.out)
+			return nil
+		case <-sandbox.done:
+			return fmt.Errorf("the sandbox ended: %v (see %s)", sandbox.err, sandbox.log)
+		case <-daemon.done:
+			return fmt.Errorf("the daemon ended: %v (see %s)", daemon.err, daemon.log)
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *demo) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.address+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		return nil, fmt.Errorf("%s: %s: %s", path, resp.Status, b)
+	}
+	return resp.Body, nil
+}
+
+func (d *demo) status(ctx context.Context) (s reconcile.Status, err error) {
+	body, err := d.get(ctx, "/status")
+	if err != nil {
+		return s, err
+	}
+	defer body.Close()
+	return s, json.NewDecoder(body).Decode(&s)
+}
+
+// metric reads the first sample whose line begins with prefix.
+func (d *demo) metric(ctx context.Context, prefix string) (value float64, err error) {
+	body, err := d.get(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	sc := bufio.NewScanner(body)
+	for sc.Scan() {
+		if line := sc.Text(); strings.HasPrefix(line, prefix) {
+			_, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &value)
+			return value, err
+		}
+	}
+	return 0, fmt.Errorf("no metric %s", prefix)
+}
+
+// healedSince waits until the daemon's history tells of a heal of object in
+// an environment after a moment, and returns it.
+func (d *demo) healedSince(ctx context.Context, began time.Time, environment, object string) (found reconcile.ActionStatus, err error) {
+	err = until(ctx, d.daemon, time.Minute, "healing of "+object, func() (bool, error) {
+		s, err := d.status(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, a := range s.History {
+			if a.ID.Environment == environment && a.Object == object && a.Action == reconcile.ActionHeal && a.Error == "" && !a.At.Before(began) {
+				found = a
+				return true, nil
+			}
+		}
+		return false, fmt.Errorf("not in the history of %s", environment)
+	})
+	return found, err
+}
+
+func (d *demo) record(what string, took time.Duration, reason string) {
+	d.healed = append(d.healed, healedDrift{what, reason, took})
+	d.say("healed after %s", took.Round(100*time.Microsecond))
+	d.say("reason: %s", reason)
+}
+
+func (d *demo) metrics(ctx context.Context) error {
+	d.title("Metrics", "an excerpt of http://"+d.address+"/metrics")
+	body, err := d.get(ctx, "/metrics")
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	want := regexp.MustCompile(`^forged_(config_last_reload_successful|config_reload_failures_total|drift_detected_total|drift_healed_total|heal_seconds_(sum|count)|drifted_resources|inventory_entries)`)
+	sc := bufio.NewScanner(body)
+	for sc.Scan() {
+		if want.MatchString(sc.Text()) {
+			d.say("%s", sc.Text())
+		}
+	}
+	return sc.Err()
+}
+
+func (d *demo) summary() {
+	d.title("Summary", fmt.Sprintf("%d changes by hand, %d healed, %.0f s in all", len(d.healed), len(d.healed), time.Since(d.began).Seconds()))
+	for _, h := range d.healed {
+		d.say("%-34s %10s   %s", h.what, h.took.Round(100*time.Microsecond), h.reason)
+	}
+}

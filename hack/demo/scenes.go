@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/kube"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+
+	"forged.dev/forged/internal/reconcile"
+)
+
+const (
+	devNamespace = "shop-dev"
+	release      = "shop"
+	person       = "alice" // who edits by hand, as the API server records it
+)
+
+// watchFor reads events until one satisfies ok and tells when it came.
+func watchFor(ctx context.Context, w watch.Interface, ok func(watch.Event) bool) (time.Time, error) {
+	defer w.Stop()
+	limit := time.After(time.Minute)
+	for {
+		select {
+		case e, open := <-w.ResultChan():
+			if !open {
+				return time.Time{}, errors.New("the watch ended")
+			}
+			if ok(e) {
+				return time.Now(), nil
+			}
+		case <-limit:
+			return time.Time{}, errors.New("not healed within a minute")
+		case <-ctx.Done():
+			return time.Time{}, ctx.Err()
+		}
+	}
+}
+
+func byName(name, version string) metav1.ListOptions {
+	return metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: version}
+}
+
+func (d *demo) editConfigMap(ctx context.Context) error {
+	d.title("Somebody edits a ConfigMap", "kubectl edit configmap "+release+"-env")
+	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
+	before, err := maps.Get(ctx, release+"-env", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	want := before.Data["LOG_LEVEL"]
+	began := time.Now().Truncate(time.Second)
+	edited, err := maps.Patch(ctx, before.Name, types.MergePatchType, []byte(`{"data":{"LOG_LEVEL":"edited-by-hand"}}`), metav1.PatchOptions{FieldManager: person})
+	answered := time.Now()
+	if err != nil {
+		return err
+	}
+	d.say("data.LOG_LEVEL: %s → %s", want, edited.Data["LOG_LEVEL"])
+	w, err := maps.Watch(ctx, byName(before.Name, edited.ResourceVersion))
+	if err != nil {
+		return err
+	}
+	healed, err := watchFor(ctx, w, func(e watch.Event) bool {
+		cm, ok := e.Object.(interface{ GetName() string })
+		if !ok || cm.GetName() != before.Name {
+			return false
+		}
+		now, err := maps.Get(ctx, before.Name, metav1.GetOptions{})
+		return err == nil && now.Data["LOG_LEVEL"] == want
+	})
+	if err != nil {
+		return err
+	}
+	a, err := d.healedSince(ctx, began, "dev", "ConfigMap "+devNamespace+"/"+before.Name)
+	if err != nil {
+		return err
+	}
+	d.record("ConfigMap edited", healed.Sub(answered), a.Reason)
+	return nil
+}
+
+func (d *demo) scaleDeployment(ctx context.Context) error {
+	d.title("Somebody scales a Deployment", "kubectl scale deployment "+release+" --replicas=7")
+	deployments := d.dev.AppsV1().Deployments(devNamespace)
+	before, err := deployments.Get(ctx, release, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	want := *before.Spec.Replicas
+	began := time.Now().Truncate(time.Second)
+	_, err = deployments.UpdateScale(ctx, release, &autoscalingv1.Scale{
+		ObjectMeta: metav1.ObjectMeta{Name: release, Namespace: devNamespace},
+		Spec:       autoscalingv1.ScaleSpec{Replicas: 7},
+	}, metav1.UpdateOptions{FieldManager: person})
+	answered := time.Now()
+	if err != nil {
+		return err
+	}
+	d.say("spec.replicas: %d → 7", want)
+	w, err := deployments.Watch(ctx, byName(release, before.ResourceVersion))
+	if err != nil {
+		return err
+	}
+	scaled := false
+	healed, err := watchFor(ctx, w, func(e watch.Event) bool {
+		now, err := deployments.Get(ctx, release, metav1.GetOptions{})
+		if err != nil || e.Type != watch.Modified {
+			return false
+		}
+		scaled = scaled || now.Generation > before.Generation
+		return scaled && *now.Spec.Replicas == want
+	})
+	if err != nil {
+		return err
+	}
+	a, err := d.healedSince(ctx, began, "dev", "Deployment "+devNamespace+"/"+release)
+	if err != nil {
+		return err
+	}
+	d.record("Deployment scaled", healed.Sub(answered), a.Reason)
+	return nil
+}
+
+func (d *demo) deleteService(ctx context.Context) error {
+	d.title("Somebody deletes a Service", "kubectl delete service "+release)
+	services := d.dev.CoreV1().Services(devNamespace)
+	before, err := services.Get(ctx, release, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	w, err := services.Watch(ctx, byName(release, before.ResourceVersion))
+	if err != nil {
+		return err
+	}
+	began := time.Now().Truncate(time.Second)
+	if err := services.Delete(ctx, release, metav1.DeleteOptions{}); err != nil {
+		return err
+	}
+	answered := time.Now()
+	healed, err := watchFor(ctx, w, func(e watch.Event) bool { return e.Type == watch.Added })
+	if err != nil {
+		return err
+	}
+	a, err := d.healedSince(ctx, began, "dev", "Service "+devNamespace+"/"+release)
+	if err != nil {
+		return err
+	}
+	d.record("Service deleted", healed.Sub(answered), a.Reason)
+	return nil
+}
+
+// helmUpgrade does what `helm upgrade --reuse-values --set …` does, with
+// Helm's own client and under its own name.
+func (d *demo) helmUpgrade(ctx context.Context) error {
+	d.title("Somebody runs helm upgrade behind our back", "helm upgrade "+release+" --reuse-values --set env.LOG_LEVEL=trace")
+	kube.ManagedFieldsManager = "helm"
+	flags := genericclioptions.NewConfigFlags(true)
+	flags.KubeConfig, flags.Context, flags.Namespace = &d.kubeconfig, ptr("cluster-1"), ptr(devNamespace)
+	cfg := new(action.Configuration)
+	if err := cfg.Init(flags, devNamespace, "secret", func(string, ...any) {}); err != nil {
+		return err
+	}
+	current, err := action.NewGet(cfg).Run(release)
+	if err != nil {
+		return err
+	}
+	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
+	before, err := maps.Get(ctx, release+"-env", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	want := before.Data["LOG_LEVEL"]
+	began := time.Now().Truncate(time.Second)
+	up := action.NewUpgrade(cfg)
+	up.Namespace, up.ReuseValues = devNamespace, true
+	theirs, err := up.RunWithContext(ctx, release, current.Chart, map[string]any{"env": map[string]any{"LOG_LEVEL": "trace"}})
+	answered := time.Now()
+	if err != nil {
+		return fmt.Errorf("helm upgrade: %w", err)
+	}
+	d.say("helm made revision %d (forged's was %d)", theirs.Version, current.Version)
+	a, err := d.healedSince(ctx, began, "dev", "release "+devNamespace+"/"+release)
+	if err != nil {
+		return err
+	}
+	now, err := maps.Get(ctx, before.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if now.Data["LOG_LEVEL"] != want {
+		return fmt.Errorf("LOG_LEVEL is %q after healing, want %q", now.Data["LOG_LEVEL"], want)
+	}
+	history, err := action.NewHistory(cfg).Run(release)
+	if err != nil {
+		return err
+	}
+	for _, r := range history {
+		d.say("helm history: revision %d %-10s %s", r.Version, r.Info.Status, r.Info.Description)
+	}
+	d.record("helm upgrade", max(0, a.At.Add(time.Duration(a.Seconds*float64(time.Second))).Sub(answered)), a.Reason)
+	return nil
+}
+
+func (d *demo) breakAndMendConfig(ctx context.Context) error {
+	d.title("Somebody breaks forge.cue", "and mends it again")
+	good, err := os.ReadFile(d.config)
+	if err != nil {
+		return err
+	}
+	const from, to = `LOG_LEVEL: "`, `LOG_LEVEL: 7, LOG_LEVELL: "`
+	broken := bytes.Replace(good, []byte(from), []byte(to), 1)
+	if bytes.Equal(broken, good) {
+		return fmt.Errorf("no %s in %s", from, d.config)
+	}
+	if err := replaceFile(d.config, broken); err != nil {
+		return err
+	}
+	err = until(ctx, d.daemon, time.Minute, "refusal of the broken file", func() (bool, error) {
+		v, err := d.metric(ctx, "forged_config_last_reload_successful")
+		return err == nil && v == 0, err
+	})
+	if err != nil {
+		return err
+	}
+	s, err := d.status(ctx)
+	if err != nil {
+		return err
+	}
+	if s.State != reconcile.StateReady {
+		return fmt.Errorf("state %s while the file is broken: the last good config should stay in force", s.State)
+	}
+	d.say("forged_config_last_reload_successful 0; the last good config stays in force, everything is still %s", s.State)
+
+	mended := bytes.Replace(good, []byte(from), []byte(from+"mended-"), 1)
+	began := time.Now()
+	if err := replaceFile(d.config, mended); err != nil {
+		return err
+	}
+	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
+	err = until(ctx, d.daemon, time.Minute, "rollout of the mended file", func() (bool, error) {
+		now, err := maps.Get(ctx, release+"-env", metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		return bytes.HasPrefix([]byte(now.Data["LOG_LEVEL"]), []byte("mended-")), nil
+	})
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	err = until(ctx, d.daemon, 2*time.Minute, "the rollout", func() (bool, error) {
+		s, err := d.status(ctx)
+		return err == nil && s.State == reconcile.StateReady, err
+	})
+	if err != nil {
+		return err
+	}
+	d.say("forged_config_last_reload_successful 1")
+	d.record("forge.cue broken and mended", took, "config: the new LOG_LEVEL is rolled out")
+	return nil
+}
+
+// replaceFile writes as editors do: beside the file, then renamed over it.
+func replaceFile(path string, data []byte) error {
+	tmp := filepath.Join(filepath.Dir(path), ".forge.cue.swp")
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,122 @@
+package helm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// admit reads an object that is about to be created and refuses it when it is
+// there already and somebody else's: forged takes nothing over unasked.
+func (c *client) admit(ctx context.Context, o object) error {
+	live, err := c.h.cluster.Get(ctx, o.ref)
+	if err != nil {
+		return err
+	}
+	m, err := c.h.cluster.Mapping(ctx, o.ref.GVK)
+	if err != nil {
+		return err
+	}
+	var raw []byte
+	if live != nil {
+		if owner := c.foreign(live); owner != "" {
+			return &reconcile.Error{
+				Kind: reconcile.Conflict, ID: c.h.id, Object: o.ref.String(), Op: "create",
+				Err:  fmt.Errorf("it is there already and %s", owner),
+				Hint: "delete or rename it; forged takes nothing over unasked",
+			}
+		}
+		if raw, err = live.MarshalJSON(); err != nil {
+			return reconcile.Errorf(reconcile.Internal, "read "+o.ref.String(), "%v", err)
+		}
+	}
+	c.mu.Lock()
+	c.read[path(m, o.ref)] = raw
+	c.mu.Unlock()
+	return nil
+}
+
+// foreign says whose an object is, by the marks that tools leave; empty when
+// it belongs to this release.
+func (c *client) foreign(u *unstructured.Unstructured) string {
+	labels, notes := u.GetLabels(), u.GetAnnotations()
+	if notes[annotationRelease] == c.h.spec.Name && notes[annotationReleaseNS] == c.h.spec.Namespace {
+		return ""
+	}
+	for _, mark := range []struct{ tool, value string }{
+		{"the Helm release", notes[annotationRelease]},
+		{"the Flux Kustomization", labels["kustomize.toolkit.fluxcd.io/name"]},
+		{"the Flux HelmRelease", labels["helm.toolkit.fluxcd.io/name"]},
+		{"the Argo CD application", strings.SplitN(notes["argocd.argoproj.io/tracking-id"], ":", 2)[0]},
+		{"the Argo CD application", labels["argocd.argoproj.io/instance"]},
+		{"the kapp application", labels["kapp.k14s.io/app"]},
+		{"the forged instance", labels["forged.dev/instance"]},
+	} {
+		if mark.value != "" {
+			return "belongs to " + mark.tool + " " + mark.value
+		}
+	}
+	writer := "somebody"
+	if f := u.GetManagedFields(); len(f) > 0 {
+		writer = f[0].Manager
+	}
+	return "was made by " + writer
+}
+
+func path(m *meta.RESTMapping, ref kubernetes.Ref) string {
+	p := "/apis/" + m.Resource.Group + "/" + m.Resource.Version
+	if m.Resource.Group == "" {
+		p = "/api/" + m.Resource.Version
+	}
+	if m.Scope.Name() == meta.RESTScopeNameNamespace {
+		p += "/namespaces/" + ref.Namespace
+	}
+	return p + "/" + m.Resource.Resource + "/" + ref.Name
+}
+
+// remembered answers the SDK's own look at existing objects with what admit
+// has read a moment ago, side by side instead of one after the other.
+type remembered struct {
+	c    *client
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *remembered) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.c.mu.Lock()
+	raw, known := r.c.read[req.URL.Path]
+	r.c.mu.Unlock()
+	if req.Method != http.MethodGet || !known {
+		return r.next.RoundTrip(req)
+	}
+	code := http.StatusOK
+	if raw == nil {
+		code = http.StatusNotFound
+		status := &metav1.Status{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+			Status:   metav1.StatusFailure, Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound,
+		}
+		var err error
+		if raw, err = runtime.Encode(json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{}), status); err != nil {
+			return nil, err
+		}
+	}
+	return &http.Response{
+		Status: http.StatusText(code), StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        http.Header{"Content-Type": {"application/json"}},
+		Body:          io.NopCloser(bytes.NewReader(raw)),
+		ContentLength: int64(len(raw)), Request: req,
+	}, nil
+}

@@ -1,0 +1,413 @@
+package helm
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/releaseutil"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// verdict remembers why an object had drifted, so that a repeated look at the
+// same live version costs nothing.
+type verdict struct {
+	uid, resourceVersion, desired string
+	reason                        reconcile.Reason
+	changes                       []reconcile.Change
+}
+
+// healing is the Detail of a step that puts one object back.
+type healing struct {
+	ref kubernetes.Ref
+	uid string // live; empty: deleted
+}
+
+// Plan implements reconcile.Provider.
+func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
+	s, ok := o.Detail.(*seen)
+	if !ok {
+		return nil, reconcile.Errorf(reconcile.Internal, "plan", "%s was observed as a %T", req.Resource.ID, o.Detail)
+	}
+	if req.Remove {
+		return s.planRemove(), nil
+	}
+	whole, code, text := s.judge()
+	if whole == "" && len(s.drifts) == 0 {
+		return nil, nil
+	}
+	// Something is to be done: ask the API server itself what Helm's records
+	// say before calling anything drift.
+	revs, err := s.h.store.listed(ctx, s.h.spec.Namespace, s.h.spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	s.newest, s.exists = newestOf(revs)
+	whole, code, text = s.judge()
+	if s.exists && !s.newest.terminal() && !s.newest.ours {
+		if age := time.Since(s.newest.written); age < foreignPendingLimit {
+			return nil, &reconcile.Error{
+				Kind: reconcile.Unavailable, ID: s.h.id, Object: s.object(), Op: "plan",
+				Err:  fmt.Errorf("another actor's helm is at work: revision %d is %s since %s", s.newest.number, s.newest.status, age.Round(time.Second)),
+				Hint: "forged goes on when it has ended",
+			}
+		}
+	}
+	if s.exists && !s.recorded && s.newest.terminal() && !s.newest.ours && s.newest.status != "uninstalled" {
+		return nil, &reconcile.Error{
+			Kind: reconcile.Conflict, ID: s.h.id, Object: s.object(), Op: "install",
+			Err:  fmt.Errorf("a release of that name is there already (revision %d, %s) and forged did not make it", s.newest.number, s.newest.status),
+			Hint: "uninstall it, or give the environment another namespace; forged takes nothing over unasked",
+		}
+	}
+	if whole == "" {
+		return p.planHeal(ctx, s)
+	}
+	if s.desired.missing != nil && whole != reconcile.ActionHeal {
+		return nil, s.desired.missing
+	}
+	step := reconcile.Step{
+		ID: s.h.id, Action: whole, Object: s.object(), Token: s.token(),
+		Reason: reconcile.Reason{Code: code, Text: text},
+	}
+	if code == reconcile.ReasonForeign {
+		step.Reason.Writer, step.Reason.At = "helm", s.newest.written
+	}
+	if whole != reconcile.ActionHeal {
+		if err := p.planChanges(ctx, s, &step); err != nil {
+			return nil, err
+		}
+	}
+	return []reconcile.Step{step}, nil
+}
+
+// judge says what the release as a whole needs; an empty action means that
+// only its objects matter.
+func (s *seen) judge() (reconcile.Action, reconcile.ReasonCode, string) {
+	current := s.recorded && s.desired.key == s.record.RenderKey // what was applied last is what is wanted
+	restore := func(code reconcile.ReasonCode, text string) (reconcile.Action, reconcile.ReasonCode, string) {
+		// In heal mode the last applied state comes back even when
+		// forge.cue has moved on since.
+		if current || (s.recorded && s.h.req.Policy.Mode == forge.ModeHeal) {
+			return reconcile.ActionHeal, code, text
+		}
+		return reconcile.ActionUpdate, code, text
+	}
+	switch {
+	case !s.exists && !s.recorded:
+		return reconcile.ActionCreate, reconcile.ReasonAbsent, ""
+	case !s.exists && s.record.Revision == 0:
+		return reconcile.ActionCreate, reconcile.ReasonInterrupted, "an install was cut before Helm's record was written"
+	case !s.exists:
+		return restore(reconcile.ReasonDeleted, "its Helm records are gone")
+	case !s.newest.terminal():
+		return reconcile.ActionRepair, reconcile.ReasonInterrupted, fmt.Sprintf("revision %d was left %s", s.newest.number, s.newest.status)
+	case s.newest.status != "deployed":
+		return reconcile.ActionRepair, reconcile.ReasonInterrupted, fmt.Sprintf("revision %d is %s", s.newest.number, s.newest.status)
+	case !s.recorded, s.record.Pending:
+		return reconcile.ActionRepair, reconcile.ReasonInterrupted, "the inventory was not brought up to date"
+	case !s.newest.ours || s.newest.number != s.record.Revision:
+		return restore(reconcile.ReasonForeign, fmt.Sprintf("revision %d is not forged's, its own is %d", s.newest.number, s.record.Revision))
+	case !current && s.h.req.Policy.Mode != forge.ModeHeal:
+		if s.desired.missing != nil {
+			return "", "", "" // nothing is known of what is wanted: only live can be judged
+		}
+		return reconcile.ActionUpdate, reconcile.ReasonConfig, ""
+	}
+	return "", "", ""
+}
+
+func (s *seen) object() string { return "release " + s.h.spec.Namespace + "/" + s.h.spec.Name }
+
+// token fences a step on the whole release: Helm's newest record and what is
+// wanted must still be the same when it is applied.
+func (s *seen) token() string {
+	return fmt.Sprintf("%d/%s/%s", s.newest.number, s.newest.status, s.desired.key)
+}
+
+func (s *seen) planRemove() []reconcile.Step {
+	if !s.exists && !s.recorded {
+		return nil
+	}
+	deletes := 0
+	for _, e := range s.record.Entries {
+		if !e.Keep {
+			deletes++
+		}
+	}
+	return []reconcile.Step{{
+		ID: s.h.id, Action: reconcile.ActionDelete, Object: s.object(), Deletes: deletes,
+		Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted, Text: "volumes and their claims stay"},
+		Token:  s.token(),
+	}}
+}
+
+// planHeal makes one step for each drifted object.
+func (p *Provider) planHeal(ctx context.Context, s *seen) ([]reconcile.Step, error) {
+	objects, err := p.applied(ctx, s.h)
+	if err != nil {
+		return nil, err
+	}
+	steps := make([]*reconcile.Step, len(s.drifts))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, d := range s.drifts {
+		o, ok := objects[d.Entry.Ref]
+		if !ok {
+			continue // of an older manifest; the next rollout prunes it
+		}
+		g.Go(func() error {
+			step, err := s.h.healStep(ctx, d, o)
+			steps[i] = step
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	out := make([]reconcile.Step, 0, len(steps))
+	for _, st := range steps {
+		if st != nil {
+			out = append(out, *st)
+		}
+	}
+	return out, nil
+}
+
+func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*reconcile.Step, error) {
+	ref := d.Entry.Ref
+	step := &reconcile.Step{
+		ID: h.id, Action: reconcile.ActionHeal, Object: ref.String(),
+		Reason: reconcile.Reason{Code: d.Code},
+		Detail: healing{ref: ref},
+	}
+	if d.State.Deleting {
+		step.Blocked = "it is being deleted; it is put back as soon as it is gone"
+		return step, nil
+	}
+	h.mu.Lock()
+	v, known := h.verdicts[ref]
+	h.mu.Unlock()
+	if known && d.State.Exists && v.uid == d.State.UID && v.resourceVersion == d.State.ResourceVersion && v.desired == o.hash {
+		step.Reason, step.Changes, step.Detail = v.reason, v.changes, healing{ref: ref, uid: v.uid}
+		return step, nil
+	}
+	u, err := o.unstructured()
+	if err != nil {
+		return nil, reconcile.Errorf(reconcile.Internal, "plan "+ref.String(), "%v", err)
+	}
+	var before, after *unstructured.Unstructured
+	var dryErr error
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { before, err = h.cluster.Get(gctx, ref); return err })
+	g.Go(func() error { after, dryErr = h.cluster.DryRun(gctx, u); return nil })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if before == nil {
+		step.Reason = reconcile.Reason{Code: reconcile.ReasonDeleted}
+		return step, nil
+	}
+	if dryErr != nil {
+		return nil, dryErr
+	}
+	step.Reason, step.Changes = kubernetes.Explain(before, after, h.cluster.Manager())
+	if d.Code == reconcile.ReasonReplaced {
+		step.Reason.Code = reconcile.ReasonReplaced
+	}
+	uid := string(before.GetUID())
+	step.Detail = healing{ref: ref, uid: uid}
+	h.mu.Lock()
+	h.verdicts[ref] = verdict{uid: uid, resourceVersion: before.GetResourceVersion(), desired: o.hash, reason: step.Reason, changes: step.Changes}
+	h.mu.Unlock()
+	return step, nil
+}
+
+// planChanges renders what is wanted and lists the objects that a rollout
+// creates, changes and deletes.
+func (p *Provider) planChanges(ctx context.Context, s *seen, step *reconcile.Step) error {
+	ch, err := s.desired.chart.load(s.h.spec.Chart)
+	if err != nil {
+		return err
+	}
+	caps, err := s.h.capabilities(ctx)
+	if err != nil {
+		return err
+	}
+	manifest, err := s.render(ch, s.desired.values, caps)
+	if err != nil {
+		return err
+	}
+	c := s.h.client(ctx)
+	objs, err := s.h.prepare(c, manifest)
+	if err != nil {
+		return err
+	}
+	var last map[kubernetes.Ref]object
+	if s.recorded && s.record.Revision > 0 {
+		// Only for showing fields: a missing old manifest costs detail, not
+		// correctness.
+		if last, err = p.applied(ctx, s.h); err != nil {
+			p.log.DebugContext(ctx, "last applied manifest cannot be read", "resource", s.h.id.String(), "error", err)
+		}
+	}
+	wanted := map[kubernetes.Ref]bool{}
+	for _, o := range objs {
+		wanted[o.ref] = true
+		old, ok := c.old[o.ref]
+		switch {
+		case !ok:
+			step.Changes = append(step.Changes, reconcile.Change{Path: o.ref.String(), To: "created"})
+		case old.Desired == o.hash:
+		default:
+			fields := changedFields(last[o.ref], o)
+			if len(fields) == 0 {
+				fields = []reconcile.Change{{Path: o.ref.String(), From: "live", To: "changed"}}
+			}
+			step.Changes = append(step.Changes, fields...)
+		}
+	}
+	for _, e := range s.record.Entries {
+		if !wanted[e.Ref] && !e.Keep {
+			step.Changes = append(step.Changes, reconcile.Change{Path: e.Ref.String(), To: "deleted"})
+			step.Deletes++
+		}
+	}
+	return nil
+}
+
+// changedFields compares what was sent last with what is to be sent.
+func changedFields(old, now object) []reconcile.Change {
+	if old.json == nil || now.ref.GVK.Kind == "Secret" {
+		return nil
+	}
+	a, errA := old.unstructured()
+	b, errB := now.unstructured()
+	if errA != nil || errB != nil {
+		return nil
+	}
+	var out []reconcile.Change
+	walk(&out, now.ref.String()+" ", a.Object, b.Object)
+	return out
+}
+
+func walk(out *[]reconcile.Change, path string, a, b any) {
+	am, aok := a.(map[string]any)
+	bm, bok := b.(map[string]any)
+	if aok && bok {
+		keys := make([]string, 0, len(am)+len(bm))
+		for k := range am {
+			keys = append(keys, k)
+		}
+		for k := range bm {
+			if _, ok := am[k]; !ok {
+				keys = append(keys, k)
+			}
+		}
+		slices.Sort(keys)
+		for _, k := range keys {
+			walk(out, strings.TrimSuffix(path, ".")+dot(path)+k+".", am[k], bm[k])
+		}
+		return
+	}
+	al, aok := a.([]any)
+	bl, bok := b.([]any)
+	if aok && bok && len(al) == len(bl) {
+		for i := range al {
+			walk(out, strings.TrimSuffix(path, ".")+fmt.Sprintf("[%s].", element(bl[i], i)), al[i], bl[i])
+		}
+		return
+	}
+	if from, to := brief(a), brief(b); from != to {
+		*out = append(*out, reconcile.Change{Path: strings.TrimSuffix(path, "."), From: from, To: to})
+	}
+}
+
+func dot(path string) string {
+	if strings.HasSuffix(path, ".") {
+		return "."
+	}
+	return ""
+}
+
+// element names a list element by its name where it has one.
+func element(v any, i int) string {
+	if m, ok := v.(map[string]any); ok {
+		if n, ok := m["name"].(string); ok {
+			return n
+		}
+	}
+	return fmt.Sprint(i)
+}
+
+func brief(v any) string {
+	if v == nil {
+		return ""
+	}
+	const most = 60
+	s := fmt.Sprint(v)
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
+// render renders a chart exactly as the SDK will for the next revision.
+func (s *seen) render(ch *chart.Chart, values map[string]any, caps *chartutil.Capabilities) (string, error) {
+	invalid := func(err error) error {
+		return &reconcile.Error{Kind: reconcile.Invalid, ID: s.h.id, Object: s.object(), Op: "render chart " + ch.Name(), Err: err}
+	}
+	values = cloneMap(values)
+	if err := chartutil.ProcessDependenciesWithMerge(ch, values); err != nil {
+		return "", invalid(err)
+	}
+	vals, err := chartutil.ToRenderValues(ch, values, chartutil.ReleaseOptions{
+		Name: s.h.spec.Name, Namespace: s.h.spec.Namespace, Revision: s.newest.number + 1,
+		IsInstall: !s.exists, IsUpgrade: s.exists,
+	}, caps)
+	if err != nil {
+		return "", invalid(err)
+	}
+	files, err := engine.Render(ch, vals)
+	if err != nil {
+		return "", invalid(err)
+	}
+	maps.DeleteFunc(files, func(name, _ string) bool { return strings.HasSuffix(name, "NOTES.txt") })
+	hooks, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
+	if err != nil {
+		return "", invalid(err)
+	}
+	if len(hooks) > 0 {
+		return "", invalid(fmt.Errorf("%s is a Helm hook; this build runs no hooks", hooks[0].Path))
+	}
+	var b strings.Builder
+	for _, m := range manifests {
+		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", m.Name, m.Content)
+	}
+	return b.String(), nil
+}
+
+// capabilities are the cluster's own, so that a chart that asks for them
+// renders as it would with the helm command.
+func (h *handle) capabilities(ctx context.Context) (*chartutil.Capabilities, error) {
+	v, apis, err := h.cluster.Discovery(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &chartutil.Capabilities{
+		KubeVersion: chartutil.KubeVersion{Version: v.GitVersion, Major: v.Major, Minor: v.Minor},
+		APIVersions: chartutil.VersionSet(apis),
+		HelmVersion: chartutil.DefaultCapabilities.HelmVersion,
+	}, nil
+}

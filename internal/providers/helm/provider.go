@@ -1,0 +1,138 @@
+package helm
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"forged.dev/forged/charts"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// foreignPendingLimit is how long a pending record of another actor is
+// believed to belong to a running helm. Helm's own default timeout is 5
+// minutes; after twice that its process is taken for dead.
+const foreignPendingLimit = 10 * time.Minute
+
+// maxHistory is how many revisions of a release are kept, as many as the helm
+// command keeps by default.
+const maxHistory = 10
+
+// Options configure a Provider.
+type Options struct {
+	Clusters *kubernetes.Clusters
+	Charts   func(name string) ([]charts.File, error) // nil: the embedded charts
+	Logger   *slog.Logger
+}
+
+// Provider reconciles resources of kind release.
+type Provider struct {
+	clusters *kubernetes.Clusters
+	log      *slog.Logger
+	charts   chartStore
+
+	mu       sync.Mutex
+	stores   map[forge.Target]*store
+	releases map[releaseKey]*unit
+	notify   func(reconcile.Event)
+}
+
+type releaseKey struct {
+	target          forge.Target
+	namespace, name string
+}
+
+// unit is what the provider remembers of one release. Everything in it can
+// be read again from the cluster.
+type unit struct {
+	id     forge.ID
+	acting sync.Mutex // one action at a time
+
+	mu       sync.Mutex
+	objects  map[kubernetes.Ref]object // of revision
+	revision int
+	verdicts map[kubernetes.Ref]verdict
+	wrote    revision // by the last action here, until the watch has shown it
+}
+
+var (
+	_ reconcile.Provider = (*Provider)(nil)
+	_ reconcile.Owner    = (*Provider)(nil)
+)
+
+// New makes a Provider.
+func New(o Options) *Provider {
+	files := o.Charts
+	if files == nil {
+		files = charts.Files
+	}
+	return &Provider{
+		clusters: o.Clusters,
+		log:      o.Logger,
+		charts:   chartStore{files: files, loaded: map[string]loadedChart{}},
+		stores:   map[forge.Target]*store{},
+		releases: map[releaseKey]*unit{},
+	}
+}
+
+// Watch implements reconcile.Provider: it reports changes of the releases'
+// objects and of Helm's own records.
+func (p *Provider) Watch(ctx context.Context, notify func(reconcile.Event)) error {
+	p.mu.Lock()
+	p.notify = notify
+	p.mu.Unlock()
+	return p.clusters.Watch(ctx, forge.KindRelease, notify)
+}
+
+// storageChanged is called by a store for each record that appears or changes.
+func (p *Provider) storageChanged(t forge.Target, namespace, name string) {
+	p.mu.Lock()
+	r, notify := p.releases[releaseKey{t, namespace, name}], p.notify
+	p.mu.Unlock()
+	if r != nil && notify != nil {
+		notify(reconcile.Event{ID: r.id, Cause: "storage", At: time.Now(), Object: "release " + namespace + "/" + name})
+	}
+}
+
+// handle is one release with everything an operation on it needs.
+type handle struct {
+	*unit
+	req       reconcile.Request
+	spec      forge.ReleaseSpec
+	cluster   *kubernetes.Cluster
+	inventory *kubernetes.Inventory
+	store     *store
+}
+
+func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, error) {
+	res := req.Resource
+	spec, ok := res.Spec.(forge.ReleaseSpec)
+	if !ok {
+		return nil, reconcile.Errorf(reconcile.Internal, "open release", "%s has a %T", res.ID, res.Spec)
+	}
+	c, err := p.clusters.Cluster(ctx, res.Target)
+	if err != nil {
+		return nil, err
+	}
+	inv, err := c.Inventory(ctx, res.ID.Environment, spec.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	st := p.stores[res.Target]
+	if st == nil || st.cluster != c {
+		st = newStore(c, func(ns, name string) { p.storageChanged(res.Target, ns, name) })
+		p.stores[res.Target] = st
+	}
+	key := releaseKey{res.Target, spec.Namespace, spec.Name}
+	r := p.releases[key]
+	if r == nil {
+		r = &unit{id: res.ID, verdicts: map[kubernetes.Ref]verdict{}}
+		p.releases[key] = r
+	}
+	p.mu.Unlock()
+	return &handle{unit: r, req: req, spec: spec, cluster: c, inventory: inv, store: st}, nil
+}
