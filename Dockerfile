@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 
-FROM golang:1.26-alpine AS build
+FROM golang:1.26.8-alpine AS build
 ARG VERSION=unknown
 ARG REVISION=unknown
 RUN apk add --no-cache ca-certificates

@@ -1,0 +1,287 @@
+// Package forged_test guards the tree as a whole: which package may import
+// which, what each file may do, and which modules are used at all.
+package forged_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "forged.dev/forged/"
+
+// arrows says what a package may import of this module, by path without the
+// module; "..." covers what lies below. Tests may import more. The rooms are
+// described in docs/architecture.md.
+var arrows = map[string][]string{
+	"internal/forge":                {},
+	"internal/secret":               {"internal/forge"},
+	"schema":                        {"internal/forge"},
+	"charts":                        {},
+	"internal/compile":              {"internal/forge", "charts"},
+	"internal/reconcile":            {"internal/forge", "internal/secret"},
+	"internal/providers/kubernetes": {"internal/forge", "internal/secret", "internal/reconcile"},
+	"internal/providers/helm":       {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes", "charts"},
+	"internal/daemon":               {},
+	"internal/server":               {"internal/daemon", "internal/forge", "internal/reconcile"},
+	"cmd/forged":                    {"..."},
+
+	// What stands around the product and is not part of it.
+	"internal/sandboxtest":            {"internal/forge"},
+	"internal/faultproxy":             {},
+	"internal/reconcile/providertest": {"internal/forge", "internal/secret", "internal/reconcile"},
+	"internal/reconcile/world":        {"internal/forge", "internal/secret", "internal/reconcile"},
+	"bench":                           {"..."},
+	"hack/demo":                       {"..."},
+}
+
+type listed struct {
+	ImportPath, Name, Doc, Dir                   string
+	Imports, TestImports, XTestImports           []string
+	GoFiles, CgoFiles, TestGoFiles, XTestGoFiles []string
+}
+
+func packages(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Name,Doc,Dir,Imports,TestImports,XTestImports,GoFiles,CgoFiles,TestGoFiles,XTestGoFiles", "./...")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []listed
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestArrows(t *testing.T) {
+	for _, p := range packages(t) {
+		path := strings.TrimPrefix(p.ImportPath, module)
+		if len(p.GoFiles) == 0 {
+			continue // tests only
+		}
+		may, known := arrows[path]
+		if !known {
+			t.Errorf("%s is not in the table: say what it may import", path)
+			continue
+		}
+		for _, imported := range p.Imports {
+			to, ours := strings.CutPrefix(imported, module)
+			if ours && !slices.Contains(may, "...") && !slices.Contains(may, to) {
+				t.Errorf("%s imports %s", path, to)
+			}
+			if strings.HasPrefix(to, "cmd/") {
+				t.Errorf("%s imports a command", path)
+			}
+		}
+		if len(p.CgoFiles) > 0 {
+			t.Errorf("%s uses cgo: the binary is to be static", path)
+		}
+	}
+}
+
+// TestHelmInOneRoom: the next major version of Helm is one package away.
+func TestHelmInOneRoom(t *testing.T) {
+	for _, p := range packages(t) {
+		path := strings.TrimPrefix(p.ImportPath, module)
+		imports := p.Imports
+		switch path {
+		case "hack/demo": // plays somebody who uses helm by hand
+			continue
+		case "charts": // its tests render with the real thing
+		default:
+			imports = slices.Concat(p.Imports, p.TestImports, p.XTestImports)
+		}
+		for _, imported := range imports {
+			if strings.HasPrefix(imported, "helm.sh/helm/") && path != "internal/providers/helm" {
+				t.Errorf("%s imports %s", path, imported)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for _, p := range packages(t) {
+		if len(p.GoFiles) > 0 && len(strings.Fields(p.Doc)) < 5 {
+			t.Errorf("%s: no package comment worth the name: %q", p.ImportPath, p.Doc)
+		}
+		switch p.Name {
+		case "utils", "util", "common", "helpers", "helper", "misc", "shared":
+			t.Errorf("%s is named for nothing", p.ImportPath)
+		}
+	}
+}
+
+// parsed calls f with every Go file of the module, tests included.
+func parsed(t *testing.T, f func(path string, fset *token.FileSet, file *ast.File)) {
+	t.Helper()
+	fset := token.NewFileSet()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); path != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		f(filepath.ToSlash(path), fset, file)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCalls: library code does not print, ends no process and keeps no random
+// waiting in tests.
+func TestCalls(t *testing.T) {
+	library := func(path string) bool {
+		return strings.HasPrefix(path, "internal/") || strings.HasPrefix(path, "schema/") || strings.HasPrefix(path, "charts/")
+	}
+	test := func(path string) bool { return strings.HasSuffix(path, "_test.go") }
+	code := func(path string) bool { return library(path) && !test(path) }
+	// In a bubble of testing/synctest a sleep is exact and takes no time.
+	synctest := map[string]bool{}
+	parsed(t, func(path string, _ *token.FileSet, file *ast.File) {
+		for _, i := range file.Imports {
+			if i.Path.Value == `"testing/synctest"` {
+				synctest[filepath.Dir(path)] = true
+			}
+		}
+	})
+	sleeps := func(path string) bool { return test(path) && !synctest[filepath.ToSlash(filepath.Dir(path))] }
+	forbidden := map[string]func(path string) bool{
+		"fmt.Print": code, "fmt.Printf": code, "fmt.Println": code,
+		"log.Fatal": code, "log.Fatalf": code, "log.Print": code, "log.Printf": code, "log.Println": code,
+		"os.Exit":    code,
+		"time.Sleep": sleeps,
+		"t.Skip":     test, "t.Skipf": test, "t.SkipNow": test,
+	}
+	parsed(t, func(path string, fset *token.FileSet, file *ast.File) {
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if x, ok := sel.X.(*ast.Ident); ok {
+				if where := forbidden[x.Name+"."+sel.Sel.Name]; where != nil && where(path) {
+					t.Errorf("%s: %s.%s", fset.Position(call.Pos()), x.Name, sel.Sel.Name)
+				}
+			}
+			return true
+		})
+		if !library(path) || test(path) {
+			return
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
+				t.Errorf("%s: init has side effects nobody asked for", fset.Position(f.Pos()))
+			}
+		}
+	})
+}
+
+// TestDependencies: every module that is required directly is justified in
+// docs/decisions/dependencies.md, and nothing else is listed there. No module
+// is replaced, so that `go install` of a version works.
+func TestDependencies(t *testing.T) {
+	required := requirements(t)
+	text, err := os.ReadFile("docs/decisions/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	justified := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, "|"); len(cells) >= 4 {
+			if name := strings.Trim(cells[1], " `"); strings.Contains(name, ".") {
+				justified[name] = strings.TrimSpace(cells[2]) != ""
+			}
+		}
+	}
+	imported := map[string]bool{}
+	for _, p := range packages(t) {
+		for _, path := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			best := ""
+			for m := range required {
+				if (path == m || strings.HasPrefix(path, m+"/")) && len(m) > len(best) {
+					best = m
+				}
+			}
+			if best != "" {
+				imported[best] = true
+			}
+		}
+	}
+	for path, indirect := range required {
+		switch {
+		case imported[path] && indirect:
+			t.Errorf("%s is imported and stands in go.mod as indirect", path)
+		case !imported[path] && !indirect:
+			t.Errorf("%s is required and nobody imports it", path)
+		case !indirect && !justified[path]:
+			t.Errorf("%s is not justified in docs/decisions/dependencies.md", path)
+		}
+		delete(justified, path)
+	}
+	for path := range justified {
+		t.Errorf("%s is justified and not required", path)
+	}
+}
+
+// requirements are the modules go.mod requires, with whether indirectly.
+func requirements(t *testing.T) map[string]bool {
+	t.Helper()
+	out, err := exec.Command("go", "mod", "edit", "-json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+		Replace []any
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	if len(mod.Replace) > 0 {
+		t.Error("go.mod replaces modules")
+	}
+	required := map[string]bool{}
+	for _, r := range mod.Require {
+		required[r.Path] = r.Indirect
+	}
+	return required
+}
