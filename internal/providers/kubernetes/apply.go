@@ -81,7 +81,7 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref, obj *unstructured.Unstructured) (a Applied, err error) {
 	// A second writer can step between the requests; the resource version in
 	// the patches notices, and it starts over. Losing that often is a fight.
-	const attempts = 4
+	const attempts = 12
 	for range attempts {
 		live, created, err := c.ssa(ctx, mapping, ref, obj, false)
 		if err != nil {
