@@ -1,3 +1,5 @@
+//go:build !race
+
 // Forged-sandbox runs real Kubernetes control planes on this machine, with
 // nothing to install and nothing to download: etcd, kube-apiserver,
 // kube-controller-manager and kube-scheduler are part of the program, kwok plays

@@ -1,10 +1,15 @@
+//go:build !race
+
 // Package component holds the parts of a control plane that the sandbox runs as
 // child processes: etcd, kube-apiserver, kube-controller-manager,
 // kube-scheduler, and kwok in place of kubelets. The program starts itself once
 // for each of them; Main is what it then does instead of reading a command line.
 //
 // It is the only package that links the Kubernetes servers, so that every other
-// one builds and tests quickly.
+// one builds and tests quickly. Under the race detector it is left out, and with
+// it the program: compiling all of Kubernetes a second time, for tests that find
+// nothing of ours in it, takes longer than everything else together. The tests
+// that start clusters build the program without the detector.
 package component
 
 import (

@@ -154,6 +154,7 @@ func TestSandbox(t *testing.T) {
 			for name, test := range map[string]func(*testing.T, *kubernetes.Clientset){
 				"deployment": testDeployment,
 				"failure":    testFailingDeployment,
+				"pod lives":  testPodLives,
 				"job":        testJobs,
 				"volume":     testVolumes,
 				"balancer":   testBalancer,
@@ -226,6 +227,58 @@ func testFailingDeployment(t *testing.T, client *kubernetes.Clientset) {
 	await(t, client.AppsV1().RESTClient(), "deployments", "broken", func(d *appsv1.Deployment) bool {
 		return deploymentIs(d, appsv1.DeploymentProgressing, corev1.ConditionFalse)
 	})
+}
+
+func testPodLives(t *testing.T, client *kubernetes.Clientset) {
+	for how, want := range map[string]struct {
+		phase  corev1.PodPhase
+		ready  bool
+		waits  string
+		policy corev1.RestartPolicy
+	}{
+		"":              {phase: corev1.PodRunning, ready: true, policy: corev1.RestartPolicyAlways},
+		"run":           {phase: corev1.PodRunning, ready: true, policy: corev1.RestartPolicyNever},
+		"fail":          {phase: corev1.PodFailed, policy: corev1.RestartPolicyNever},
+		"not-ready":     {phase: corev1.PodRunning, policy: corev1.RestartPolicyAlways},
+		"image-missing": {phase: corev1.PodPending, waits: "ImagePullBackOff", policy: corev1.RestartPolicyAlways},
+		"crash-loop":    {phase: corev1.PodRunning, waits: "CrashLoopBackOff", policy: corev1.RestartPolicyAlways},
+	} {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "life-", Annotations: map[string]string{"sandbox.forged.dev/pod": how}},
+			Spec:       template("life", nil).Spec,
+		}
+		pod.Spec.RestartPolicy = want.policy
+		pod, err := client.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pod = await(t, client.CoreV1().RESTClient(), "pods", pod.Name, func(pod *corev1.Pod) bool {
+			return pod.Status.Phase == want.phase && len(pod.Status.ContainerStatuses) == 1
+		})
+		status := pod.Status.ContainerStatuses[0]
+		waits := ""
+		if status.State.Waiting != nil {
+			waits = status.State.Waiting.Reason
+		}
+		if status.Ready != want.ready || waits != want.waits {
+			t.Errorf("%q: container %+v", how, status)
+		}
+	}
+	// One that takes its time has taken it when it is ready.
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "slow", Annotations: map[string]string{"sandbox.forged.dev/ready-after": "2s"}},
+		Spec:       template("slow", nil).Spec,
+	}
+	began := time.Now()
+	if _, err := client.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, client.CoreV1().RESTClient(), "pods", "slow", func(pod *corev1.Pod) bool {
+		return pod.Status.Phase == corev1.PodRunning
+	})
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("ready after %s", took)
+	}
 }
 
 func testJobs(t *testing.T, client *kubernetes.Clientset) {
