@@ -73,7 +73,11 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 
 	before := c.beginWrite(ref)
 	a, err := c.apply(ctx, mapping, ref, obj)
-	c.endWrite(ref, a.Baseline, err)
+	if a.Object != nil && a.Object.GetLabels()[LabelInstance] == c.instance {
+		c.endWrite(ref, a.Baseline)
+	} else {
+		c.endWrite(ref, Baseline{}) // the watches select on the label
+	}
 	a.Changed = a.Created || before == "" || before != a.Baseline.ResourceVersion
 	return a, err
 }

@@ -274,3 +274,15 @@ func TestApplyErrors(t *testing.T) {
 		t.Errorf("secret: %v", err)
 	}
 }
+
+// What does not bear our label is in no watch: nobody waits for it there.
+func TestUnmarkedObjectIsNotWaitedFor(t *testing.T) {
+	b := newBed(t)
+	if _, err := b.c.Apply(t.Context(), b.configMap("c", `{a: "1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	state, err := b.c.Live(t.Context(), RefOf(b.configMap("c", "{}")))
+	if err != nil || state.Exists {
+		t.Errorf("got %+v, %v", state, err)
+	}
+}

@@ -46,6 +46,7 @@ func (p *place) harness(provider func(*Clusters) reconcile.Provider) providertes
 }
 
 func TestSecretsConform(t *testing.T) {
+	t.Parallel()
 	const canary = "c4n4ryPassw0rd"
 	providertest.Test(t, func(t *testing.T) providertest.Harness {
 		p := newPlace(t)
@@ -86,6 +87,7 @@ func TestSecretsConform(t *testing.T) {
 }
 
 func TestNamespacesConform(t *testing.T) {
+	t.Parallel()
 	providertest.Test(t, func(t *testing.T) providertest.Harness {
 		p := newPlace(t)
 		h := p.harness(func(c *Clusters) reconcile.Provider { return NewNamespaces(c) })

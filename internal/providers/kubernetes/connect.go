@@ -13,6 +13,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -100,6 +101,10 @@ func fingerprint(cfg *rest.Config) [sha256.Size]byte {
 // connect makes the clients of a cluster and asks which cluster it is. known
 // is the uid of the cluster met under this target before, if any.
 func connect(ctx context.Context, cs *Clusters, target forge.Target, known string) (*Cluster, error) {
+	if wrong := validation.IsValidLabelValue(cs.opts.Instance); cs.opts.Instance == "" || len(wrong) > 0 {
+		return nil, reconcile.Errorf(reconcile.Invalid, "connect to "+target.Context,
+			"instance id %q cannot be a label's value: %s", cs.opts.Instance, strings.Join(append(wrong, "it must not be empty"), "; "))
+	}
 	cfg, err := loadConfig(target)
 	if err != nil {
 		return nil, err

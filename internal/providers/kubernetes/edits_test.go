@@ -102,6 +102,7 @@ spec:
 // TestEdits makes every edit of the catalogue by hand and looks whether it is
 // seen, whether its reason is right, and whether one apply puts it back.
 func TestEdits(t *testing.T) {
+	t.Parallel()
 	b := newBed(t)
 	group := b.customResource()
 	manifests := maps.Clone(manifests)

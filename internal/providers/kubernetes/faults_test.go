@@ -12,6 +12,20 @@ import (
 type faults struct {
 	mu      sync.Mutex
 	allowed int // negative: all
+	refuse  func(*http.Request) bool
+}
+
+// reject cuts single requests.
+func (f *faults) reject(which func(*http.Request) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = which
+}
+
+func (f *faults) refuses(r *http.Request) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refuse != nil && f.refuse(r)
 }
 
 // after lets n more changing requests through.
@@ -46,7 +60,7 @@ var errCut = &net.OpError{Op: "read", Net: "tcp", Err: errors.New("connection cu
 func (f *faults) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
 		passes, answered := f.take(r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == "")
-		if !passes {
+		if !passes || f.refuses(r) {
 			return nil, errCut
 		}
 		resp, err := next.RoundTrip(r)

@@ -53,8 +53,9 @@ func (c *Cluster) beginWrite(ref Ref) string {
 	return state.ResourceVersion
 }
 
-// endWrite notes the outcome and judges what arrived meanwhile.
-func (c *Cluster) endWrite(ref Ref, b Baseline, err error) {
+// endWrite notes the outcome and judges what arrived meanwhile. The zero
+// Baseline is one that no watch will show.
+func (c *Cluster) endWrite(ref Ref, b Baseline) {
 	c.mu.Lock()
 	own := c.own[ref]
 	own.inFlight--
@@ -65,7 +66,7 @@ func (c *Cluster) endWrite(ref Ref, b Baseline, err error) {
 	if state, known := c.lastSeen(ref); known && own.inFlight == 0 {
 		events = c.judge(ref, state, state)
 	}
-	if err != nil && own.inFlight == 0 && own.baseline.ResourceVersion == "" {
+	if own.inFlight == 0 && own.baseline.ResourceVersion == "" {
 		delete(c.own, ref)
 	}
 	c.mu.Unlock()

@@ -144,8 +144,12 @@ func (b *bed) manifest(text string) *unstructured.Unstructured {
 
 func parse(t testing.TB, text string) *unstructured.Unstructured {
 	t.Helper()
+	b, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
 	obj := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal([]byte(text), &obj.Object); err != nil {
+	if err := obj.UnmarshalJSON(b); err != nil {
 		t.Fatalf("%v in\n%s", err, text)
 	}
 	return obj

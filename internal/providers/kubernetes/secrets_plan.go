@@ -1,0 +1,179 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// change is what one step does; it travels in Step.Detail.
+type change struct {
+	set    *secrets
+	wanted []wanted // to apply
+	remove []Entry  // to delete
+	all    bool     // the resource itself goes
+}
+
+// Plan implements reconcile.Provider.
+func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
+	s, ok := o.Detail.(*secrets)
+	if !ok {
+		return nil, reconcile.Errorf(reconcile.Internal, "plan", "observed by another provider: %T", o.Detail)
+	}
+	id := r.Resource.ID
+	if r.Remove {
+		if !s.has {
+			return nil, nil
+		}
+		step := s.removal(id, s.record.Entries)
+		step.Detail.(*change).all = true
+		return []reconcile.Step{step}, nil
+	}
+
+	var creates, updates []wanted
+	var steps []reconcile.Step
+	for _, w := range s.wanted {
+		ref := secretRef(s.spec.Namespace, w.name)
+		entry, applied := s.entry(ref)
+		d := s.drift(ref)
+		switch {
+		case d != nil && d.State.Deleting:
+			steps = append(steps, reconcile.Step{
+				ID: id, Action: reconcile.ActionHeal, Object: ref.String(),
+				Reason:  reconcile.Reason{Code: reconcile.ReasonDeleted},
+				Blocked: "its deletion has begun and is not finished", Detail: &change{set: s},
+			})
+		case !applied:
+			owner, err := s.foreign(ctx, ref)
+			if err != nil {
+				return nil, aboutResource(err, id)
+			}
+			if owner != "" {
+				steps = append(steps, reconcile.Step{
+					ID: id, Action: reconcile.ActionCreate, Object: ref.String(),
+					Reason:  reconcile.Reason{Code: reconcile.ReasonAbsent},
+					Blocked: "it exists and belongs to " + owner, Detail: &change{set: s},
+				})
+				continue
+			}
+			creates = append(creates, w)
+		case entry.Desired != w.desired() && (d == nil || d.Code != reconcile.ReasonDeleted):
+			updates = append(updates, w)
+		case d != nil:
+			step, err := s.heal(ctx, id, w, *d)
+			if err != nil {
+				return nil, aboutResource(err, id)
+			}
+			if s.lost(w) {
+				step.Reason.Text = "its generated values are lost with it: new ones are made"
+			}
+			steps = append(steps, step)
+		}
+	}
+	if len(creates) > 0 {
+		step := s.rollout(id, reconcile.ActionCreate, reconcile.ReasonAbsent, creates)
+		if s.record.Pending {
+			step.Action, step.Reason.Code = reconcile.ActionRepair, reconcile.ReasonInterrupted
+		}
+		steps = append(steps, step)
+	}
+	if len(updates) > 0 {
+		steps = append(steps, s.rollout(id, reconcile.ActionUpdate, reconcile.ReasonConfig, updates))
+	}
+	var unwanted []Entry
+	for _, e := range s.record.Entries {
+		if !slices.ContainsFunc(s.wanted, func(w wanted) bool { return secretRef(s.spec.Namespace, w.name) == e.Ref }) {
+			unwanted = append(unwanted, e)
+		}
+	}
+	if len(unwanted) > 0 {
+		step := s.removal(id, unwanted)
+		if !r.Policy.Prune {
+			step.Blocked = "policy.prune is off"
+		}
+		steps = append(steps, step)
+	}
+	return steps, nil
+}
+
+// foreign names who else owns a Secret that we are about to make.
+func (s *secrets) foreign(ctx context.Context, ref Ref) (string, error) {
+	live, err := s.cluster.Get(ctx, ref)
+	if err != nil || live == nil {
+		return "", err
+	}
+	return ForeignOwner(live, s.cluster.instance), nil
+}
+
+// lost tells whether a Secret that had been applied gets new generated values,
+// because nobody knows the old ones any more.
+func (s *secrets) lost(w wanted) bool {
+	for key := range w.data {
+		if _, ok := s.fresh[slotKey{w.name, key}]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *secrets) rollout(id forge.ID, action reconcile.Action, code reconcile.ReasonCode, ws []wanted) reconcile.Step {
+	step := reconcile.Step{
+		ID: id, Action: action, Reason: reconcile.Reason{Code: code},
+		Detail: &change{set: s, wanted: ws}, Token: s.token(ws),
+	}
+	if len(ws) == 1 {
+		step.Object = secretRef(s.spec.Namespace, ws[0].name).String()
+	}
+	for _, w := range ws {
+		for _, key := range sortedKeys(w.data) {
+			// The name is all that is shown of it.
+			step.Changes = append(step.Changes, reconcile.Change{Path: "Secret " + w.name + ": " + key})
+		}
+	}
+	return step
+}
+
+func (s *secrets) heal(ctx context.Context, id forge.ID, w wanted, d Drift) (reconcile.Step, error) {
+	step := reconcile.Step{
+		ID: id, Action: reconcile.ActionHeal, Object: d.Entry.Ref.String(),
+		Detail: &change{set: s, wanted: []wanted{w}}, Token: s.token([]wanted{w}),
+	}
+	var err error
+	step.Reason, step.Changes, err = s.cluster.explainDesired(ctx, d, w.object(s.cluster, id, s.spec.Namespace))
+	return step, err
+}
+
+func (s *secrets) removal(id forge.ID, entries []Entry) reconcile.Step {
+	step := reconcile.Step{
+		ID: id, Action: reconcile.ActionDelete, Deletes: len(entries),
+		Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted},
+		Detail: &change{set: s, remove: slices.Clone(entries)},
+	}
+	for _, e := range entries {
+		step.Changes = append(step.Changes, reconcile.Change{Path: e.Ref.String()})
+	}
+	if len(entries) == 1 {
+		step.Object = entries[0].Ref.String()
+	}
+	return step
+}
+
+// token fences the Secrets a step is about: what was recorded of them and
+// whether it still held.
+func (s *secrets) token(ws []wanted) string {
+	var b strings.Builder
+	for _, w := range ws {
+		ref := secretRef(s.spec.Namespace, w.name)
+		e, _ := s.entry(ref)
+		fmt.Fprintf(&b, "%s %s %s", ref, e.Desired, e.Baseline.Digest)
+		if d := s.drift(ref); d != nil {
+			b.WriteString(" " + tokenOf(d.State))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

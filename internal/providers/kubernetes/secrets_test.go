@@ -1,0 +1,370 @@
+package kubernetes
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/sandboxtest"
+	"forged.dev/forged/internal/secret"
+)
+
+const canary = "c4n4ry+/Value"
+
+// vault is a provider of Secrets with its surroundings.
+type vault struct {
+	*sandboxtest.Env
+	t        testing.TB
+	env      map[string]string
+	faults   *faults
+	requests *requests
+	log      *buffer
+	reconcile.Provider
+	clusters *Clusters
+}
+
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func newVault(t testing.TB) *vault {
+	t.Helper()
+	v := &vault{
+		Env: sandboxtest.Cluster(t), t: t, env: map[string]string{"TOKEN": canary},
+		faults: &faults{allowed: -1}, requests: &requests{}, log: &buffer{},
+	}
+	v.CreateNamespace(t)
+	v.start()
+	return v
+}
+
+func (v *vault) start() {
+	if v.clusters != nil {
+		v.clusters.Close()
+	}
+	v.clusters = NewClusters(Options{
+		Instance: v.Instance, OnRequest: v.requests.observe,
+		Logger: slog.New(slog.NewJSONHandler(v.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	v.clusters.wrap = v.faults.wrap
+	v.t.Cleanup(v.clusters.Close)
+	v.Provider = NewSecrets(v.clusters, &secret.Resolver{LookupEnv: func(name string) (string, bool) {
+		value, ok := v.env[name]
+		return value, ok
+	}})
+}
+
+func makeUp(key string) forge.SecretEntry {
+	return forge.SecretEntry{Key: key, Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "alnum", Length: 32}}}
+}
+
+func (v *vault) request(objects ...forge.SecretObject) reconcile.Request {
+	if objects == nil {
+		objects = []forge.SecretObject{
+			{Name: "app", Labels: map[string]string{"app": "shop"}, Entries: []forge.SecretEntry{
+				{Key: "TOKEN", Ref: &forge.SecretRef{Env: "TOKEN"}},
+				{Key: "URL", Join: []forge.SecretPart{{Literal: "x://u:"}, {Secret: "db", Key: "password"}, {Literal: "@h/"}, {Secret: "app", Key: "TOKEN", URLEscape: true}}},
+			}},
+			{Name: "db", Entries: []forge.SecretEntry{makeUp("password")}},
+		}
+	}
+	return reconcile.Request{
+		Resource: forge.Resource{
+			ID: forge.ID{Environment: "prod", Kind: forge.KindSecrets, Name: "shop"}, Target: v.Target(),
+			Needs: []forge.ID{{Environment: "prod", Kind: forge.KindNamespace, Name: v.Namespace}},
+			Spec:  forge.SecretsSpec{Namespace: v.Namespace, Secrets: objects},
+		},
+		Policy: forge.Policy{Mode: forge.ModeApply, Prune: true, MaxDelete: 10},
+	}
+}
+
+func (v *vault) live(name string) *corev1.Secret {
+	v.t.Helper()
+	s, err := v.Client.CoreV1().Secrets(v.Namespace).Get(v.t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return s
+}
+
+// secretFree fails if the canary is in any text.
+func (v *vault) secretFree(things ...any) {
+	v.t.Helper()
+	v.log.mu.Lock()
+	text := v.log.b.String()
+	v.log.mu.Unlock()
+	for _, thing := range things {
+		text += fmt.Sprintf("%v %+v %#v\n", thing, thing, thing)
+	}
+	for _, form := range []string{canary, base64.StdEncoding.EncodeToString([]byte(canary)), "c4n4ry%2B%2FValue"} {
+		if strings.Contains(text, form) {
+			v.t.Errorf("the secret shows as %s in %s", form, text)
+		}
+	}
+}
+
+func TestSecretsAreMade(t *testing.T) {
+	v := newVault(t)
+	r := v.request()
+	step, o := do(t, v, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	app, db, key := v.live("app"), v.live("db"), v.live("forged-prod")
+	password := string(db.Data["password"])
+	if len(password) != 32 || string(app.Data["TOKEN"]) != canary || string(app.Data["URL"]) != "x://u:"+password+"@h/c4n4ry%2B%2FValue" || len(key.Data["hash-key"]) != 64 {
+		t.Error("other values than asked for")
+	}
+	if app.Labels["app"] != "shop" || app.Labels[LabelInstance] != v.Instance || app.Type != corev1.SecretTypeOpaque {
+		t.Errorf("labels %v, type %s", app.Labels, app.Type)
+	}
+	checksum := o.Outputs["checksum/app"].Value
+	if len(checksum) != 32 || len(o.Outputs) != 3 || o.Objects != 3 || o.Health.Status != reconcile.Ready {
+		t.Errorf("observed %+v", o)
+	}
+	v.secretFree(step, o)
+
+	v.requests.reset()
+	for range 20 {
+		if o, steps := plan(t, v, r); len(steps) != 0 || o.Outputs["checksum/app"].Value != checksum {
+			t.Fatalf("planned %v, outputs %v", steps, o.Outputs)
+		}
+	}
+	if all := v.requests.all(); len(all) != 0 {
+		t.Errorf("a steady state costs %q", all)
+	}
+
+	// The next process: reads only, and the same outputs.
+	v.start()
+	v.requests.reset()
+	if o, steps := plan(t, v, r); len(steps) != 0 || o.Outputs["checksum/app"].Value != checksum {
+		t.Errorf("after a restart: planned %v, outputs %v", steps, o.Outputs)
+	}
+	if w := v.requests.writes(); len(w) != 0 {
+		t.Errorf("after a restart: %q", w)
+	}
+
+	// A value that changes is a rollout, with another checksum.
+	v.env["TOKEN"] = canary + "2"
+	step, o = do(t, v, r, reconcile.ActionUpdate, reconcile.ReasonConfig)
+	if o.Outputs["checksum/app"].Value == checksum || o.Outputs["checksum/app"].Value == "" || step.Object != "Secret "+v.Namespace+"/app" {
+		t.Errorf("%s: outputs %v", step, o.Outputs)
+	}
+	if string(v.live("app").Data["TOKEN"]) != canary+"2" || string(v.live("db").Data["password"]) != password {
+		t.Error("other values than asked for")
+	}
+	v.secretFree(step, o)
+}
+
+// Heal mode does not roll out; what is used elsewhere must not change before.
+func TestChecksumsAreOfWhatWasApplied(t *testing.T) {
+	v := newVault(t)
+	r := v.request()
+	_, o := do(t, v, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	before := o.Outputs["checksum/app"]
+	v.env["TOKEN"] = canary + "2"
+	if o, steps := plan(t, v, r); o.Outputs["checksum/app"] != before || len(steps) != 1 {
+		t.Errorf("outputs %v, planned %v", o.Outputs, steps)
+	}
+}
+
+func TestSecretsArePutBack(t *testing.T) {
+	v := newVault(t)
+	r := v.request()
+	do(t, v, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	secrets := v.Client.CoreV1().Secrets(v.Namespace)
+	password := string(v.live("db").Data["password"])
+	c, err := v.clusters.Cluster(t.Context(), v.Target())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{Env: v.Env, t: t, c: c}
+
+	edited, err := secrets.Patch(t.Context(), "app", merge, []byte(`{"stringData":{"TOKEN":"`+canary+`3"},"metadata":{"labels":{"app":"other"}}}`), metav1.PatchOptions{FieldManager: "kubectl-edit"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.seen(secretRef(v.Namespace, "app"), edited.ResourceVersion)
+	step, _ := do(t, v, r, reconcile.ActionHeal, reconcile.ReasonEdited)
+	if step.Reason.Writer != "kubectl-edit" || strings.Join(step.Reason.Paths, " ") != "data.TOKEN metadata.labels.app" || step.Changes[0] != (reconcile.Change{Path: "data.TOKEN"}) {
+		t.Errorf("%s %+v", step, step.Changes)
+	}
+	v.secretFree(step)
+	if string(v.live("app").Data["TOKEN"]) != canary {
+		t.Error("not put back")
+	}
+
+	// A generated value is known as long as this process lives.
+	if err := secrets.Delete(t.Context(), "db", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, c, secretRef(v.Namespace, "db"))
+	do(t, v, r, reconcile.ActionHeal, reconcile.ReasonDeleted)
+	if string(v.live("db").Data["password"]) != password {
+		t.Error("another password")
+	}
+
+	// After that, losing it is said.
+	if err := secrets.Delete(t.Context(), "db", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, c, secretRef(v.Namespace, "db"))
+	v.start()
+	_, steps := plan(t, v, r)
+	if len(steps) != 2 || steps[0].Action != reconcile.ActionHeal || !strings.Contains(steps[0].Reason.Text, "new ones are made") || steps[1].Action != reconcile.ActionUpdate {
+		t.Errorf("planned %v", steps)
+	}
+}
+
+// What cannot be read is not made anew.
+func TestUnreadableSecretIsNotRegenerated(t *testing.T) {
+	v := newVault(t)
+	r := v.request()
+	do(t, v, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	password := string(v.live("db").Data["password"])
+	v.start()
+	if _, err := v.clusters.Cluster(t.Context(), v.Target()); err != nil {
+		t.Fatal(err)
+	}
+	v.faults.reject(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/secrets/db") })
+	o, err := v.Observe(t.Context(), r)
+	if wantError(t, err, reconcile.Unavailable); o.Exists {
+		t.Error("said to exist")
+	}
+	v.secretFree(err)
+	v.faults.reject(nil)
+	if _, steps := plan(t, v, r); len(steps) != 0 {
+		t.Errorf("planned %v", steps)
+	}
+	if string(v.live("db").Data["password"]) != password {
+		t.Error("another password")
+	}
+}
+
+func TestSecretsThatCannotBeResolved(t *testing.T) {
+	v := newVault(t)
+	for _, tt := range []struct {
+		name  string
+		entry forge.SecretEntry
+		parts []string
+	}{
+		{"variable", forge.SecretEntry{Key: "K", Ref: &forge.SecretRef{Env: "MISSING"}}, []string{"variable MISSING is not set", "key K", "/app"}},
+		{"file", forge.SecretEntry{Key: "K", Ref: &forge.SecretRef{File: "/nowhere/x"}}, []string{"/nowhere/x", "key K", "/app"}},
+		{"lines", forge.SecretEntry{Key: "K", Ref: &forge.SecretRef{Env: "LINES"}}, []string{"variable LINES holds more than one line"}},
+		{"join", forge.SecretEntry{Key: "K", Join: []forge.SecretPart{{Secret: "other", Key: "x"}}}, []string{"key x of Secret other", "key K"}},
+		{"alphabet", forge.SecretEntry{Key: "K", Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "?", Length: 3}}}, []string{"alphabet"}},
+	} {
+		v.env["LINES"] = canary + "\n" + canary
+		_, err := v.Observe(t.Context(), v.request(forge.SecretObject{Name: "app", Entries: []forge.SecretEntry{tt.entry}}))
+		wantError(t, err, reconcile.Invalid, tt.parts...)
+		v.secretFree(err)
+	}
+	if w := v.requests.writes(); len(w) != 0 {
+		t.Errorf("writes: %q", w)
+	}
+}
+
+func TestSecretOfAnotherToolIsLeftAlone(t *testing.T) {
+	v := newVault(t)
+	theirs := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "app", Annotations: map[string]string{"meta.helm.sh/release-name": "old", "meta.helm.sh/release-namespace": "ns"}},
+		Data:       map[string][]byte{"TOKEN": []byte("theirs")},
+	}
+	if _, err := v.Client.CoreV1().Secrets(v.Namespace).Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r := v.request()
+	_, steps := plan(t, v, r)
+	if len(steps) != 2 || !strings.Contains(steps[0].Blocked, "Helm release ns/old") || steps[1].Blocked != "" {
+		t.Fatalf("planned %v", steps)
+	}
+	for _, s := range steps {
+		if _, err := v.Apply(t.Context(), r, s); (err != nil) != (s.Blocked != "") {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	if string(v.live("app").Data["TOKEN"]) != "theirs" {
+		t.Error("it was changed")
+	}
+}
+
+// An existing Secret without an owner is taken over, its generated values kept.
+func TestExistingValuesAreKept(t *testing.T) {
+	v := newVault(t)
+	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "db"}, Data: map[string][]byte{"password": []byte("made by hand"), "other": []byte("x")}}
+	if _, err := v.Client.CoreV1().Secrets(v.Namespace).Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	do(t, v, v.request(), reconcile.ActionCreate, reconcile.ReasonAbsent)
+	db := v.live("db")
+	if string(db.Data["password"]) != "made by hand" || string(db.Data["other"]) != "x" || db.Labels[LabelInstance] != v.Instance {
+		t.Error("other values, or not taken over")
+	}
+}
+
+func TestSecretsArePruned(t *testing.T) {
+	v := newVault(t)
+	do(t, v, v.request(), reconcile.ActionCreate, reconcile.ReasonAbsent)
+	r := v.request(forge.SecretObject{Name: "db", Entries: []forge.SecretEntry{makeUp("password")}})
+	r.Policy.Prune = false
+	if _, steps := plan(t, v, r); len(steps) != 1 || steps[0].Blocked == "" || steps[0].Deletes != 1 {
+		t.Errorf("planned %v", steps)
+	}
+	r.Policy.Prune = true
+	step, o := do(t, v, r, reconcile.ActionDelete, reconcile.ReasonUnwanted)
+	if step.Deletes != 1 || step.Object != "Secret "+v.Namespace+"/app" || o.Objects != 2 {
+		t.Errorf("%s, observed %+v", step, o)
+	}
+	list, err := v.Client.CoreV1().Secrets(v.Namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 2 {
+		t.Errorf("%d Secrets are left, %v", len(list.Items), err)
+	}
+
+	owned, err := v.Provider.(reconcile.Owner).Owned(t.Context(), "prod", []forge.Resource{v.request().Resource})
+	if err != nil || len(owned) != 1 || owned[0].ID != r.Resource.ID || len(owned[0].Needs) != 1 {
+		t.Errorf("owned %+v, %v", owned, err)
+	}
+	// Somebody replaces one of them: it is theirs and stays.
+	secrets := v.Client.CoreV1().Secrets(v.Namespace)
+	if err := secrets.Delete(t.Context(), "db", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := secrets.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "db"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r = reconcile.Request{Resource: owned[0], Policy: r.Policy, Remove: true}
+	if step, o := do(t, v, r, reconcile.ActionDelete, reconcile.ReasonUnwanted); step.Deletes != 2 || o.Exists {
+		t.Errorf("%s, observed %+v", step, o)
+	}
+	if list, err = secrets.List(t.Context(), metav1.ListOptions{}); err != nil || len(list.Items) != 1 || list.Items[0].Name != "db" {
+		t.Errorf("left: %d, %v", len(list.Items), err)
+	}
+	if owned, err := v.Provider.(reconcile.Owner).Owned(t.Context(), "prod", []forge.Resource{v.request().Resource}); err != nil || len(owned) != 0 {
+		t.Errorf("owned %+v, %v", owned, err)
+	}
+}
+
+func TestAppendEscaped(t *testing.T) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	got := string(appendEscaped(nil, all))
+	if strings.ContainsAny(got, ":/?#[]@!$&'()*+,;= \"<>\\^`{|}") || !strings.Contains(got, "-.%2F0123456789") || !strings.Contains(got, "%7F%80") {
+		t.Errorf("got %q", got)
+	}
+}
