@@ -15,13 +15,20 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"forged.dev/forged/internal/sandboxtest"
 )
 
 var update = flag.Bool("update", false, "write docs/reference/cli.md and the expectations of the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forged": main})
+	testscript.Main(besideSandbox{m}, map[string]func(){"forged": main})
 }
+
+// besideSandbox stops the sandbox of the tests that need one after the tests.
+type besideSandbox struct{ *testing.M }
+
+func (b besideSandbox) Run() int { return sandboxtest.Main(b.M) }
 
 // TestScripts runs testdata/script/*.txtar against the real program.
 func TestScripts(t *testing.T) {

@@ -114,8 +114,8 @@ func fit(s string, n int) string {
 	return head + "…"
 }
 
-// table writes rows in columns; flex is the column that is shortened when a
-// row would be too wide. paint may colour a cell by its row and column.
+// table writes rows in columns; flex is the column that is broken into lines
+// when a row would be too wide. paint may colour a cell by its row and column.
 func (p *printer) table(rows [][]string, flex int, paint func(row, col int) color) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -128,19 +128,23 @@ func (p *printer) table(rows [][]string, flex int, paint func(row, col int) colo
 		total += w
 	}
 	if total > columns {
-		widths[flex] = max(widths[flex]-(total-columns), 8)
+		widths[flex] = max(widths[flex]-(total-columns), 20)
 	}
 	for r, row := range rows {
-		var b strings.Builder
-		for i, cell := range row {
-			cell = fit(cell, widths[i])
-			pad := ""
-			if i < len(row)-1 {
-				pad = strings.Repeat(" ", widths[i]-width(cell)+2)
+		for n, part := range wrap(row[flex], widths[flex]) {
+			var b strings.Builder
+			for i, cell := range row {
+				switch {
+				case i == flex:
+					cell = part
+				case n > 0:
+					cell = ""
+				}
+				b.WriteString(p.paint(paint(r, i), cell))
+				b.WriteString(strings.Repeat(" ", max(0, widths[i]-width(cell))+2))
 			}
-			b.WriteString(p.paint(paint(r, i), cell) + pad)
+			p.line(plain, strings.TrimRight(b.String(), " "))
 		}
-		p.line(plain, strings.TrimRight(b.String(), " "))
 	}
 }
 

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+func id(s string) forge.ID {
+	v, err := forge.ParseID(s)
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestWrap(t *testing.T) {
+	tests := []struct {
+		text string
+		n    int
+		want []string
+	}{
+		{"", 5, []string{""}},
+		{"one two three", 7, []string{"one two", "three"}},
+		{"äöü äöü", 3, []string{"äöü", "äöü"}},
+		{"a unbreakable", 5, []string{"a", "unbre", "akabl", "e"}},
+		{"two\nlines", 80, []string{"two", "lines"}},
+	}
+	for _, tt := range tests {
+		if d := cmp.Diff(tt.want, wrap(tt.text, tt.n)); d != "" {
+			t.Errorf("%q in %d: %s", tt.text, tt.n, d)
+		}
+	}
+}
+
+func TestAge(t *testing.T) {
+	now := time.Now()
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0s", 0: "0s", 119 * time.Second: "119s", 2 * time.Minute: "2m",
+		119 * time.Minute: "119m", 3 * time.Hour: "3h", 72 * time.Hour: "3d",
+	} {
+		if got := age(now, now.Add(-d)); got != want {
+			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+	if got := age(now, time.Time{}); got != "-" {
+		t.Errorf("never: %s", got)
+	}
+}
+
+// narrow wants no line wider than the screen.
+func narrow(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if w := width(strings.TrimRight(line, "\n")); w > columns {
+			t.Errorf("%d columns: %s", w, line)
+		}
+	}
+}
+
+func TestShowStatus(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	app := id("prod/release/app")
+	status := reconcile.Status{Environments: []reconcile.EnvironmentStatus{{Name: "prod", Resources: []*reconcile.ResourceStatus{
+		{
+			ID: app, State: reconcile.StateReady, Since: now.Add(-time.Hour),
+			LastAction: &reconcile.ActionStatus{
+				ID: app, Action: reconcile.ActionHeal, Object: "Deployment shop/shop-with-a-name-that-is-long",
+				Reason: "edited by kubectl-edit at 03:03:55: spec.replicas, spec.template.spec.containers", At: now.Add(-10 * time.Second),
+			},
+		},
+		{ID: id("prod/release/worker"), State: reconcile.StateWaiting, WaitingFor: "prod/release/app", Since: now},
+		{
+			ID: id("prod/secrets/shop"), State: reconcile.StateFailed, Since: now.Add(-3 * time.Minute), Message: "told by the error",
+			Error: &reconcile.ErrorStatus{
+				Kind: reconcile.Denied, Text: "apply Secret shop/env: forbidden (grant patch on secrets)", Hint: "grant patch on secrets",
+			},
+			NextRetry: now.Add(30 * time.Second),
+		},
+		{
+			ID: id("prod/release/redis"), State: reconcile.StateDrifted, Since: now.Add(-time.Minute), Fight: "rival keeps changing spec.replicas",
+			Steps: []reconcile.StepStatus{{Action: reconcile.ActionHeal, Object: "StatefulSet shop/redis", Reason: "edited by rival", Held: "the mode is observe"}},
+		},
+	}}}}
+	var b bytes.Buffer
+	if err := showStatus(newPrinter(&b), status, now); err != nil {
+		t.Fatal(err)
+	}
+	narrow(t, b.String())
+	const want = `ENVIRONMENT  RESOURCE        STATE    LAST ACTION                                                AGE
+prod         release/app     ready    heal Deployment shop/shop-with-a-name-that-is-long:        10s
+                                      edited by kubectl-edit at 03:03:55: spec.replicas,
+                                      spec.template.spec.containers
+prod         release/worker  waiting  waits for release/app                                      0s
+prod         secrets/shop    failed   -                                                          3m
+prod         release/redis   drifted  -                                                          60s
+
+prod/secrets/shop: failed for 3m
+  error: apply Secret shop/env: forbidden
+  hint: grant patch on secrets
+  next try in 30s
+
+prod/release/redis: drifted for 60s
+  fight: rival keeps changing spec.replicas
+  ! heal StatefulSet shop/redis: edited by rival
+      not now: the mode is observe
+`
+	if d := cmp.Diff(want, b.String()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestShowPlan(t *testing.T) {
+	long := strings.Repeat("value ", 30)
+	plan := &reconcile.Plan{Environments: []reconcile.EnvironmentPlan{
+		{Name: "prod", Platform: "kubernetes", Target: "acme-prod", Mode: forge.ModeApply, Items: []reconcile.Item{
+			{ID: id("prod/namespace/shop"), Exists: true, Health: reconcile.Health{Status: reconcile.Ready}},
+			{ID: id("prod/release/redis"), Exists: true, Health: reconcile.Health{Status: reconcile.Progressing, Message: "0 of 1 ready"}},
+			{ID: id("prod/release/app"), Exists: true, Steps: []reconcile.Step{
+				{
+					Action: reconcile.ActionUpdate, ID: id("prod/release/app"), Object: "Deployment shop/app",
+					Reason:  reconcile.Reason{Code: reconcile.ReasonConfig},
+					Changes: []reconcile.Change{{Path: "spec.replicas", From: "1", To: "2"}, {Path: "data.key"}, {Path: "x", To: long}},
+				},
+				{
+					Action: reconcile.ActionDelete, ID: id("prod/release/app"), Object: "Service shop/old", Deletes: 1,
+					Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted}, Blocked: "more than policy.maxDelete",
+				},
+			}},
+			{ID: id("prod/release/worker"), Waiting: "unknown until prod/release/app is applied"},
+			{ID: id("prod/secrets/shop"), Error: &reconcile.ErrorStatus{Text: "read: no route to host", Hint: "check the VPN"}},
+			{ID: id("prod/release/gone"), Remove: true, Kept: "policy.prune is false", Steps: []reconcile.Step{{Action: reconcile.ActionDelete}}},
+		}},
+		{Name: "test", Platform: "minikube", Target: "minikube", Mode: forge.ModePaused},
+	}}
+	var b bytes.Buffer
+	if err := showPlan(newPrinter(&b), plan); err != nil {
+		t.Fatal(err)
+	}
+	narrow(t, b.String())
+	const want = `prod  kubernetes acme-prod, mode apply
+  namespace/shop  as it should be
+  release/redis  as it should be, progressing: 0 of 1 ready
+  release/app
+    ~ update Deployment shop/app: config
+        spec.replicas: 1 → 2
+        data.key
+        x: (none) → value value value value value value value value value value value value value
+        value value value value value value value value value value value value value value value
+        value value
+    - delete Service shop/old: unwanted
+      blocked: more than policy.maxDelete
+  release/worker
+    ? unknown until prod/release/app is applied
+  secrets/shop
+    error: read: no route to host
+    hint: check the VPN
+  release/gone  no longer asked for, kept: policy.prune is false
+
+test  minikube minikube, mode paused
+  not looked at: the mode is paused
+
+Plan: 1 to update, 1 to delete, 1 not known yet.
+`
+	if d := cmp.Diff(want, b.String()); d != "" {
+		t.Error(d)
+	}
+	b.Reset()
+	if err := showPlan(newPrinter(&b), &reconcile.Plan{}); err != nil || !strings.Contains(b.String(), "Nothing to change.") {
+		t.Error(b.String(), err)
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	tests := map[string]struct {
+		states []reconcile.State
+		code   int
+	}{
+		"ready":        {[]reconcile.State{reconcile.StateReady, reconcile.StatePaused, reconcile.StateOrphaned}, 0},
+		"drift left":   {[]reconcile.State{reconcile.StateReady, reconcile.StateDrifted}, exitPending},
+		"needs person": {[]reconcile.State{reconcile.StateBlocked}, exitPending},
+		"failed":       {[]reconcile.State{reconcile.StateDrifted, reconcile.StateFailed}, exitError},
+		"unread":       {[]reconcile.State{reconcile.StateUnknown, reconcile.StateWaiting}, exitError},
+	}
+	for name, tt := range tests {
+		var env reconcile.EnvironmentStatus
+		for _, s := range tt.states {
+			env.Resources = append(env.Resources, &reconcile.ResourceStatus{State: s})
+		}
+		err := verdict(reconcile.Status{Environments: []reconcile.EnvironmentStatus{env}})
+		code := exitOK
+		if e, ok := err.(*exit); ok {
+			code = e.code
+		} else if err != nil {
+			code = exitError
+		}
+		if code != tt.code {
+			t.Errorf("%s: exit code %d, want %d", name, code, tt.code)
+		}
+	}
+}
+
+func TestColour(t *testing.T) {
+	var b bytes.Buffer
+	if newPrinter(&b).color {
+		t.Error("colours into a buffer")
+	}
+	p := &printer{w: &b, color: true}
+	p.table([][]string{{"A", "B"}, {"x", "yy"}}, 1, func(row, _ int) color {
+		if row == 0 {
+			return bold
+		}
+		return plain
+	})
+	if want := "\x1b[1mA\x1b[0m  \x1b[1mB\x1b[0m\nx  yy\n"; b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
