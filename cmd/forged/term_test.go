@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -195,7 +196,7 @@ func TestVerdict(t *testing.T) {
 		}
 		err := verdict(reconcile.Status{Environments: []reconcile.EnvironmentStatus{env}})
 		code := exitOK
-		if e, ok := err.(*exit); ok {
+		if e := (*exit)(nil); errors.As(err, &e) {
 			code = e.code
 		} else if err != nil {
 			code = exitError
