@@ -36,7 +36,7 @@ test: sandbox ## run all tests of both modules against a real control plane
 check: lint test ## everything that must hold before a change is handed in
 
 lint: $(GOLANGCI_LINT) $(GOFUMPT) ## formatting, vet and static analysis of both modules
-	@files=$$($(GOFUMPT) -l cmd internal schema charts hack sandbox); \
+	@files=$$($(GOFUMPT) -l bench charts cmd deploy hack internal sandbox schema tree_test.go); \
 		[ -z "$$files" ] || { echo "not formatted, run make format:"; echo "$$files"; exit 1; }
 	go vet ./...
 	cd sandbox && go vet ./...
@@ -44,7 +44,7 @@ lint: $(GOLANGCI_LINT) $(GOFUMPT) ## formatting, vet and static analysis of both
 	cd sandbox && ../$(GOLANGCI_LINT) run ./...
 
 format: $(GOFUMPT) ## format the Go files
-	$(GOFUMPT) -w cmd internal schema charts hack sandbox
+	$(GOFUMPT) -w bench charts cmd deploy hack internal sandbox schema tree_test.go
 
 vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is used
 	$(GOVULNCHECK) ./...
