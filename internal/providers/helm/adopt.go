@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,31 +47,19 @@ func (c *client) admit(ctx context.Context, o object) error {
 	return nil
 }
 
-// foreign says whose an object is, by the marks that tools leave; empty when
-// it belongs to this release.
+// foreign says whose an object is; empty when it belongs to this release.
 func (c *client) foreign(u *unstructured.Unstructured) string {
-	labels, notes := u.GetLabels(), u.GetAnnotations()
+	notes := u.GetAnnotations()
 	if notes[annotationRelease] == c.h.spec.Name && notes[annotationReleaseNS] == c.h.spec.Namespace {
 		return ""
 	}
-	for _, mark := range []struct{ tool, value string }{
-		{"the Helm release", notes[annotationRelease]},
-		{"the Flux Kustomization", labels["kustomize.toolkit.fluxcd.io/name"]},
-		{"the Flux HelmRelease", labels["helm.toolkit.fluxcd.io/name"]},
-		{"the Argo CD application", strings.SplitN(notes["argocd.argoproj.io/tracking-id"], ":", 2)[0]},
-		{"the Argo CD application", labels["argocd.argoproj.io/instance"]},
-		{"the kapp application", labels["kapp.k14s.io/app"]},
-		{"the forged instance", labels["forged.dev/instance"]},
-	} {
-		if mark.value != "" {
-			return "belongs to " + mark.tool + " " + mark.value
-		}
+	if owner := kubernetes.ForeignOwner(u, c.h.cluster.Instance()); owner != "" {
+		return "belongs to " + owner
 	}
-	writer := "somebody"
 	if f := u.GetManagedFields(); len(f) > 0 {
-		writer = f[0].Manager
+		return "was made by " + f[0].Manager
 	}
-	return "was made by " + writer
+	return "was made by somebody else"
 }
 
 func path(m *meta.RESTMapping, ref kubernetes.Ref) string {

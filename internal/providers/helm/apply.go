@@ -76,7 +76,7 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 			return err
 		}
 	}
-	revs, err := h.store.listed(ctx, h.spec.Namespace, h.spec.Name)
+	revs, err := h.store.certain(ctx, h.spec.Namespace, h.spec.Name)
 	if err != nil {
 		return err
 	}
@@ -85,10 +85,10 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 	if step.Token != s.token() {
 		return &reconcile.Error{
 			Kind: reconcile.Stale, ID: h.id, Object: s.object(), Op: string(step.Action),
-			Err: fmt.Errorf("Helm's records moved on since the plan was made"),
+			Err: fmt.Errorf("the Helm records moved on since the plan was made"),
 		}
 	}
-	records := h.store.records(context.WithoutCancel(ctx), h.spec.Namespace)
+	records := h.store.records(context.WithoutCancel(ctx), h.spec.Namespace, h.spec.Name, revs)
 	if err := h.repair(records, revs); err != nil {
 		return s.wrap("repair", err)
 	}
@@ -162,7 +162,7 @@ func (p *Provider) roll(ctx context.Context, s *seen, records *storage.Storage, 
 		return s.wrap(string(step.Action), c.first(err))
 	}
 	rec := kubernetes.Record{
-		ID: h.id, Name: h.spec.Name, RenderKey: key, Revision: rel.Version,
+		ID: h.id, Name: h.spec.Name, Needs: h.req.Resource.Needs, RenderKey: key, Revision: rel.Version,
 		Entries: slices.SortedFunc(maps.Values(c.entries), func(a, b kubernetes.Entry) int { return a.Ref.Compare(b.Ref) }),
 	}
 	if err := h.inventory.Commit(ctx, rec); err != nil {
@@ -291,7 +291,7 @@ func (p *Provider) applied(ctx context.Context, h *handle) (map[kubernetes.Ref]o
 		return h.objects, nil
 	}
 	h.mu.Unlock()
-	rel, err := h.store.records(ctx, h.spec.Namespace).Get(h.spec.Name, rec.Revision)
+	rel, err := h.store.records(ctx, h.spec.Namespace, h.spec.Name, nil).Get(h.spec.Name, rec.Revision)
 	if err != nil {
 		return nil, (&seen{h: h}).wrap("read what was applied last", err)
 	}

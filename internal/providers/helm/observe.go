@@ -38,10 +38,11 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 			return reconcile.Observed{}, err
 		}
 	}
-	if s.newest, s.exists, err = h.store.watched(ctx, h.spec.Namespace, h.spec.Name); err != nil {
+	revs, err := h.store.watched(ctx, h.spec.Namespace, h.spec.Name)
+	if err != nil {
 		return reconcile.Observed{}, err
 	}
-	s.newest, s.exists = h.caughtUp(s.newest, s.exists)
+	s.newest, s.exists = h.caughtUp(newestOf(revs))
 	s.record, s.recorded = h.inventory.Record(h.id)
 	if s.recorded && !s.record.Pending {
 		if s.drifts, err = h.inventory.Drifted(ctx, h.id); err != nil {
@@ -140,7 +141,7 @@ func (p *Provider) Owned(ctx context.Context, environment string, wanted []forge
 		for _, id := range inv.IDs() {
 			if rec, ok := inv.Record(id); ok && id.Kind == forge.KindRelease {
 				out = append(out, forge.Resource{
-					ID: id, Target: at.target,
+					ID: id, Target: at.target, Needs: rec.Needs,
 					Spec: forge.ReleaseSpec{Name: rec.Name, Namespace: at.namespace},
 				})
 			}

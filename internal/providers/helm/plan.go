@@ -43,18 +43,26 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	if req.Remove {
 		return s.planRemove(), nil
 	}
-	whole, code, text := s.judge()
-	if whole == "" && len(s.drifts) == 0 {
+	if whole, _, _ := s.judge(); whole == "" && len(s.drifts) == 0 {
 		return nil, nil
 	}
 	// Something is to be done: ask the API server itself what Helm's records
-	// say before calling anything drift.
-	revs, err := s.h.store.listed(ctx, s.h.spec.Namespace, s.h.spec.Name)
+	// say before calling anything drift, and meanwhile why objects drifted.
+	var heals []reconcile.Step
+	var healErr error
+	g, gctx := errgroup.WithContext(ctx)
+	if s.settled() && len(s.drifts) > 0 {
+		g.Go(func() error { heals, healErr = p.planHeal(gctx, s); return nil })
+	}
+	revs, err := s.h.store.certain(ctx, s.h.spec.Namespace, s.h.spec.Name)
+	if werr := g.Wait(); err == nil {
+		err = werr
+	}
 	if err != nil {
 		return nil, err
 	}
 	s.newest, s.exists = newestOf(revs)
-	whole, code, text = s.judge()
+	whole, code, text := s.judge()
 	if s.exists && !s.newest.terminal() && !s.newest.ours {
 		if age := time.Since(s.newest.written); age < foreignPendingLimit {
 			return nil, &reconcile.Error{
@@ -72,7 +80,7 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		}
 	}
 	if whole == "" {
-		return p.planHeal(ctx, s)
+		return heals, healErr
 	}
 	if s.desired.missing != nil && whole != reconcile.ActionHeal {
 		return nil, s.desired.missing

@@ -2,14 +2,19 @@ package helm
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes/typed/core/v1"
@@ -119,29 +124,75 @@ func newStore(c *kubernetes.Cluster, changed func(namespace, name string)) *stor
 	return &store{cluster: c, informer: inf}
 }
 
-// watched is the newest revision of a release as the watch knows it; ok is
-// false when there is none. The first call starts the watch.
-func (s *store) watched(ctx context.Context, namespace, name string) (newest revision, ok bool, err error) {
+// watched are the revisions of a release as the watch knows them. The first
+// call starts the watch.
+func (s *store) watched(ctx context.Context, namespace, name string) ([]revision, error) {
 	s.once.Do(func() { go s.informer.RunWithContext(s.cluster.Context()) })
 	if !cache.WaitForCacheSync(ctx.Done(), s.informer.HasSynced) {
-		return revision{}, false, reconcile.Errorf(reconcile.Unavailable, "watch Helm releases of "+s.cluster.Target().String(), "%v", context.Cause(ctx))
+		return nil, reconcile.Errorf(reconcile.Unavailable, "watch Helm releases of "+s.cluster.Target().String(), "%v", context.Cause(ctx))
 	}
 	objs, err := s.informer.GetIndexer().ByIndex(byRelease, namespace+"/"+name)
 	if err != nil {
-		return revision{}, false, err
+		return nil, reconcile.Errorf(reconcile.Internal, "look up Helm records", "%v", err)
 	}
+	revs := make([]revision, 0, len(objs))
 	for _, o := range objs {
 		m := o.(*metav1.PartialObjectMetadata)
-		if r := revisionOf(m.Labels, m.CreationTimestamp.Time); r.number > newest.number {
-			newest, ok = r, true
-		}
+		revs = append(revs, revisionOf(m.Labels, m.CreationTimestamp.Time))
 	}
-	return newest, ok, nil
+	return revs, nil
 }
 
-// listed asks the API server itself for all revisions of a release. Watches
-// of different resources keep no order between them, so this one listing
-// tells for certain whether Helm is at work before anything is called drift.
+// certain are the revisions of a release as the API server knows them now.
+// Watches of different resources keep no order between them, so this is asked
+// before anything is called drift or done.
+//
+// Whatever Helm does to a release, it first writes the newest record or makes
+// the next one. Reading these two by name proves what the watch says of the
+// others, in a millisecond; a consistent listing makes the API server wait
+// until its cache of all Secrets has caught up, a tenth of a second.
+func (s *store) certain(ctx context.Context, namespace, name string) ([]revision, error) {
+	revs, err := s.watched(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	newest, some := newestOf(revs)
+	g, gctx := errgroup.WithContext(ctx)
+	var now, next *revision
+	if some {
+		g.Go(func() (err error) { now, err = s.read(gctx, namespace, name, newest.number); return err })
+	}
+	g.Go(func() (err error) { next, err = s.read(gctx, namespace, name, newest.number+1); return err })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if next != nil || some && now == nil {
+		return s.listed(ctx, namespace, name) // the watch is behind
+	}
+	if some {
+		revs[slices.IndexFunc(revs, func(r revision) bool { return r.number == newest.number })] = *now
+	}
+	return revs, nil
+}
+
+// read is the metadata of one record, nil when there is none.
+func (s *store) read(ctx context.Context, namespace, name string, number int) (*revision, error) {
+	m, err := s.cluster.Metadata().Resource(secretsResource).Namespace(namespace).Get(ctx, recordName(name, number), metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, kubernetes.Classify("read Helm record of release "+namespace+"/"+name, kubernetes.Ref{}, err)
+	}
+	r := revisionOf(m.Labels, m.CreationTimestamp.Time)
+	return &r, nil
+}
+
+// recordName is how Helm 3 names its records.
+func recordName(name string, number int) string {
+	return fmt.Sprintf("%s.%s.v%d", storage.HelmStorageType, name, number)
+}
+
 func (s *store) listed(ctx context.Context, namespace, name string) ([]revision, error) {
 	sel := labels.Set{labelOwner: "helm", labelName: name}.String()
 	list, err := s.cluster.Metadata().Resource(secretsResource).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: sel})
@@ -164,24 +215,29 @@ func newestOf(revs []revision) (newest revision, ok bool) {
 	return newest, ok
 }
 
-// records opens Helm's storage of one namespace for one action.
-func (s *store) records(ctx context.Context, namespace string) *storage.Storage {
-	d := driver.NewSecrets(&fencedSecrets{
+// records opens Helm's storage of one namespace for one action on a release
+// whose revisions are known for certain.
+func (s *store) records(ctx context.Context, namespace, name string, revs []revision) *storage.Storage {
+	f := &fencedSecrets{
 		SecretInterface: s.cluster.Client().CoreV1().Secrets(namespace),
-		ctx:             ctx,
-		versions:        map[string]string{},
-	})
-	st := storage.Init(d)
+		ctx:             ctx, known: map[string]*corev1.Secret{},
+	}
+	for _, r := range revs {
+		f.known[recordName(name, r.number)] = nil
+	}
+	st := storage.Init(driver.NewSecrets(f))
 	st.MaxHistory = maxHistory
 	return st
 }
 
-// fencedSecrets makes every update by Helm's driver a compare-and-swap on
-// what the same action read or wrote before, and bounds each request.
+// fencedSecrets is what Helm's driver keeps its records in during one action.
+// It makes every update a compare-and-swap on what the action read or wrote
+// before, bounds each request, and reads each record once: the SDK lists all
+// of them up to three times in an action.
 type fencedSecrets struct {
 	v1.SecretInterface
-	ctx      context.Context // of the action; the driver passes context.Background
-	versions map[string]string
+	ctx   context.Context           // of the action; the driver passes context.Background
+	known map[string]*corev1.Secret // by name, nil until read
 }
 
 func (f *fencedSecrets) bounded() (context.Context, context.CancelFunc) {
@@ -189,45 +245,68 @@ func (f *fencedSecrets) bounded() (context.Context, context.CancelFunc) {
 }
 
 func (f *fencedSecrets) saw(s *corev1.Secret, err error) (*corev1.Secret, error) {
-	if err == nil {
-		f.versions[s.Name] = s.ResourceVersion
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	f.known[s.Name] = s
+	return s.DeepCopy(), nil
 }
 
+// Create implements v1.SecretInterface.
 func (f *fencedSecrets) Create(_ context.Context, s *corev1.Secret, o metav1.CreateOptions) (*corev1.Secret, error) {
 	ctx, cancel := f.bounded()
 	defer cancel()
 	return f.saw(f.SecretInterface.Create(ctx, s, o))
 }
 
+// Get implements v1.SecretInterface.
 func (f *fencedSecrets) Get(_ context.Context, name string, o metav1.GetOptions) (*corev1.Secret, error) {
+	if s := f.known[name]; s != nil {
+		return s.DeepCopy(), nil
+	}
 	ctx, cancel := f.bounded()
 	defer cancel()
 	return f.saw(f.SecretInterface.Get(ctx, name, o))
 }
 
+// Update implements v1.SecretInterface.
 func (f *fencedSecrets) Update(_ context.Context, s *corev1.Secret, o metav1.UpdateOptions) (*corev1.Secret, error) {
+	if known := f.known[s.Name]; known != nil {
+		s.ResourceVersion = known.ResourceVersion
+	}
 	ctx, cancel := f.bounded()
 	defer cancel()
-	s.ResourceVersion = f.versions[s.Name]
 	return f.saw(f.SecretInterface.Update(ctx, s, o))
 }
 
-func (f *fencedSecrets) List(_ context.Context, o metav1.ListOptions) (*corev1.SecretList, error) {
-	ctx, cancel := f.bounded()
-	defer cancel()
-	l, err := f.SecretInterface.List(ctx, o)
-	if err == nil {
-		for i := range l.Items {
-			_, _ = f.saw(&l.Items[i], nil)
+// List implements v1.SecretInterface: the known records that the selector
+// takes.
+func (f *fencedSecrets) List(ctx context.Context, o metav1.ListOptions) (*corev1.SecretList, error) {
+	selector, err := labels.Parse(o.LabelSelector)
+	if err != nil {
+		return nil, err
+	}
+	list := &corev1.SecretList{}
+	for _, name := range slices.Sorted(maps.Keys(f.known)) {
+		s, err := f.Get(ctx, name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return nil, err
+		case selector.Matches(labels.Set(s.Labels)):
+			list.Items = append(list.Items, *s)
 		}
 	}
-	return l, err
+	return list, nil
 }
 
+// Delete implements v1.SecretInterface.
 func (f *fencedSecrets) Delete(_ context.Context, name string, o metav1.DeleteOptions) error {
 	ctx, cancel := f.bounded()
 	defer cancel()
-	return f.SecretInterface.Delete(ctx, name, o)
+	err := f.SecretInterface.Delete(ctx, name, o)
+	if err == nil {
+		delete(f.known, name)
+	}
+	return err
 }
