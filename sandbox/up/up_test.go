@@ -75,8 +75,13 @@ func TestVersionSatisfiesHelm(t *testing.T) {
 
 func TestWrongUse(t *testing.T) {
 	for _, args := range [][]string{
-		nil, {"down"}, {"up"}, {"up", "--dir"}, {"up", "--dir", t.TempDir(), "extra"},
-		{"up", "--dir", t.TempDir(), "--clusters", "0"}, {"up", "--dir", t.TempDir(), "--nodes", "1000"},
+		nil,
+		{"down"},
+		{"up"},
+		{"up", "--dir"},
+		{"up", "--dir", t.TempDir(), "extra"},
+		{"up", "--dir", t.TempDir(), "--clusters", "0"},
+		{"up", "--dir", t.TempDir(), "--nodes", "1000"},
 	} {
 		out, err := exec.Command(program, args...).CombinedOutput()
 		var exit *exec.ExitError

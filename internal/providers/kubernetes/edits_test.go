@@ -138,8 +138,10 @@ spec: {colour: red, tags: [a, b]}`
 		paths  []string
 		change *reconcile.Change
 	}{
-		{name: "merge patch of an owned key", object: "configmap", code: "edited", writer: "kubectl-patch", paths: []string{"data.a"},
-			edit: patch("kubectl-patch", merge, `{"data":{"a":"edited"}}`), change: &reconcile.Change{Path: "data.a", From: "edited", To: "1"}},
+		{
+			name: "merge patch of an owned key", object: "configmap", code: "edited", writer: "kubectl-patch", paths: []string{"data.a"},
+			edit: patch("kubectl-patch", merge, `{"data":{"a":"edited"}}`), change: &reconcile.Change{Path: "data.a", From: "edited", To: "1"},
+		},
 		{name: "replace", object: "configmap", code: "edited", writer: "kubectl-replace", paths: []string{"data.b"}, edit: func(b *bed, ref Ref) string {
 			live := b.get(ref)
 			if err := unstructured.SetNestedField(live.Object, "edited", "data", "b"); err != nil {
@@ -152,38 +154,68 @@ spec: {colour: red, tags: [a, b]}`
 			}
 			return live.GetResourceVersion()
 		}},
-		{name: "owned key removed", object: "configmap", code: "edited", paths: []string{"data.b"},
-			edit: patch("kubectl-edit", merge, `{"data":{"b":null}}`), change: &reconcile.Change{Path: "data.b", From: "", To: "2"}},
-		{name: "env set", object: "deployment", code: "edited", writer: "kubectl-set", paths: []string{`spec.template.spec.containers[name="app"].env[name="A"].value`},
-			edit: patch("kubectl-set", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":"A","value":"9"}]}]}}}}`)},
-		{name: "image set", object: "deployment", code: "edited", writer: "kubectl-set", paths: []string{`spec.template.spec.containers[name="app"].image`},
+		{
+			name: "owned key removed", object: "configmap", code: "edited", paths: []string{"data.b"},
+			edit: patch("kubectl-edit", merge, `{"data":{"b":null}}`), change: &reconcile.Change{Path: "data.b", From: "", To: "2"},
+		},
+		{
+			name: "env set", object: "deployment", code: "edited", writer: "kubectl-set", paths: []string{`spec.template.spec.containers[name="app"].env[name="A"].value`},
+			edit: patch("kubectl-set", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":"A","value":"9"}]}]}}}}`),
+		},
+		{
+			name: "image set", object: "deployment", code: "edited", writer: "kubectl-set", paths: []string{`spec.template.spec.containers[name="app"].image`},
 			edit:   patch("kubectl-set", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"shop:2"}]}}}}`),
-			change: &reconcile.Change{Path: `spec.template.spec.containers[name="app"].image`, From: "shop:2", To: "shop:1"}},
-		{name: "env removed", object: "deployment", code: "edited", paths: []string{`spec.template.spec.containers[name="app"].env[name="B"]`},
-			edit: patch("kubectl-edit", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":"B","$patch":"delete"}]}]}}}}`)},
-		{name: "scale of owned replicas", object: "deployment", code: "edited", writer: "kubectl", paths: []string{"spec.replicas"},
-			edit: patch("kubectl", merge, `{"spec":{"replicas":5}}`, "scale"), change: &reconcile.Change{Path: "spec.replicas", From: "5", To: "2"}},
-		{name: "scale of a StatefulSet", object: "statefulset", code: "edited", writer: "kubectl", paths: []string{"spec.replicas"},
-			edit: patch("kubectl", merge, `{"spec":{"replicas":3}}`, "scale")},
+			change: &reconcile.Change{Path: `spec.template.spec.containers[name="app"].image`, From: "shop:2", To: "shop:1"},
+		},
+		{
+			name: "env removed", object: "deployment", code: "edited", paths: []string{`spec.template.spec.containers[name="app"].env[name="B"]`},
+			edit: patch("kubectl-edit", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":"B","$patch":"delete"}]}]}}}}`),
+		},
+		{
+			name: "scale of owned replicas", object: "deployment", code: "edited", writer: "kubectl", paths: []string{"spec.replicas"},
+			edit: patch("kubectl", merge, `{"spec":{"replicas":5}}`, "scale"), change: &reconcile.Change{Path: "spec.replicas", From: "5", To: "2"},
+		},
+		{
+			name: "scale of a StatefulSet", object: "statefulset", code: "edited", writer: "kubectl", paths: []string{"spec.replicas"},
+			edit: patch("kubectl", merge, `{"spec":{"replicas":3}}`, "scale"),
+		},
 		{name: "scale of replicas we leave to an autoscaler", object: "autoscaled", edit: patch("kubectl", merge, `{"spec":{"replicas":4}}`, "scale")},
-		{name: "owned label overwritten", object: "configmap", code: "edited", writer: "kubectl-label", paths: []string{`metadata.labels["app.kubernetes.io/name"]`},
-			edit: patch("kubectl-label", merge, `{"metadata":{"labels":{"app.kubernetes.io/name":"other"}}}`)},
-		{name: "role verbs", object: "role", code: "edited", writer: "kubectl-edit", paths: []string{"rules"},
-			edit: patch("kubectl-edit", merge, `{"rules":[{"apiGroups":[""],"resources":["pods"],"verbs":["*"]}]}`)},
-		{name: "network policy's atomic list", object: "networkpolicy", code: "edited", writer: "kubectl-edit", paths: []string{"spec.ingress"},
-			edit: patch("kubectl-edit", merge, `{"spec":{"ingress":[{}]}}`)},
-		{name: "custom resource's atomic list", object: "widget", code: "edited", writer: "kubectl-edit", paths: []string{"spec.tags"},
-			edit: patch("kubectl-edit", merge, `{"spec":{"tags":["a","b","c"]}}`), change: &reconcile.Change{Path: "spec.tags", From: `["a","b","c"]`, To: `["a","b"]`}},
-		{name: "custom resource's field", object: "widget", code: "edited", writer: "kubectl-edit", paths: []string{"spec.colour"},
-			edit: patch("kubectl-edit", merge, `{"spec":{"colour":"blue"}}`)},
-		{name: "autoscaler's maximum", object: "hpa", code: "edited", writer: "kubectl-edit", paths: []string{"spec.maxReplicas"},
-			edit: patch("kubectl-edit", merge, `{"spec":{"maxReplicas":30}}`)},
-		{name: "service's target port", object: "service", code: "edited", writer: "kubectl-edit", paths: []string{`spec.ports[port=80,protocol="TCP"].targetPort`},
-			edit: patch("kubectl-edit", strategic, `{"spec":{"ports":[{"port":80,"targetPort":9090}]}}`)},
-		{name: "secret's value", object: "secret", code: "edited", writer: "kubectl-edit", paths: []string{"data.password"},
-			edit: patch("kubectl-edit", merge, `{"stringData":{"password":"c4n4ry"}}`), change: &reconcile.Change{Path: "data.password"}},
-		{name: "secret's key removed", object: "secret", code: "edited", paths: []string{"data.password"},
-			edit: patch("kubectl-edit", merge, `{"data":{"password":null}}`), change: &reconcile.Change{Path: "data.password"}},
+		{
+			name: "owned label overwritten", object: "configmap", code: "edited", writer: "kubectl-label", paths: []string{`metadata.labels["app.kubernetes.io/name"]`},
+			edit: patch("kubectl-label", merge, `{"metadata":{"labels":{"app.kubernetes.io/name":"other"}}}`),
+		},
+		{
+			name: "role verbs", object: "role", code: "edited", writer: "kubectl-edit", paths: []string{"rules"},
+			edit: patch("kubectl-edit", merge, `{"rules":[{"apiGroups":[""],"resources":["pods"],"verbs":["*"]}]}`),
+		},
+		{
+			name: "network policy's atomic list", object: "networkpolicy", code: "edited", writer: "kubectl-edit", paths: []string{"spec.ingress"},
+			edit: patch("kubectl-edit", merge, `{"spec":{"ingress":[{}]}}`),
+		},
+		{
+			name: "custom resource's atomic list", object: "widget", code: "edited", writer: "kubectl-edit", paths: []string{"spec.tags"},
+			edit: patch("kubectl-edit", merge, `{"spec":{"tags":["a","b","c"]}}`), change: &reconcile.Change{Path: "spec.tags", From: `["a","b","c"]`, To: `["a","b"]`},
+		},
+		{
+			name: "custom resource's field", object: "widget", code: "edited", writer: "kubectl-edit", paths: []string{"spec.colour"},
+			edit: patch("kubectl-edit", merge, `{"spec":{"colour":"blue"}}`),
+		},
+		{
+			name: "autoscaler's maximum", object: "hpa", code: "edited", writer: "kubectl-edit", paths: []string{"spec.maxReplicas"},
+			edit: patch("kubectl-edit", merge, `{"spec":{"maxReplicas":30}}`),
+		},
+		{
+			name: "service's target port", object: "service", code: "edited", writer: "kubectl-edit", paths: []string{`spec.ports[port=80,protocol="TCP"].targetPort`},
+			edit: patch("kubectl-edit", strategic, `{"spec":{"ports":[{"port":80,"targetPort":9090}]}}`),
+		},
+		{
+			name: "secret's value", object: "secret", code: "edited", writer: "kubectl-edit", paths: []string{"data.password"},
+			edit: patch("kubectl-edit", merge, `{"stringData":{"password":"c4n4ry"}}`), change: &reconcile.Change{Path: "data.password"},
+		},
+		{
+			name: "secret's key removed", object: "secret", code: "edited", paths: []string{"data.password"},
+			edit: patch("kubectl-edit", merge, `{"data":{"password":null}}`), change: &reconcile.Change{Path: "data.password"},
+		},
 
 		{name: "foreign label and annotation", object: "configmap", edit: patch("kubectl-label", merge, `{"metadata":{"labels":{"team":"x"},"annotations":{"note":"y"}}}`)},
 		{name: "foreign key in a ConfigMap", object: "configmap", edit: patch("kubectl-edit", merge, `{"data":{"c":"3"}}`)},
@@ -200,8 +232,10 @@ spec: {colour: red, tags: [a, b]}`
 		{name: "status", object: "widget", edit: patch("controller", merge, `{"status":{"phase":"Ready"}}`, "status")},
 		{name: "an edit that changes nothing", object: "configmap", edit: patch("kubectl-edit", merge, `{"data":{"a":"1"}}`)},
 
-		{name: "our label removed", object: "configmap", code: "edited", paths: []string{`metadata.labels["forged.dev/instance"]`},
-			edit: patch("kubectl-label", merge, `{"metadata":{"labels":{"forged.dev/instance":null}}}`)},
+		{
+			name: "our label removed", object: "configmap", code: "edited", paths: []string{`metadata.labels["forged.dev/instance"]`},
+			edit: patch("kubectl-label", merge, `{"metadata":{"labels":{"forged.dev/instance":null}}}`),
+		},
 		{name: "deleted", object: "configmap", code: "deleted", edit: remove(metav1.DeletePropagationBackground)},
 		{name: "deleted, orphaning", object: "deployment", code: "deleted", edit: remove(metav1.DeletePropagationOrphan)},
 		{name: "replaced by force", object: "configmap", code: "replaced", reason: "ownership", edit: func(b *bed, ref Ref) string {
@@ -217,11 +251,16 @@ spec: {colour: red, tags: [a, b]}`
 			}
 			return live.GetResourceVersion()
 		}},
-		{name: "applied by another manager with force, other value", object: "configmap", code: "edited", writer: "rival", paths: []string{"data.a"},
-			edit: patch("rival", ssa, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"NAME"},"data":{"a":"rival"}}`)},
-		{name: "applied by another manager with force, same value", object: "configmap",
-			edit: patch("rival", ssa, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"NAME"},"data":{"a":"1"}}`)},
-		{name: "applied under our name, other value", object: "configmap", code: "edited", writer: "forged/INSTANCE", paths: []string{"data.a"},
+		{
+			name: "applied by another manager with force, other value", object: "configmap", code: "edited", writer: "rival", paths: []string{"data.a"},
+			edit: patch("rival", ssa, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"NAME"},"data":{"a":"rival"}}`),
+		},
+		{
+			name: "applied by another manager with force, same value", object: "configmap",
+			edit: patch("rival", ssa, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"NAME"},"data":{"a":"1"}}`),
+		},
+		{
+			name: "applied under our name, other value", object: "configmap", code: "edited", writer: "forged/INSTANCE", paths: []string{"data.a"},
 			edit: func(b *bed, ref Ref) string {
 				live := b.get(ref)
 				data, _ := json.Marshal(map[string]any{
@@ -232,11 +271,16 @@ spec: {colour: red, tags: [a, b]}`
 				// Times have a resolution of one second; see the blind spots.
 				b.nextSecond(live)
 				return b.edit(ref, b.c.Manager(), ssa, string(data)).GetResourceVersion()
-			}},
-		{name: "managedFields wiped by merge patch", object: "configmap", code: "edited", reason: "ownership",
-			edit: patch("eraser", merge, `{"metadata":{"managedFields":[{}]}}`)},
-		{name: "managedFields wiped by JSON patch", object: "deployment", code: "edited", reason: "ownership",
-			edit: patch("eraser", jsonPatch, `[{"op":"replace","path":"/metadata/managedFields","value":[{}]}]`)},
+			},
+		},
+		{
+			name: "managedFields wiped by merge patch", object: "configmap", code: "edited", reason: "ownership",
+			edit: patch("eraser", merge, `{"metadata":{"managedFields":[{}]}}`),
+		},
+		{
+			name: "managedFields wiped by JSON patch", object: "deployment", code: "edited", reason: "ownership",
+			edit: patch("eraser", jsonPatch, `[{"op":"replace","path":"/metadata/managedFields","value":[{}]}]`),
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := *b

@@ -55,35 +55,61 @@ func TestExplain(t *testing.T) {
 		text          string
 		changes       []reconcile.Change
 	}{
-		{name: "value", before: managedObject(t, cm+`{a: "9", b: "2"}}`, us+` Apply 01 {"f:data":{"f:b":{}}}`, `editor Update 07 {"f:data":{"f:a":{}}}`),
-			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{{Path: "data.a", From: "9", To: "1"}}},
-		{name: "two values, the later writer", before: managedObject(t, cm+`{a: "9", b: "9"}}`, `early Update 03 {"f:data":{"f:a":{}}}`, `late Update 08 {"f:data":{"f:b":{}}}`),
-			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: "late", at: 8, changes: []reconcile.Change{diff("data.a", "9", "1"), diff("data.b", "9", "2")}},
-		{name: "removed: who wrote last", before: managedObject(t, cm+`{a: "1"}}`, us+` Apply 01 {"f:data":{"f:a":{}}}`, `editor Update 07 {"f:data":{".":{}}}`, `kcm@status Update 09 {"f:status":{}}`),
-			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{{Path: "data.b", To: "2"}}},
-		{name: "values as desired, ownership lost", before: managedObject(t, cm+`{a: "1", b: "2"}}`, `eraser Update - {"f:data":{"f:a":{},"f:b":{}}}`),
-			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "ownership", writer: "eraser", text: "as desired"},
-		{name: "under our own name", before: managedObject(t, cm+`{a: "9", b: "2", c: "3"}}`, us+` Apply 07 {"f:data":{"f:a":{},"f:b":{},"f:c":{}}}`),
-			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: us, at: 7, changes: []reconcile.Change{diff("data.a", "9", "1"), diff("data.c", "3", "")}},
-		{name: "a whole container", before: managedObject(t, dep+`[{name: side}]}}}}`, `editor Update 07 {"f:spec":{"f:template":{}}}`),
+		{
+			name: "value", before: managedObject(t, cm+`{a: "9", b: "2"}}`, us+` Apply 01 {"f:data":{"f:b":{}}}`, `editor Update 07 {"f:data":{"f:a":{}}}`),
+			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{{Path: "data.a", From: "9", To: "1"}},
+		},
+		{
+			name: "two values, the later writer", before: managedObject(t, cm+`{a: "9", b: "9"}}`, `early Update 03 {"f:data":{"f:a":{}}}`, `late Update 08 {"f:data":{"f:b":{}}}`),
+			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: "late", at: 8, changes: []reconcile.Change{diff("data.a", "9", "1"), diff("data.b", "9", "2")},
+		},
+		{
+			name: "removed: who wrote last", before: managedObject(t, cm+`{a: "1"}}`, us+` Apply 01 {"f:data":{"f:a":{}}}`, `editor Update 07 {"f:data":{".":{}}}`, `kcm@status Update 09 {"f:status":{}}`),
+			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{{Path: "data.b", To: "2"}},
+		},
+		{
+			name: "values as desired, ownership lost", before: managedObject(t, cm+`{a: "1", b: "2"}}`, `eraser Update - {"f:data":{"f:a":{},"f:b":{}}}`),
+			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "ownership", writer: "eraser", text: "as desired",
+		},
+		{
+			name: "under our own name", before: managedObject(t, cm+`{a: "9", b: "2", c: "3"}}`, us+` Apply 07 {"f:data":{"f:a":{},"f:b":{},"f:c":{}}}`),
+			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: us, at: 7, changes: []reconcile.Change{diff("data.a", "9", "1"), diff("data.c", "3", "")},
+		},
+		{
+			name: "a whole container", before: managedObject(t, dep+`[{name: side}]}}}}`, `editor Update 07 {"f:spec":{"f:template":{}}}`),
 			after: managedObject(t, dep+`[{name: side}, {name: app, image: "x:1"}]}}}}`, image), code: "edited", writer: "editor", at: 7,
-			changes: []reconcile.Change{{Path: `spec.template.spec.containers[name="app"]`, To: `{"image":"x:1","name":"app"}`}}},
-		{name: "a port found by number", before: managedObject(t, svc+`[{port: 80, protocol: TCP, targetPort: 9}]}}`, `editor Update 07 {"f:spec":{"f:ports":{"k:{\"port\":80,\"protocol\":\"TCP\"}":{"f:targetPort":{}}}}}`),
+			changes: []reconcile.Change{{Path: `spec.template.spec.containers[name="app"]`, To: `{"image":"x:1","name":"app"}`}},
+		},
+		{
+			name: "a port found by number", before: managedObject(t, svc+`[{port: 80, protocol: TCP, targetPort: 9}]}}`, `editor Update 07 {"f:spec":{"f:ports":{"k:{\"port\":80,\"protocol\":\"TCP\"}":{"f:targetPort":{}}}}}`),
 			after: managedObject(t, svc+`[{port: 80, protocol: TCP, targetPort: 8}]}}`, ports), code: "edited", writer: "editor", at: 7,
-			changes: []reconcile.Change{diff(`spec.ports[port=80,protocol="TCP"].targetPort`, "9", "8")}},
-		{name: "a subresource", before: managedObject(t, cm+`{a: "9", b: "2"}}`, `kubectl@scale Update - {"f:data":{"f:a":{}}}`),
-			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: "kubectl", text: "scale subresource", changes: []reconcile.Change{diff("data.a", "9", "1")}},
-		{name: "names with dots, members of sets", before: managedObject(t, meta+`labels: {a.b/c: x}}}`, `editor Update 07 {"f:metadata":{"f:labels":{"f:a.b/c":{}}}}`),
+			changes: []reconcile.Change{diff(`spec.ports[port=80,protocol="TCP"].targetPort`, "9", "8")},
+		},
+		{
+			name: "a subresource", before: managedObject(t, cm+`{a: "9", b: "2"}}`, `kubectl@scale Update - {"f:data":{"f:a":{}}}`),
+			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", writer: "kubectl", text: "scale subresource", changes: []reconcile.Change{diff("data.a", "9", "1")},
+		},
+		{
+			name: "names with dots, members of sets", before: managedObject(t, meta+`labels: {a.b/c: x}}}`, `editor Update 07 {"f:metadata":{"f:labels":{"f:a.b/c":{}}}}`),
 			after: managedObject(t, meta+`labels: {a.b/c: z}, finalizers: [a/b]}}`, final), code: "edited", writer: "editor", at: 7,
-			changes: []reconcile.Change{{Path: "metadata.finalizers", To: `["a/b"]`}, diff(`metadata.labels["a.b/c"]`, "x", "z")}},
-		{name: "a secret's values", before: managedObject(t, sec+`{a: YzRuNHJ5, b: eA==}}`, `editor Update 07 {"f:data":{"f:a":{}}}`),
-			after: managedObject(t, sec+`{a: aHVudGVyMg==, b: eA==}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{{Path: "data.a"}}},
-		{name: "a secret without data", before: managedObject(t, strings.Replace(sec, ", data: ", "}", 1), `editor Update 07 {"f:type":{}}`),
-			after: managedObject(t, sec+`{a: aHVudGVyMg==, b: eA==}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{{Path: "data"}}},
-		{name: "long values", before: managedObject(t, cm+`{a: "1", b: "2"}}`, `editor Update 07 {"f:data":{"f:a":{}}}`),
-			after: managedObject(t, cm+`{a: "`+strings.Repeat("ä", 200)+`", b: "2"}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{diff("data.a", "1", strings.Repeat("ä", 100)+"…")}},
-		{name: "fields that cannot be read", before: managedObject(t, cm+`{a: "9", b: "2"}}`, us+` Apply 01 {"nonsense":{}}`),
-			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", changes: []reconcile.Change{diff("data.a", "9", "1")}},
+			changes: []reconcile.Change{{Path: "metadata.finalizers", To: `["a/b"]`}, diff(`metadata.labels["a.b/c"]`, "x", "z")},
+		},
+		{
+			name: "a secret's values", before: managedObject(t, sec+`{a: YzRuNHJ5, b: eA==}}`, `editor Update 07 {"f:data":{"f:a":{}}}`),
+			after: managedObject(t, sec+`{a: aHVudGVyMg==, b: eA==}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{{Path: "data.a"}},
+		},
+		{
+			name: "a secret without data", before: managedObject(t, strings.Replace(sec, ", data: ", "}", 1), `editor Update 07 {"f:type":{}}`),
+			after: managedObject(t, sec+`{a: aHVudGVyMg==, b: eA==}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{{Path: "data"}},
+		},
+		{
+			name: "long values", before: managedObject(t, cm+`{a: "1", b: "2"}}`, `editor Update 07 {"f:data":{"f:a":{}}}`),
+			after: managedObject(t, cm+`{a: "`+strings.Repeat("ä", 200)+`", b: "2"}}`, ours), code: "edited", writer: "editor", at: 7, changes: []reconcile.Change{diff("data.a", "1", strings.Repeat("ä", 100)+"…")},
+		},
+		{
+			name: "fields that cannot be read", before: managedObject(t, cm+`{a: "9", b: "2"}}`, us+` Apply 01 {"nonsense":{}}`),
+			after: managedObject(t, cm+`{a: "1", b: "2"}}`, ours), code: "edited", changes: []reconcile.Change{diff("data.a", "9", "1")},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			reason, changes := Explain(parse(t, tt.before), parse(t, tt.after), us)

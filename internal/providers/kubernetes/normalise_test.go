@@ -27,22 +27,36 @@ func TestNormalise(t *testing.T) {
 		warn          string // part of the only warning
 		err, hint     string
 	}{
-		{name: "secret's stringData", in: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}",
-			out: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: Yg==}"},
-		{name: "stringData wins over data", in: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\ndata: {a: Yw==, d: ZA==}",
-			out: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: Yg==, d: ZA==}"},
+		{
+			name: "secret's stringData", in: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}",
+			out: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: Yg==}",
+		},
+		{
+			name: "stringData wins over data", in: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\ndata: {a: Yw==, d: ZA==}",
+			out: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: Yg==, d: ZA==}",
+		},
 		{name: "stringData that is no string", in: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: yes}", err: "stringData.a is a boolean", hint: "quote"},
-		{name: "container port's protocol", in: container("ports: [{containerPort: 80}, {containerPort: 53, protocol: UDP}]"),
-			out: container("ports: [{containerPort: 80, protocol: TCP}, {containerPort: 53, protocol: UDP}]")},
-		{name: "service port's protocol", in: "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}, {port: 53, protocol: UDP}]}",
-			out: "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80, protocol: TCP}, {port: 53, protocol: UDP}]}"},
-		{name: "duplicate env: the last counts", in: container(`env: [{name: A, value: "1"}, {name: B, value: "2"}, {name: A, value: "3"}]`),
-			out: container(`env: [{name: B, value: "2"}, {name: A, value: "3"}]`), warn: `env lists "A" 2 times; the last is kept`},
-		{name: "duplicate port: the first counts", in: container("ports: [{name: a, containerPort: 80}, {name: b, containerPort: 80, protocol: TCP}]"),
-			out: container("ports: [{name: a, containerPort: 80, protocol: TCP}]"), warn: `ports lists "80 TCP" 2 times`},
+		{
+			name: "container port's protocol", in: container("ports: [{containerPort: 80}, {containerPort: 53, protocol: UDP}]"),
+			out: container("ports: [{containerPort: 80, protocol: TCP}, {containerPort: 53, protocol: UDP}]"),
+		},
+		{
+			name: "service port's protocol", in: "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}, {port: 53, protocol: UDP}]}",
+			out: "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80, protocol: TCP}, {port: 53, protocol: UDP}]}",
+		},
+		{
+			name: "duplicate env: the last counts", in: container(`env: [{name: A, value: "1"}, {name: B, value: "2"}, {name: A, value: "3"}]`),
+			out: container(`env: [{name: B, value: "2"}, {name: A, value: "3"}]`), warn: `env lists "A" 2 times; the last is kept`,
+		},
+		{
+			name: "duplicate port: the first counts", in: container("ports: [{name: a, containerPort: 80}, {name: b, containerPort: 80, protocol: TCP}]"),
+			out: container("ports: [{name: a, containerPort: 80, protocol: TCP}]"), warn: `ports lists "80 TCP" 2 times`,
+		},
 		{name: "duplicate pull secret", in: pod("imagePullSecrets: [{name: a}, {name: a}]"), out: pod("imagePullSecrets: [{name: a}]"), warn: "imagePullSecrets"},
-		{name: "duplicate host alias", in: pod("hostAliases: [{ip: 1.2.3.4, hostnames: [a]}, {ip: 1.2.3.4, hostnames: [b]}]"),
-			out: pod("hostAliases: [{ip: 1.2.3.4, hostnames: [a]}]"), warn: "hostAliases"},
+		{
+			name: "duplicate host alias", in: pod("hostAliases: [{ip: 1.2.3.4, hostnames: [a]}, {ip: 1.2.3.4, hostnames: [b]}]"),
+			out: pod("hostAliases: [{ip: 1.2.3.4, hostnames: [a]}]"), warn: "hostAliases",
+		},
 		{name: "two mounts at one path", in: container("volumeMounts: [{name: a, mountPath: /x}, {name: b, mountPath: /x}]"), err: "two volumes are mounted at /x"},
 		{name: "two paths of one volume", in: container("volumeMounts: [{name: a, mountPath: /x}, {name: a, mountPath: /y}]"), out: container("volumeMounts: [{name: a, mountPath: /x}, {name: a, mountPath: /y}]")},
 		{name: "nulls", in: container("command: null, securityContext: {runAsUser: null}"), out: container("securityContext: {}")},
@@ -52,8 +66,10 @@ func TestNormalise(t *testing.T) {
 		{name: "status", in: meta("") + "\nstatus: {a: b}", out: meta("")},
 		{name: "status of a custom resource stays", in: "apiVersion: example.com/v1\nkind: X\nmetadata: {name: x}\nstatus: {a: b}", out: "apiVersion: example.com/v1\nkind: X\nmetadata: {name: x}\nstatus: {a: b}"},
 		{name: "times and counters", in: meta(", creationTimestamp: null, generation: 3, selfLink: x, deletionTimestamp: x"), out: meta("")},
-		{name: "pod template's creationTimestamp", in: "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {metadata: {creationTimestamp: '2020-01-01T00:00:00Z', labels: {a: b}}}}",
-			out: "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {metadata: {labels: {a: b}}}}"},
+		{
+			name: "pod template's creationTimestamp", in: "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {metadata: {creationTimestamp: '2020-01-01T00:00:00Z', labels: {a: b}}}}",
+			out: "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {metadata: {labels: {a: b}}}}",
+		},
 		{name: "managedFields", in: meta(", managedFields: [{manager: x}]"), out: meta("")},
 		{name: "uid", in: meta(", uid: x"), out: meta(""), warn: "metadata.uid is left out"},
 		{name: "resourceVersion", in: meta(`, resourceVersion: "3"`), out: meta(""), warn: "metadata.resourceVersion is left out"},
@@ -67,14 +83,20 @@ func TestNormalise(t *testing.T) {
 		{name: "number in an annotation", in: meta(", annotations: {a: 1}"), err: "metadata.annotations.a is a number", hint: "quote"},
 		{name: "boolean in a ConfigMap", in: meta("") + "\ndata: {a: on}", err: "data.a is a boolean", hint: "quote"},
 		{name: "number in env", in: container("env: [{name: A, value: 5}]"), err: "env A is a number", hint: "quote"},
-		{name: "webhook's empty caBundle", in: "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: w}\nwebhooks: [{name: a, clientConfig: {caBundle: '', url: u}}, {name: b, clientConfig: {caBundle: Cg==}}, {name: c, clientConfig: {caBundle: YQ==}}]",
-			out: "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: w}\nwebhooks: [{name: a, clientConfig: {url: u}}, {name: b, clientConfig: {}}, {name: c, clientConfig: {caBundle: YQ==}}]"},
+		{
+			name: "webhook's empty caBundle", in: "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: w}\nwebhooks: [{name: a, clientConfig: {caBundle: '', url: u}}, {name: b, clientConfig: {caBundle: Cg==}}, {name: c, clientConfig: {caBundle: YQ==}}]",
+			out: "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: w}\nwebhooks: [{name: a, clientConfig: {url: u}}, {name: b, clientConfig: {}}, {name: c, clientConfig: {caBundle: YQ==}}]",
+		},
 		{name: "APIService's empty caBundle", in: "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {name: a}\nspec: {caBundle: ''}", out: "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {name: a}\nspec: {}"},
-		{name: "CRD's empty caBundle and old default", in: "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: c}\nspec: {preserveUnknownFields: false, conversion: {webhook: {clientConfig: {caBundle: ''}}}}\nstatus: {a: b}",
-			out: "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: c}\nspec: {conversion: {webhook: {clientConfig: {}}}}"},
+		{
+			name: "CRD's empty caBundle and old default", in: "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: c}\nspec: {preserveUnknownFields: false, conversion: {webhook: {clientConfig: {caBundle: ''}}}}\nstatus: {a: b}",
+			out: "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: c}\nspec: {conversion: {webhook: {clientConfig: {}}}}",
+		},
 		{name: "CRD that keeps unknown fields", in: "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: c}\nspec: {preserveUnknownFields: true}", err: "preserveUnknownFields", hint: "x-kubernetes"},
-		{name: "CronJob's pod", in: "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\nspec: {jobTemplate: {spec: {template: {spec: {containers: [{ports: [{containerPort: 1}]}]}}}}}",
-			out: "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\nspec: {jobTemplate: {spec: {template: {spec: {containers: [{ports: [{containerPort: 1, protocol: TCP}]}]}}}}}"},
+		{
+			name: "CronJob's pod", in: "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\nspec: {jobTemplate: {spec: {template: {spec: {containers: [{ports: [{containerPort: 1}]}]}}}}}",
+			out: "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\nspec: {jobTemplate: {spec: {template: {spec: {containers: [{ports: [{containerPort: 1, protocol: TCP}]}]}}}}}",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			obj := yaml11(t, tt.in)
