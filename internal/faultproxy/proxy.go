@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -20,15 +21,30 @@ import (
 // Context is the context of the kubeconfig that Kubeconfig names.
 const Context = "proxied"
 
+// Request is one that has reached the server.
+type Request struct {
+	Method, Path string
+	DryRun       bool
+}
+
+// Mutates tells whether the request changes something.
+func (r Request) Mutates() bool { return r.Method != http.MethodGet && !r.DryRun }
+
+func (r Request) String() string { return r.Method + " " + r.Path }
+
 // Proxy forwards to an API server, with the credentials it was made with.
 type Proxy struct {
 	kubeconfig string
 	ctx        context.Context // ends with the test
 
-	mu        sync.Mutex
-	mutations int
-	allowed   int           // mutations still let through; negative: all
-	dead      chan struct{} // closed when it has died
+	mu       sync.Mutex
+	requests []Request
+	counted  int           // mutations since the start or the last DieAfter
+	allowed  int           // mutations still let through; negative: all
+	dead     chan struct{} // closed when it has died; nil: nobody asked for that
+	line     context.Context
+	hangUp   context.CancelFunc // ends line, which all reads hang on
+	called   map[int]func()     // by the number of the mutation
 }
 
 // New starts a proxy in front of the server of cfg; it ends with the test.
@@ -42,7 +58,7 @@ func New(t testing.TB, cfg *rest.Config) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{allowed: -1, dead: make(chan struct{})}
+	p := &Proxy{allowed: -1, called: map[int]func(){}}
 	reverse := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: host.Scheme, Host: host.Host}) },
 		Transport:     transport,
@@ -52,6 +68,7 @@ func New(t testing.TB, cfg *rest.Config) *Proxy {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(reverse, w, r) }))
 	ctx, cancel := context.WithCancel(context.Background())
 	p.ctx = ctx
+	p.line, p.hangUp = context.WithCancel(ctx)
 	t.Cleanup(func() {
 		cancel() // ends the watches that clients keep opening
 		srv.CloseClientConnections()
@@ -80,8 +97,37 @@ func (p *Proxy) Kubeconfig() string { return p.kubeconfig }
 func (p *Proxy) DieAfter(n int) (dead <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.allowed, p.mutations = n, 0
+	p.allowed, p.counted = n, 0
+	p.dead = make(chan struct{})
 	return p.dead
+}
+
+// CutAfter lets n more mutating requests through, the answer to the last of
+// which is lost, and then fails every request. With the line dead, watches end
+// too. After mend everything passes again.
+func (p *Proxy) CutAfter(n int) (mend func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.allowed = n
+	if n == 0 {
+		p.hangUp()
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.allowed = -1
+		p.hangUp() // what is left of the dead line must not come back to life
+		p.line, p.hangUp = context.WithCancel(p.ctx)
+	}
+}
+
+// OnMutation has f called when the n-th mutating request from now, n being at
+// least 1, has been carried out and not been answered yet. The answer is lost;
+// whatever else is under way passes.
+func (p *Proxy) OnMutation(n int, f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.called[p.counted+n] = f
 }
 
 // Mutations is how many mutating requests have reached the server since the
@@ -89,33 +135,70 @@ func (p *Proxy) DieAfter(n int) (dead <-chan struct{}) {
 func (p *Proxy) Mutations() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.mutations
+	return p.counted
+}
+
+// Requests are all requests that have reached the server, oldest first.
+func (p *Proxy) Requests() []Request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.requests)
+}
+
+// verdict is what becomes of a request.
+type verdict struct {
+	refused bool
+	last    func() // set when its answer is lost, and all after it
+	call    func()
+	line    context.Context
+}
+
+func (p *Proxy) judge(r *http.Request) verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.allowed == 0 {
+		return verdict{refused: true}
+	}
+	req := Request{Method: r.Method, Path: r.URL.Path, DryRun: r.URL.Query().Get("dryRun") != ""}
+	p.requests = append(p.requests, req)
+	v := verdict{line: p.line}
+	if !req.Mutates() {
+		return v
+	}
+	v.line = p.ctx // it is finished whatever becomes of the line
+	p.counted++
+	v.call = p.called[p.counted]
+	delete(p.called, p.counted)
+	if p.allowed > 0 {
+		p.allowed--
+		if p.allowed == 0 {
+			v.last = p.hangUp
+			if dead := p.dead; dead != nil {
+				v.last = func() { close(dead) }
+			}
+		}
+	}
+	return v
 }
 
 func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
-	mutates := r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == ""
-	p.mu.Lock()
-	dead, last := p.allowed == 0, false
-	if !dead && mutates {
-		p.mutations++
-		if p.allowed > 0 {
-			p.allowed--
-			last = p.allowed == 0
-		}
-	}
-	p.mu.Unlock()
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(p.ctx, cancel)()
-	r = r.WithContext(ctx)
-	switch {
-	case dead:
+	v := p.judge(r)
+	if v.refused {
 		panic(http.ErrAbortHandler) // closes the connection without an answer
-	case last:
+	}
+	if v.last != nil || v.call != nil {
 		// The server handles it whatever becomes of the client.
 		next.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithoutCancel(r.Context())))
-		close(p.dead)
+		if v.call != nil {
+			v.call()
+		}
+		if v.last != nil {
+			v.last()
+		}
 		panic(http.ErrAbortHandler)
 	}
-	next.ServeHTTP(w, r)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(v.line, cancel)()
+	next.ServeHTTP(w, r.WithContext(ctx))
 }
