@@ -150,7 +150,7 @@ func TestApplyTwice(t *testing.T) {
 func owned(object *unstructured.Unstructured) string {
 	for _, entry := range object.GetManagedFields() {
 		if entry.Manager == "charts-test" && entry.Operation == metav1.ManagedFieldsOperationApply {
-			return string(entry.FieldsV1.Raw) + entry.Time.String()
+			return entry.FieldsV1.GetRawString() + entry.Time.String()
 		}
 	}
 	return ""

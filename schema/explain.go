@@ -209,5 +209,5 @@ func (l *loader) fits(def, s string) bool {
 		return true
 	}
 	d := l.lang.LookupPath(cue.ParsePath(def))
-	return d.Unify(l.lang.Context().Encode(s)).Validate(cue.Concrete(true)) == nil
+	return d.Unify(l.ctx.Encode(s)).Validate(cue.Concrete(true)) == nil
 }

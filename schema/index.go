@@ -34,19 +34,6 @@ func (p path) with(more ...string) path {
 	return append(append(make(path, 0, len(p)+len(more)), p...), more...)
 }
 
-// above tells whether p is q or encloses it.
-func (p path) above(q path) bool {
-	if len(p) > len(q) {
-		return false
-	}
-	for i := range p {
-		if p[i] != q[i] {
-			return false
-		}
-	}
-	return true
-}
-
 // place is where a field is written.
 type place struct{ label, value token.Pos }
 

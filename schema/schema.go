@@ -83,9 +83,10 @@ type loader struct {
 	index *index // of files; made when the first position is asked for
 	model *model // of the schema; made when the first diagnostic needs it
 
-	lang  cue.Value // the schema
-	user  cue.Value // what is written
-	whole cue.Value // unified with the schema: what is meant
+	ctx   *cue.Context // makes every value here
+	lang  cue.Value    // the schema
+	user  cue.Value    // what is written
+	whole cue.Value    // unified with the schema: what is meant
 
 	broken map[string]bool // paths with a diagnostic, and everything above them
 	later  map[string]bool // objects with a kind or mode that a later build has
@@ -96,8 +97,8 @@ type loader struct {
 func (l *loader) load() *forge.Forge {
 	// The settings of the environment are for people who debug CUE; a
 	// forge.cue means the same wherever it is read.
-	ctx := cuecontext.New(cuecontext.EvaluatorVersion(cuecontext.EvalV3), cuecontext.CUE_DEBUG(""))
-	l.lang = ctx.CompileString(definition+scalars, cue.Filename("schema.cue"))
+	l.ctx = cuecontext.New(cuecontext.EvaluatorVersion(cuecontext.EvalV3), cuecontext.CUE_DEBUG(""))
+	l.lang = l.ctx.CompileString(definition+scalars, cue.Filename("schema.cue"))
 	if err := l.lang.Err(); err != nil {
 		panic(err) // it is embedded and tested
 	}
@@ -110,7 +111,7 @@ func (l *loader) load() *forge.Forge {
 	if len(l.diags) > 0 {
 		return nil
 	}
-	l.user = ctx.BuildInstance(inst)
+	l.user = l.ctx.BuildInstance(inst)
 	if err := l.user.Err(); err != nil && !l.compiled() {
 		l.addCompileErrors(err)
 		return nil

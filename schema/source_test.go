@@ -95,8 +95,8 @@ func TestHash(t *testing.T) {
 			t.Errorf("%d and %d have one hash", i, j)
 		}
 		seen[s.Hash()] = i
-		if s.Hash() != s.Hash() || len(s.Hash()) != 64 {
-			t.Error(s.Hash())
+		if first, again := s.Hash(), s.Hash(); first != again || len(first) != 64 {
+			t.Errorf("%d hashes to %q, then to %q", i, first, again)
 		}
 	}
 }

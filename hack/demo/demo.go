@@ -21,16 +21,15 @@ import (
 )
 
 type demo struct {
-	out         io.Writer
-	dir, bin    string
-	config      string // the copy of forge.cue that the daemon watches
-	began       time.Time
-	kubeconfig  string
-	address     string // of the daemon's server
-	daemon      *child
-	dev, prod   kubernetes.Interface
-	healed      []healedDrift
-	reloadLoads float64
+	out        io.Writer
+	dir, bin   string
+	config     string // the copy of forge.cue that the daemon watches
+	began      time.Time
+	kubeconfig string
+	address    string // of the daemon's server
+	daemon     *child
+	dev, prod  kubernetes.Interface
+	healed     []healedDrift
 }
 
 // healedDrift is one line of the summary.
@@ -151,9 +150,9 @@ The daemon's log follows. Ctrl-C stops everything.
 			fmt.Fprintln(d.out)
 			return nil
 		case <-sandbox.done:
-			return fmt.Errorf("the sandbox ended: %v (see %s)", sandbox.err, sandbox.log)
+			return sandbox.ended()
 		case <-daemon.done:
-			return fmt.Errorf("the daemon ended: %v (see %s)", daemon.err, daemon.log)
+			return daemon.ended()
 		case <-tick.C:
 		}
 	}

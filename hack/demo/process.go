@@ -73,26 +73,36 @@ func (c *child) stop() error {
 	return nil
 }
 
+// ended says how a process came to its end that was to stay; only for when
+// done is closed.
+func (c *child) ended() error {
+	if c.err != nil {
+		return fmt.Errorf("%s ended: %w (see %s)", c.name, c.err, c.log)
+	}
+	return fmt.Errorf("%s ended (see %s)", c.name, c.log)
+}
+
 // until calls ok every few milliseconds until it says true, the child ends or
 // the time is over.
 func until(ctx context.Context, c *child, limit time.Duration, what string, ok func() (bool, error)) error {
 	deadline := time.After(limit)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	var last error
 	for {
-		yes, err := ok()
+		yes, last := ok()
 		if yes {
 			return nil
 		}
-		last = err
+		if last == nil {
+			last = errors.New("not yet so")
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-deadline:
-			return fmt.Errorf("%s did not happen within %s: %v", what, limit, last)
+			return fmt.Errorf("%s did not happen within %s: %w", what, limit, last)
 		case <-c.done:
-			return fmt.Errorf("%s ended while waiting for %s: %v (see %s)", c.name, what, c.err, c.log)
+			return fmt.Errorf("waiting for %s: %w", what, c.ended())
 		case <-tick.C:
 		}
 	}

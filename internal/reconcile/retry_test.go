@@ -89,7 +89,7 @@ func TestThrottledWaitsAsTold(t *testing.T) {
 				t.Errorf("came back after %s, told 42s", d)
 			}
 		}
-		if r := y.status("app").NextRetry; r.Sub(time.Now()) <= 0 {
+		if r := y.status("app").NextRetry; time.Until(r) <= 0 {
 			t.Errorf("next retry %s is in the past", r)
 		}
 	})

@@ -120,7 +120,7 @@ func (e *Engine) panicked(id forge.ID, op string, r any) error {
 		Hint: "this is a bug in forged; run with debug logs for the stack and report it",
 	}
 	if re, ok := r.(error); ok && isRuntime(re) {
-		err.Err = fmt.Errorf("the provider panicked: %s", re)
+		err.Err = fmt.Errorf("the provider panicked: %w", re)
 	}
 	return err
 }

@@ -189,7 +189,10 @@ func acquire() (dir string, stop func() error, err error) {
 			}
 		case <-ended:
 			os.RemoveAll(dir)
-			return "", nil, fmt.Errorf("the sandbox ended before it was ready: %v\n%s", ending, out.String())
+			if ending == nil {
+				ending = errors.New("exit status 0")
+			}
+			return "", nil, fmt.Errorf("the sandbox ended before it was ready: %w\n%s", ending, out.String())
 		case <-deadline:
 			return "", nil, errors.Join(fmt.Errorf("the sandbox was not ready within %s", startTimeout), stop())
 		}

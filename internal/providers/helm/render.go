@@ -79,18 +79,19 @@ func (p *Provider) desire(req reconcile.Request, spec forge.ReleaseSpec) (desire
 		return desired{}, err
 	}
 	d := desired{chart: ch, values: cloneMap(spec.Values)}
+	waiting := false
 	for _, in := range spec.Inputs {
 		out, ok := req.Inputs[in.From][in.Output]
 		if !ok {
-			d.missing = reconcile.WaitingFor(in.From, in.Output)
+			d.missing, waiting = reconcile.WaitingFor(in.From, in.Output), true
 			continue
 		}
 		if err := put(d.values, in.Path, out.Value); err != nil {
 			return desired{}, &reconcile.Error{Kind: reconcile.Internal, ID: req.Resource.ID, Op: "set input", Err: err}
 		}
 	}
-	if d.missing != nil {
-		return d, nil
+	if waiting {
+		return d, nil // told as a field: what is known serves to observe
 	}
 	values, err := json.Marshal(d.values) // sorts the keys
 	if err != nil {

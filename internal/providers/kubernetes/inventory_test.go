@@ -185,7 +185,7 @@ func TestInventoryBusyHoldsEventsBack(t *testing.T) {
 	if err := inv.Begin(t.Context(), id, nil); err != nil {
 		t.Fatal(err)
 	}
-	live = b.edit(entry.Ref, "kubectl-edit", merge, `{"data":{"x":"3"}}`)
+	b.edit(entry.Ref, "kubectl-edit", merge, `{"data":{"x":"3"}}`)
 	entry.Baseline = b.apply(id, b.configMap("a", `{x: "1"}`)).Baseline
 	if err := inv.Commit(t.Context(), Record{ID: id, Entries: []Entry{entry}}); err != nil {
 		t.Fatal(err)
