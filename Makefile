@@ -11,7 +11,7 @@ GOFUMPT       := .cache/tools/gofumpt@v0.12.0/gofumpt
 GOVULNCHECK   := .cache/tools/govulncheck@v1.8.0/govulncheck
 
 .DEFAULT_GOAL := build
-.PHONY: help build forged sandbox demo run test check lint format vuln bench docs image clean
+.PHONY: help build forged sandbox demo run test check lint format vuln bench bench-go docs image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +27,8 @@ sandbox: ## build bin/forged-sandbox, a real control plane (minutes the first ti
 demo: build ## show what forged does, on a control plane started for it
 	go run ./hack/demo
 
-run: build ## keep examples/forge.cue true, on a control plane started for it
-	hack/with-sandbox.sh bin/forged run --config examples/forge.cue
+run: build ## the same, without the people: left running for you to meddle with
+	go run ./hack/demo -interactive
 
 test: sandbox ## run all tests of both modules against a real control plane
 	hack/with-sandbox.sh hack/test.sh
@@ -49,7 +49,10 @@ format: $(GOFUMPT) ## format the Go files
 vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is used
 	$(GOVULNCHECK) ./...
 
-bench: sandbox ## run the benchmarks
+bench: build ## measure forged on a real control plane, beside the same work without it
+	FORGED_SANDBOX_CLUSTERS=1 hack/with-sandbox.sh go run ./bench
+
+bench-go: sandbox ## run the benchmarks of the packages
 	hack/with-sandbox.sh go test -run '^$$' -bench . -benchmem ./...
 
 docs: ## write the generated references

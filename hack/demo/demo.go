@@ -49,7 +49,7 @@ func (d *demo) say(format string, args ...any) {
 func (d *demo) startSandbox(ctx context.Context) (*child, error) {
 	home := filepath.Join(d.dir, "sandbox")
 	began := time.Now()
-	c, err := d.start("sandbox", nil, "forged-sandbox", "up", "--dir", home, "--clusters", "2")
+	c, err := d.start("sandbox", nil, "forged-sandbox", "up", "--dir", home, "--clusters", "2", "--exit-with-parent")
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (d *demo) stay(ctx context.Context, sandbox, daemon *child) error {
 Everything is up. In another terminal:
 
    export KUBECONFIG=%s
-   forged status --address %s
+   %s status --address %s
    kubectl --context cluster-1 -n shop-dev get all
    kubectl --context cluster-1 -n shop-dev delete service shop
    $EDITOR %s
@@ -133,7 +133,7 @@ Everything is up. In another terminal:
 
 The daemon's log follows. Ctrl-C stops everything.
 
-`, d.kubeconfig, d.address, d.config, d.address)
+`, d.kubeconfig, filepath.Join(d.bin, "forged"), d.address, d.config, d.address)
 	f, err := os.Open(daemon.log)
 	if err != nil {
 		return err
