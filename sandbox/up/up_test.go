@@ -313,11 +313,10 @@ func testVolumes(t *testing.T, client *kubernetes.Clientset) {
 	bound := func(claim *corev1.PersistentVolumeClaim) bool { return claim.Status.Phase == corev1.ClaimBound }
 
 	// No class named: the default one.
-	claim, err := claims.Create(ctx, newClaim("data", nil), metav1.CreateOptions{})
-	if err != nil {
+	if _, err := claims.Create(ctx, newClaim("data", nil), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	claim = await(t, client.CoreV1().RESTClient(), "persistentvolumeclaims", "data", bound)
+	claim := await(t, client.CoreV1().RESTClient(), "persistentvolumeclaims", "data", bound)
 	if got := ptr.Deref(claim.Spec.StorageClassName, ""); got != "standard" {
 		t.Errorf("class %q", got)
 	}
