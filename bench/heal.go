@@ -16,7 +16,7 @@ import (
 
 // heal edits a ConfigMap of a release again and again, each time in another
 // environment so that no two heals of one object look like a fight, and
-// measures from the answer to the edit until a watch sees the old value
+// measures from sending the edit until a watch sees the old value
 // again. The floor is the same with nothing in between but a watch and one
 // server-side apply in this process.
 func (b *bench) heal(ctx context.Context, edits int) ([]result, error) {
@@ -34,10 +34,17 @@ func (b *bench) heal(ctx context.Context, edits int) ([]result, error) {
 	if len(envs) == 0 {
 		return nil, errors.New("no ConfigMap of a release to edit")
 	}
+	w, err := b.client.Resource(maps).Watch(ctx, metav1.ListOptions{
+		LabelSelector: "forged.dev/instance=bench", ResourceVersion: list.GetResourceVersion(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer w.Stop()
 	var took []time.Duration
 	for i := range min(edits, len(envs)*4) { // four heals each stay below the fight breaker's five
 		e := envs[i%len(envs)]
-		d, err := edit(ctx, b.client.Resource(maps).Namespace(e.GetNamespace()), e.GetName(), "LOG_LEVEL", "info", nil)
+		d, err := edit(ctx, b.client.Resource(maps).Namespace(e.GetNamespace()), w, e.GetNamespace(), e.GetName(), nil)
 		if err != nil {
 			return nil, err
 		}
@@ -46,18 +53,23 @@ func (b *bench) heal(ctx context.Context, edits int) ([]result, error) {
 
 	const namespace, name = "default", "bench-floor"
 	client := b.client.Resource(maps).Namespace(namespace)
-	want := object("v1", "ConfigMap", namespace, name, map[string]any{"LOG_LEVEL": "info"})
-	apply := func() error {
-		_, err := client.Apply(ctx, name, want, metav1.ApplyOptions{FieldManager: "floor", Force: true})
-		return err
+	want := object("v1", "ConfigMap", namespace, name, map[string]any{key: wanted})
+	apply := func() (*unstructured.Unstructured, error) {
+		return client.Apply(ctx, name, want, metav1.ApplyOptions{FieldManager: "floor", Force: true})
 	}
-	if err := apply(); err != nil {
+	first, err := apply()
+	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = client.Delete(context.WithoutCancel(ctx), name, metav1.DeleteOptions{}) }()
+	fw, err := client.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: first.GetResourceVersion()})
+	if err != nil {
+		return nil, err
+	}
+	defer fw.Stop()
 	var floor []time.Duration
 	for range min(edits, 100) {
-		d, err := edit(ctx, client, name, "LOG_LEVEL", "info", apply)
+		d, err := edit(ctx, client, fw, namespace, name, func() error { _, err := apply(); return err })
 		if err != nil {
 			return nil, err
 		}
@@ -71,26 +83,21 @@ func (b *bench) heal(ctx context.Context, edits int) ([]result, error) {
 	}, nil
 }
 
-// edit changes one key and returns how long it took from the answer until the
-// old value was seen again. healer, when there is one, is called as soon as
-// the watch shows the edit.
-func edit(ctx context.Context, client dynamic.ResourceInterface, name, key, want string, healer func() error) (time.Duration, error) {
+// The key the benchmark edits, and its value in the config.
+const key, wanted = "LOG_LEVEL", "info"
+
+// edit changes one key and returns how long it took from sending it until the
+// watch showed the old value again. healer, when there is one, is called as
+// soon as the watch shows the edit.
+func edit(ctx context.Context, client dynamic.ResourceInterface, w watch.Interface, namespace, name string, healer func() error) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	w, err := client.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
-	if err != nil {
-		return 0, err
-	}
-	defer w.Stop()
-	type answer struct {
-		at  time.Time
-		err error
-	}
-	answered := make(chan answer, 1)
-	patch := fmt.Appendf(nil, `{"data":{%q:"edited-%d"}}`, key, time.Now().UnixNano())
+	text := fmt.Sprintf("edited-%d", time.Now().UnixNano())
+	sent := time.Now()
+	answered := make(chan error, 1)
 	go func() {
-		_, err := client.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "somebody"})
-		answered <- answer{time.Now(), err}
+		_, err := client.Patch(ctx, name, types.MergePatchType, fmt.Appendf(nil, `{"data":{%q:%q}}`, key, text), metav1.PatchOptions{FieldManager: "somebody"})
+		answered <- err
 	}()
 	seen := false
 	for {
@@ -102,23 +109,20 @@ func edit(ctx context.Context, client dynamic.ResourceInterface, name, key, want
 				return 0, errors.New("the watch ended")
 			}
 			u, isObject := e.Object.(*unstructured.Unstructured)
-			if !isObject || e.Type == watch.Bookmark {
+			if !isObject || e.Type == watch.Bookmark || u.GetName() != name || u.GetNamespace() != namespace {
 				continue
 			}
-			v, _, _ := unstructured.NestedString(u.Object, "data", key)
-			if v != want {
+			switch v, _, _ := unstructured.NestedString(u.Object, "data", key); {
+			case v == text:
 				seen = true
 				if healer != nil {
 					if err := healer(); err != nil {
 						return 0, err
 					}
 				}
-				continue
-			}
-			if seen {
-				now := time.Now()
-				a := <-answered
-				return now.Sub(a.at), a.err
+			case seen && v == wanted:
+				took := time.Since(sent)
+				return took, <-answered
 			}
 		}
 	}

@@ -170,9 +170,13 @@ func deletesOf(steps []Step) (names []string, count int) {
 	return names, count
 }
 
-// applied takes down that a step was carried out, or was tried.
-func (e *Engine) applied(j *job, s Step, err error, began time.Time) {
-	now := time.Now()
+// applied takes down that a step was carried out, or was tried. better is the
+// reason as applying it showed it, if it did.
+func (e *Engine) applied(j *job, s Step, better *Reason, err error, began time.Time) {
+	now, planned := time.Now(), keyOf(s)
+	if better != nil {
+		s.Reason = *better
+	}
 	a := &ActionStatus{
 		ID: j.id, Action: s.Action, Object: s.Object, Reason: s.Reason.String(),
 		At: began, Seconds: now.Sub(began).Seconds(),
@@ -189,7 +193,7 @@ func (e *Engine) applied(j *job, s Step, err error, began time.Time) {
 		e.remember(*a)
 	}
 	if err == nil {
-		u.drifts = slices.DeleteFunc(u.drifts, func(k driftKey) bool { return k == keyOf(s) })
+		u.drifts = slices.DeleteFunc(u.drifts, func(k driftKey) bool { return k == planned })
 		e.deleted[j.env.Name] += s.Deletes
 		u.deleteCount = max(0, u.deleteCount-s.Deletes)
 		if u.deleteCount == 0 {

@@ -149,7 +149,7 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	e, item := s.engine, &Item{ID: r.ID}
-	req := Request{Resource: r, Policy: s.env.Policy, Inputs: s.inputs(r)}
+	req := Request{Resource: r, Policy: s.env.Policy, Inputs: s.inputs(r), Explain: true}
 	obs, err := e.observe(ctx, p, req)
 	if err != nil {
 		item.Health = Health{Status: Unknown}
@@ -243,7 +243,7 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	defer cancel()
 	e, p := s.engine, s.engine.providers[r.ID.Kind]
 	item = Item{ID: r.ID, Remove: true}
-	req := Request{Resource: r, Policy: s.env.Policy, Remove: true}
+	req := Request{Resource: r, Policy: s.env.Policy, Remove: true, Explain: true}
 	obs, err := e.observe(ctx, p, req)
 	if err == nil && !obs.Exists {
 		return item, false

@@ -52,6 +52,11 @@ type Request struct {
 	Inputs   map[forge.ID]Outputs // of the resources it needs, as far as they are known
 	Policy   forge.Policy
 	Remove   bool // forge.cue no longer asks for it: plan its removal
+
+	// Explain asks Plan for reasons and changes in full: its steps will be
+	// looked at. Without it, a step that is about to be applied may leave to
+	// Apply what only costs time to find out before.
+	Explain bool
 }
 
 // Observed is what a provider knows of a resource now.
@@ -59,8 +64,9 @@ type Observed struct {
 	Exists  bool
 	Health  Health
 	Outputs Outputs
-	Objects int // owned objects, for the metrics
-	Detail  any // the provider's own; handed back to its Plan
+	Objects int     // owned objects, for the metrics
+	Reason  *Reason // of Apply only: why the step was needed, where that is known better now
+	Detail  any     // the provider's own; handed back to its Plan
 }
 
 // HealthStatus says how far a resource is from serving.

@@ -77,7 +77,7 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 	u.busy = true
 	j := job{
 		id: id, unit: u, epoch: u.epoch, gen: gen, env: env, provider: u.provider,
-		request: Request{Resource: u.resource, Inputs: e.inputs(u), Policy: env.Policy, Remove: u.orphan},
+		request: Request{Resource: u.resource, Inputs: e.inputs(u), Policy: env.Policy, Remove: u.orphan, Explain: env.Policy.Mode == forge.ModeObserve},
 		orphan:  u.orphan, seen: u.seen, event: u.event, began: now,
 	}
 	u.event = time.Time{}
@@ -164,7 +164,7 @@ func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
 		}
 		began := time.Now()
 		obs, err := e.apply(work, j, h.step)
-		e.applied(j, h.step, err, began)
+		e.applied(j, h.step, obs.Reason, err, began)
 		if err != nil {
 			if obs.Exists || obs.Health.Status != "" {
 				out.obs = obs

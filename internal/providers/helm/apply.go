@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
@@ -29,39 +28,48 @@ func (p *Provider) Apply(ctx context.Context, req reconcile.Request, step reconc
 	if err != nil {
 		return reconcile.Observed{}, err
 	}
+	var reason *reconcile.Reason
 	if d, ok := step.Detail.(healing); ok {
-		err = p.heal(ctx, h, d)
+		reason, err = p.heal(ctx, h, d)
 	} else {
 		err = p.act(ctx, h, step)
 	}
 	o, oerr := p.observe(ctx, h)
+	o.Reason = reason
 	return o, errors.Join(err, oerr)
 }
 
 // heal puts one object back by one server-side apply from the manifest that
 // was applied last.
-func (p *Provider) heal(ctx context.Context, h *handle, d healing) error {
+func (p *Provider) heal(ctx context.Context, h *handle, d healing) (*reconcile.Reason, error) {
 	objects, err := p.applied(ctx, h)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o, ok := objects[d.ref]
 	if !ok {
-		return reconcile.Errorf(reconcile.Stale, "heal "+d.ref.String(), "it is no longer in the manifest")
+		return nil, reconcile.Errorf(reconcile.Stale, "heal "+d.ref.String(), "it is no longer in the manifest")
 	}
 	u, err := o.unstructured()
 	if err != nil {
-		return reconcile.Errorf(reconcile.Internal, "heal "+d.ref.String(), "%v", err)
+		return nil, reconcile.Errorf(reconcile.Internal, "heal "+d.ref.String(), "%v", err)
 	}
 	if d.uid != "" {
 		u.SetUID(types.UID(d.uid)) // the server refuses another object under the same name
 	}
 	applied, err := h.cluster.Apply(ctx, u)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	h.inventory.Rebase(h.id, kubernetes.Entry{Ref: d.ref, Desired: o.hash, Baseline: applied.Baseline, Keep: o.keep})
-	return nil
+	if d.before == nil {
+		return nil, nil
+	}
+	reason, _ := kubernetes.Explain(d.before, applied.Object, h.cluster.Manager())
+	if d.replaced {
+		reason.Code = reconcile.ReasonReplaced
+	}
+	return &reason, nil
 }
 
 // act installs, upgrades, repairs or uninstalls the release.
@@ -133,7 +141,13 @@ func (p *Provider) roll(ctx context.Context, s *seen, records *storage.Storage, 
 		Releases: records, KubeClient: c, Capabilities: caps,
 		Log: func(string, ...any) {},
 	}
-	if err := h.preflight(ctx, c, ch, values, s, caps); err != nil {
+	manifest := ""
+	if planned, ok := step.Detail.(rollout); ok && planned.key == key {
+		manifest = planned.manifest
+	} else if manifest, err = s.render(ch, values, caps); err != nil {
+		return err
+	}
+	if err := h.preflight(ctx, c, manifest, s); err != nil {
 		return err
 	}
 	labels := map[string]string{revisionLabel: strconv.Itoa(s.newest.number + 1)}
@@ -144,13 +158,14 @@ func (p *Provider) roll(ctx context.Context, s *seen, records *storage.Storage, 
 		up := action.NewUpgrade(cfg)
 		up.Namespace, up.Labels, up.MaxHistory = h.spec.Namespace, labels, maxHistory
 		up.ResetValues, up.SkipCRDs, up.DisableOpenAPIValidation = true, true, true
+		up.SkipSchemaValidation = true // done when the manifest was rendered for the plan
 		rel, err = up.RunWithContext(context.WithoutCancel(ctx), h.spec.Name, ch, values)
 	} else {
 		// Nothing was ever deployed. Install, and not Upgrade, finishes an
 		// interrupted first install: it renders and behaves as one.
 		in := action.NewInstall(cfg)
 		in.ReleaseName, in.Namespace, in.Labels = h.spec.Name, h.spec.Namespace, labels
-		in.SkipCRDs, in.DisableOpenAPIValidation = true, true
+		in.SkipCRDs, in.DisableOpenAPIValidation, in.SkipSchemaValidation = true, true, true
 		in.Replace = s.exists
 		rel, err = in.RunWithContext(context.WithoutCancel(ctx), ch, values)
 	}
@@ -197,11 +212,7 @@ func (p *Provider) inputs(s *seen, records *storage.Storage, step reconcile.Step
 // preflight refuses what would fail half way, before a revision is written: an
 // object that somebody else made, and a change that the API server would not
 // take. A refused upgrade changes nothing.
-func (h *handle) preflight(ctx context.Context, c *client, ch *chart.Chart, values map[string]any, s *seen, caps *chartutil.Capabilities) error {
-	manifest, err := s.render(ch, values, caps)
-	if err != nil {
-		return err
-	}
+func (h *handle) preflight(ctx context.Context, c *client, manifest string, s *seen) error {
 	objs, err := h.prepare(c, manifest)
 	if err != nil {
 		return err

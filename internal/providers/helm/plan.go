@@ -30,8 +30,16 @@ type verdict struct {
 
 // healing is the Detail of a step that puts one object back.
 type healing struct {
-	ref kubernetes.Ref
-	uid string // live; empty: deleted
+	ref      kubernetes.Ref
+	uid      string                     // live; empty: deleted
+	before   *unstructured.Unstructured // live, when the reason is still to be found
+	replaced bool                       // it is another object than the one applied last
+}
+
+// rollout is the Detail of a step that brings in something new.
+type rollout struct {
+	key      string // what it was rendered from
+	manifest string
 }
 
 // Plan implements reconcile.Provider.
@@ -215,16 +223,25 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 	if err != nil {
 		return nil, reconcile.Errorf(reconcile.Internal, "plan "+ref.String(), "%v", err)
 	}
+	// The dry run tells exactly which fields differ. When the object is about
+	// to be put back, the answer to that tells the same, a request earlier.
 	var before, after *unstructured.Unstructured
 	var dryErr error
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) { before, err = h.cluster.Get(gctx, ref); return err })
-	g.Go(func() error { after, dryErr = h.cluster.DryRun(gctx, u); return nil })
+	if h.req.Explain {
+		g.Go(func() error { after, dryErr = h.cluster.DryRun(gctx, u); return nil })
+	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	if before == nil {
 		step.Reason = reconcile.Reason{Code: reconcile.ReasonDeleted}
+		return step, nil
+	}
+	uid := string(before.GetUID())
+	if !h.req.Explain {
+		step.Detail = healing{ref: ref, uid: uid, before: before, replaced: d.Code == reconcile.ReasonReplaced}
 		return step, nil
 	}
 	if dryErr != nil {
@@ -234,7 +251,6 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 	if d.Code == reconcile.ReasonReplaced {
 		step.Reason.Code = reconcile.ReasonReplaced
 	}
-	uid := string(before.GetUID())
 	step.Detail = healing{ref: ref, uid: uid}
 	h.mu.Lock()
 	h.verdicts[ref] = verdict{uid: uid, resourceVersion: before.GetResourceVersion(), desired: o.hash, reason: step.Reason, changes: step.Changes}
@@ -257,6 +273,7 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, step *reconcile.Ste
 	if err != nil {
 		return err
 	}
+	step.Detail = rollout{key: s.desired.key, manifest: manifest}
 	c := s.h.client(ctx)
 	objs, err := s.h.prepare(c, manifest)
 	if err != nil {

@@ -101,6 +101,30 @@ func (r *rig) patchMap(patch string) {
 	}
 }
 
+// explained asks for a plan that will only be looked at.
+func (r *rig) explained(object string, code reconcile.ReasonCode, writer, path string) {
+	r.t.Helper()
+	before, req := r.live(), r.request()
+	req.Explain = true
+	for range 2 { // the second time from memory
+		o, err := r.p.Observe(r.t.Context(), req)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		steps, err := r.p.Plan(r.t.Context(), req, o)
+		if err != nil || len(steps) != 1 {
+			r.t.Fatalf("plan: %v, %v", steps, err)
+		}
+		s := steps[0]
+		if s.Object != object || s.Reason.Code != code || s.Reason.Writer != writer && writer != "" || !strings.HasPrefix(strings.Join(s.Reason.Paths, " "), path) {
+			r.t.Errorf("the plan says %v", s)
+		}
+	}
+	if after := r.live(); after != before {
+		r.t.Errorf("planning changed\n%s\nto\n%s", before, after)
+	}
+}
+
 func TestHeal(t *testing.T) {
 	r := newRig(t)
 	r.converge()
@@ -145,6 +169,7 @@ func TestHeal(t *testing.T) {
 			kind, name, _ := strings.Cut(test.object, " ")
 			object := kind + " " + r.env.Namespace + "/" + name
 			r.changed(object)
+			r.explained(object, test.code, test.writer, test.path)
 			steps := r.converge()
 			if len(steps) != 1 {
 				t.Fatalf("steps %v", steps)

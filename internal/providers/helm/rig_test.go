@@ -168,12 +168,16 @@ func (r *rig) pass(ctx context.Context, req reconcile.Request) ([]reconcile.Step
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range steps {
+	for i, s := range steps {
 		if s.Blocked != "" {
 			continue
 		}
-		if _, err := r.p.Apply(ctx, req, s); err != nil {
+		o, err := r.p.Apply(ctx, req, s)
+		if err != nil {
 			return steps, err
+		}
+		if o.Reason != nil {
+			steps[i].Reason = *o.Reason // as the engine does
 		}
 	}
 	return steps, nil
@@ -288,10 +292,14 @@ func (r *rig) live() string {
 		b.WriteString(name + " " + text(cm.Data) + " " + text(cm.Labels) + "\n")
 	}
 	svc, err := r.env.Client.CoreV1().Services(ns).Get(ctx, "web", metav1.GetOptions{})
-	if err != nil {
+	switch {
+	case apierrors.IsNotFound(err):
+		b.WriteString("web absent\n")
+	case err != nil:
 		r.t.Fatal(err)
+	default:
+		b.WriteString("web " + text(svc.Spec.Ports) + " " + text(svc.Labels) + "\n")
 	}
-	b.WriteString("web " + text(svc.Spec.Ports) + " " + text(svc.Labels) + "\n")
 	d, err := r.env.Client.AppsV1().Deployments(ns).Get(ctx, "web", metav1.GetOptions{})
 	if err != nil {
 		r.t.Fatal(err)

@@ -303,6 +303,7 @@ func foreignEditIsDrift(t *trial) {
 	r := t.request(t.Resource)
 	t.converge(r)
 	t.Edit(t.T)
+	r.Explain = true
 	for _, s := range t.await(r, "an edit", drift) {
 		if s.Rollout() {
 			t.Errorf("an edit asks for a rollout: %s", s)
@@ -311,6 +312,7 @@ func foreignEditIsDrift(t *trial) {
 			t.Errorf("who wrote what is not said: %s", s)
 		}
 	}
+	r.Explain = false
 	t.converge(r)
 }
 
