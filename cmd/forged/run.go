@@ -127,7 +127,10 @@ func runDaemon(flags runFlags, first *loaded, log *slog.Logger, signals <-chan o
 		},
 	})
 	alive := daemon.Probe(5*time.Second, func() { w.engine.Changed() })
-	components := []daemon.Component{{Name: "engine", Run: w.engine.Run}}
+	components := []daemon.Component{
+		{Name: "engine", Run: w.engine.Run},
+		{Name: "memory", Run: func(ctx context.Context) error { return daemon.TrimMemory(ctx, 3*time.Second, w.engine.Changed) }},
+	}
 	if flags.listen != "" {
 		ln, err := server.Listen(ctx, flags.listen)
 		if err != nil {
