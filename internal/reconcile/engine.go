@@ -115,7 +115,7 @@ func (e *Engine) want(n *node, repoliced bool, now time.Time) {
 	u.inputsFresh = false
 	switch {
 	case changed:
-		u.reset()
+		u.reset(now)
 		e.enqueue(u)
 	case !u.ready:
 		// Something else may have been mended. But a config that keeps
@@ -142,7 +142,7 @@ func (e *Engine) disown(next, prev *generation, now time.Time) {
 		}
 		if !u.orphan || prev.environments[id.Environment] == nil || prev.environments[id.Environment].Policy != env.Policy {
 			u.orphan = true
-			u.reset()
+			u.reset(now)
 		}
 		e.enqueue(u)
 	}

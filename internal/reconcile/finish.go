@@ -29,11 +29,11 @@ func (e *Engine) finish(ctx context.Context, j *job, out *outcome) {
 	case e.units[j.id] != u || cut:
 	case j.epoch != u.epoch:
 		// Reset meanwhile: what was seen counts, what failed does not.
-		e.learn(u, out)
+		e.learn(u, out, now)
 		e.enqueue(u)
 		e.touch()
 	default:
-		e.learn(u, out)
+		e.learn(u, out, now)
 		retried, told = e.settleUnit(j, out, now)
 	}
 	e.mu.Unlock()
@@ -65,14 +65,14 @@ func (o *outcome) name() string {
 }
 
 // learn takes over what was seen. The caller holds mu.
-func (e *Engine) learn(u *unit, out *outcome) {
+func (e *Engine) learn(u *unit, out *outcome, now time.Time) {
 	if !out.read {
 		return
 	}
 	u.seen = true
 	if !equalOutputs(u.outputs, out.obs.Outputs) {
 		u.outputs = out.obs.Outputs
-		e.wakeDependants(u.id, true)
+		e.wakeDependants(u.id, true, now)
 	}
 	if out.err == nil && len(out.held) == 0 {
 		u.deletes, u.deleteCount, u.drifts = nil, 0, nil
@@ -127,7 +127,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 		e.publish(j, out, now)
 	}
 	if u.ready && !was {
-		e.wakeDependants(u.id, false)
+		e.wakeDependants(u.id, false, now)
 		e.wakeOrphans(u.id.Environment)
 	}
 	if u.orphan && firstLook {
@@ -206,7 +206,7 @@ func sooner(a, b time.Duration) time.Duration {
 }
 
 // wakeDependants has everything looked at that needs id. The caller holds mu.
-func (e *Engine) wakeDependants(id forge.ID, outputs bool) {
+func (e *Engine) wakeDependants(id forge.ID, outputs bool, now time.Time) {
 	n := e.gen.Load().nodes[id]
 	if n == nil {
 		return
@@ -215,6 +215,7 @@ func (e *Engine) wakeDependants(id forge.ID, outputs bool) {
 		if u := e.units[d]; u != nil {
 			if outputs {
 				u.inputsFresh = false
+				u.unsettle("not looked at since "+id.String()+" has changed", now)
 			}
 			e.enqueue(u)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -49,6 +50,39 @@ func TestStatusIsSharedUntilItChanges(t *testing.T) {
 		b := y.engine.Status()
 		if a.Version >= b.Version || a.Environments[0].Resources[0].State != reconcile.StateReady || b.Environments[0].State != reconcile.StateFailed {
 			t.Errorf("a: %d %s, b: %d %s", a.Version, a.State, b.Version, b.State)
+		}
+	})
+}
+
+// Nothing is called ready by what was seen under an older forge.cue: who
+// reloads and then waits for ready would be told so before anything was done.
+func TestNothingIsReadyUnseen(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		rs := func(pod string) []forge.Resource {
+			return []forge.Resource{res("db", map[string]any{"service": pod}), fed("app", "db", "url"), res("other", map[string]any{"pod": "1"})}
+		}
+		y.set(gen(1, policy, rs("1")...))
+		y.wantState("app", reconcile.StateReady)
+		if err := y.engine.Set(gen(2, policy, rs("2")...)); err != nil {
+			t.Fatal(err)
+		}
+		if s := y.engine.Status(); s.State == reconcile.StateReady || s.Generation != 2 {
+			t.Errorf("generation %d is %s before anything was looked at", s.Generation, s.State)
+		}
+		y.wantState("db", reconcile.StateWaiting)
+		y.wantState("other", reconcile.StateReady) // nothing has changed for it
+		synctest.Wait()
+		y.wantState("app", reconcile.StateReady)
+		// What is no longer asked for does not count as ready either.
+		if err := y.engine.Set(gen(3, policy, res("other", map[string]any{"pod": "1"}))); err != nil {
+			t.Fatal(err)
+		}
+		if s := y.engine.Status(); s.State == reconcile.StateReady {
+			t.Error("ready, and there is something to remove")
+		}
+		synctest.Wait()
+		if s := y.engine.Status(); s.State != reconcile.StateReady || len(s.Environments[0].Resources) != 1 {
+			t.Errorf("in the end: %s, %d resources", s.State, len(s.Environments[0].Resources))
 		}
 	})
 }

@@ -63,12 +63,24 @@ func newUnit(id forge.ID, now time.Time) *unit {
 
 // reset forgets all failures: there is new config, or a new mode. What needs
 // the unit waits until it has been looked at under them.
-func (u *unit) reset() {
+func (u *unit) reset(now time.Time) {
 	u.epoch++
 	u.attempts, u.stales = 0, 0
 	u.notBefore, u.retryAt, u.progressing = time.Time{}, time.Time{}, time.Time{}
 	u.bouts, u.lastError = nil, ""
-	u.looked, u.ready = false, false
+	u.looked = false
+	u.unsettle("not looked at since forge.cue has changed", now)
+}
+
+// unsettle says that a unit has to be looked at before it may be called ready
+// again. What is wrong with it stays said until then.
+func (u *unit) unsettle(why string, now time.Time) {
+	u.ready = false
+	if u.status.State == StateReady {
+		s := *u.status
+		s.State, s.Message, s.Since = StateWaiting, why, now
+		u.status = &s
+	}
 }
 
 // equalOutputs compares values too, secret ones included.
