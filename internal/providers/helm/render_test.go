@@ -23,14 +23,15 @@ func provider(files map[string]string) *Provider {
 func TestRenderKeyFollowsEverythingThatCouldChangeTheOutcome(t *testing.T) {
 	secrets := forge.ID{Environment: "dev", Kind: forge.KindSecrets, Name: "shop"}
 	base := func() (forge.ReleaseSpec, reconcile.Request) {
-		return forge.ReleaseSpec{
-				Name: "shop", Namespace: "shop-dev", Chart: "app",
-				Values: map[string]any{"a": "1", "sums": map[string]any{}},
-				Inputs: []forge.Input{{Path: []string{"sums", "env"}, From: secrets, Output: "checksum/env"}},
-			}, reconcile.Request{
-				Resource: forge.Resource{ID: forge.ID{Environment: "dev", Kind: forge.KindRelease, Name: "app"}},
-				Inputs:   map[forge.ID]reconcile.Outputs{secrets: {"checksum/env": {Value: "abc"}}},
-			}
+		spec := forge.ReleaseSpec{
+			Name: "shop", Namespace: "shop-dev", Chart: "app",
+			Values: map[string]any{"a": "1", "sums": map[string]any{}},
+			Inputs: []forge.Input{{Path: []string{"sums", "env"}, From: secrets, Output: "checksum/env"}},
+		}
+		return spec, reconcile.Request{
+			Resource: forge.Resource{ID: forge.ID{Environment: "dev", Kind: forge.KindRelease, Name: "app"}},
+			Inputs:   map[forge.ID]reconcile.Outputs{secrets: {"checksum/env": {Value: "abc"}}},
+		}
 	}
 	chart := map[string]string{"Chart.yaml": "name: app\nversion: 1.0.0\n"}
 	key := func(p *Provider, spec forge.ReleaseSpec, req reconcile.Request) string {
