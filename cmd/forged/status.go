@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,8 @@ func newStatus(s streams) *cobra.Command {
 		Use:   "status",
 		Short: "Ask the running forged how things are",
 		Long: `Ask the forged that runs, and show every resource with its state, what was last
-done to it and why, and how long ago.`,
+done to it and why, and how long ago; below it what was healed lately, and whose
+changes those were.`,
 		Example: `  forged status
   forged status --address 127.0.0.1:9464 -o json | jq '.environments[] | {name, state}'
   watch -n 2 forged status`,
@@ -139,7 +141,37 @@ func showStatus(p *printer, status reconcile.Status, now time.Time) error {
 			showDetail(p, r, now)
 		}
 	}
+	showHeals(p, status.History, now)
 	return p.err
+}
+
+// shownHeals is how many of the latest heals are listed.
+const shownHeals = 8
+
+// showHeals lists what was put right last, the newest first: the table above
+// has room for one action of each resource only.
+func showHeals(p *printer, history []reconcile.ActionStatus, now time.Time) {
+	rows := [][]string{{"HEALED", "OBJECT", "WHY", "TOOK"}}
+	for _, a := range slices.Backward(history) {
+		if a.Action != reconcile.ActionHeal || a.Error != "" {
+			continue
+		}
+		took := time.Duration(a.Seconds * float64(time.Second)).Round(100 * time.Microsecond)
+		rows = append(rows, []string{age(now, a.At) + " ago", a.ID.Environment + " " + a.Object, a.Reason, took.String()})
+		if len(rows) > shownHeals {
+			break
+		}
+	}
+	if len(rows) == 1 {
+		return
+	}
+	p.line(plain, "")
+	p.table(rows, 2, func(row, _ int) color {
+		if row == 0 {
+			return bold
+		}
+		return plain
+	})
 }
 
 func lastAction(a *reconcile.ActionStatus) string {
