@@ -141,7 +141,7 @@ func (p *Provider) roll(ctx context.Context, s *seen, records *storage.Storage, 
 		Releases: records, KubeClient: c, Capabilities: caps,
 		Log: func(string, ...any) {},
 	}
-	manifest := ""
+	var manifest string
 	if planned, ok := step.Detail.(rollout); ok && planned.key == key {
 		manifest = planned.manifest
 	} else if manifest, err = s.render(ch, values, caps); err != nil {

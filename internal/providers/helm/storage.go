@@ -68,8 +68,11 @@ func revisionOf(l map[string]string, created time.Time) revision {
 		ours:    l[revisionLabel] != "" && l[revisionLabel] == l[labelVersion],
 		written: created,
 	}
+	// Helm copies both labels from revision to revision, over its own: what
+	// is older than the record is another record's. Its age decides whether
+	// somebody's helm is at work, so it must not look older than it is.
 	for _, k := range []string{labelCreated, labelModified} {
-		if s, err := strconv.ParseInt(l[k], 10, 64); err == nil {
+		if s, err := strconv.ParseInt(l[k], 10, 64); err == nil && s > r.written.Unix() {
 			r.written = time.Unix(s, 0)
 		}
 	}
