@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -139,7 +140,7 @@ func (d *daemon) ready(ctx context.Context, limit time.Duration) error {
 		select {
 		case <-d.done:
 			log, _ := os.ReadFile(d.log)
-			return fmt.Errorf("the daemon ended: %v\n%s", d.err, log[max(0, len(log)-4000):])
+			return fmt.Errorf("the daemon ended: %w\n%s", cmp.Or(d.err, errors.New("exit status 0")), log[max(0, len(log)-4000):])
 		case <-ctx.Done():
 			log, _ := os.ReadFile(d.log)
 			return fmt.Errorf("not ready within %s: %s\n%s", limit, last, log[max(0, len(log)-4000):])
