@@ -323,3 +323,50 @@ func TestLinks(t *testing.T) {
 		t.Error("no links found")
 	}
 }
+
+// TestPromisesHaveTests: a test that the documentation names as the keeper of a
+// promise exists. P/Name is a subtest of the providers' conformance suite.
+func TestPromisesHaveTests(t *testing.T) {
+	var suite strings.Builder
+	tests := map[string]bool{}
+	parsed(t, func(path string, _ *token.FileSet, file *ast.File) {
+		if strings.HasPrefix(path, "internal/reconcile/providertest/") {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			suite.Write(text)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasSuffix(path, "_test.go") {
+				tests[f.Name.Name] = true
+			}
+		}
+	})
+	checked := 0
+	named := regexp.MustCompile("`((?:Test|Fuzz|P/)[A-Za-z]+)`")
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	decisions, err := filepath.Glob("docs/decisions/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(pages, decisions...) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllSubmatch(text, -1) {
+			checked++
+			name, sub := strings.CutPrefix(string(m[1]), "P/")
+			if sub && !strings.Contains(suite.String(), `"`+name+`"`) || !sub && !tests[name] {
+				t.Errorf("%s: there is no %s", path, m[1])
+			}
+		}
+	}
+	if checked == 0 {
+		t.Error("no test is named")
+	}
+}
