@@ -45,11 +45,10 @@ func (b *bench) connect() (err error) {
 	return err
 }
 
-// config is a forge.cue with n environments of one release each. A release is
-// 12 objects: ServiceAccount, ConfigMap, Service and Ingress of the app, and
-// for the app and a worker a Deployment, a HorizontalPodAutoscaler, a
-// PodDisruptionBudget and a NetworkPolicy each. With the Secret of forged's own
-// beside it that makes 13.
+// config is a forge.cue with n environments of one release each: the app's
+// ServiceAccount, ConfigMap, Deployment, Service, NetworkPolicy and Ingress, and
+// three workers of a Deployment and a NetworkPolicy each. With the Secret of
+// forged's own beside them that makes 13 objects, and 4 pods.
 func config(n int) string {
 	var s strings.Builder
 	s.WriteString(`forge: "v1"
@@ -61,9 +60,12 @@ app: {
 _env: {
 	platform: {kind: "kubernetes", context: "` + kubeContext + `"}
 	expose: {kind: "ingress", tls: mode: "none"}
-	scaling: {min: 2, max: 3, cpuTarget: 80}
 	services: {postgres: mode: "off", redis: mode: "off"}
-	workers: a: {args: ["work", "a"], scaling: {min: 2, max: 3, cpuTarget: 80}}
+	workers: {
+		a: args: ["work", "a"]
+		b: args: ["work", "b"]
+		c: args: ["work", "c"]
+	}
 	policy: {mode: "apply", interval: "30m"}
 }
 environments: {
