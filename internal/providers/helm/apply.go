@@ -97,8 +97,10 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 		}
 	}
 	records := h.store.records(context.WithoutCancel(ctx), h.spec.Namespace, h.spec.Name, revs)
-	if err := h.repair(records, revs); err != nil {
-		return s.wrap("repair", err)
+	if !s.foreign() {
+		if err := h.repair(records, revs); err != nil {
+			return s.wrap("repair", err)
+		}
 	}
 	if step.Action == reconcile.ActionDelete {
 		return p.uninstall(ctx, s, records)
@@ -152,7 +154,7 @@ func (p *Provider) roll(ctx context.Context, s *seen, records *storage.Storage, 
 	}
 	labels := map[string]string{revisionLabel: strconv.Itoa(s.newest.number + 1)}
 	var rel *release.Release
-	if slices.ContainsFunc(revs, func(r revision) bool {
+	if s.newest.status != release.StatusUninstalled && slices.ContainsFunc(revs, func(r revision) bool {
 		return r.status == release.StatusDeployed || r.status == release.StatusSuperseded
 	}) {
 		up := action.NewUpgrade(cfg)
@@ -161,8 +163,9 @@ func (p *Provider) roll(ctx context.Context, s *seen, records *storage.Storage, 
 		up.SkipSchemaValidation = true // done when the manifest was rendered for the plan
 		rel, err = up.RunWithContext(context.WithoutCancel(ctx), h.spec.Name, ch, values)
 	} else {
-		// Nothing was ever deployed. Install, and not Upgrade, finishes an
-		// interrupted first install: it renders and behaves as one.
+		// Nothing was ever deployed, or it was uninstalled and its history
+		// kept. Install, and not Upgrade, finishes an interrupted first
+		// install: it renders and behaves as one.
 		in := action.NewInstall(cfg)
 		in.ReleaseName, in.Namespace, in.Labels = h.spec.Name, h.spec.Namespace, labels
 		in.SkipCRDs, in.DisableOpenAPIValidation, in.SkipSchemaValidation = true, true, true
@@ -262,7 +265,7 @@ func (h *handle) prune(c *client) error {
 func (p *Provider) uninstall(ctx context.Context, s *seen, records *storage.Storage) error {
 	h := s.h
 	c := h.client(ctx)
-	if s.exists {
+	if s.exists && !s.foreign() {
 		caps, err := h.capabilities(ctx)
 		if err != nil {
 			return err

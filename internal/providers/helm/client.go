@@ -295,8 +295,13 @@ func (c *client) removeOne(ref kubernetes.Ref) error {
 	if live.GetAnnotations()[annotationPolicy] == resourcePolicyKeep {
 		return nil
 	}
-	if e, ok := c.old[ref]; ok && e.Baseline.UID != "" && e.Baseline.UID != string(live.GetUID()) {
-		return nil // another object under the same name
+	if e, ok := c.old[ref]; ok {
+		switch {
+		case e.Baseline.UID == "" && live.GetLabels()[kubernetes.LabelInstance] != c.h.cluster.Instance():
+			return nil // announced by us, made by somebody else
+		case e.Baseline.UID != "" && e.Baseline.UID != string(live.GetUID()):
+			return nil // another object under the same name
+		}
 	}
 	if err := c.h.cluster.Delete(c.ctx, ref, string(live.GetUID())); err != nil {
 		return err

@@ -54,7 +54,7 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 		return reconcile.Observed{}, err
 	}
 	return reconcile.Observed{
-		Exists: s.exists || s.recorded, Health: health,
+		Exists: s.recorded || s.exists && !h.req.Remove, Health: health,
 		Objects: len(s.record.Entries), Detail: s,
 	}, nil
 }

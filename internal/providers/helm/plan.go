@@ -12,6 +12,7 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -49,7 +50,7 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		return nil, reconcile.Errorf(reconcile.Internal, "plan", "%s was observed as a %T", req.Resource.ID, o.Detail)
 	}
 	if req.Remove {
-		return s.planRemove(), nil
+		return s.planRemove(), s.others()
 	}
 	if whole, _, _ := s.judge(); whole == "" && len(s.drifts) == 0 {
 		return nil, nil
@@ -71,16 +72,10 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	}
 	s.newest, s.exists = newestOf(revs)
 	whole, code, text := s.judge()
-	if s.exists && !s.newest.terminal() && !s.newest.ours {
-		if age := time.Since(s.newest.written); age < foreignPendingLimit {
-			return nil, &reconcile.Error{
-				Kind: reconcile.Unavailable, ID: s.h.id, Object: s.object(), Op: "plan",
-				Err:  fmt.Errorf("another actor's helm is at work: revision %d is %s since %s", s.newest.number, s.newest.status, age.Round(time.Second)),
-				Hint: "forged goes on when it has ended",
-			}
-		}
+	if err := s.others(); err != nil {
+		return nil, err
 	}
-	if s.exists && !s.recorded && s.newest.terminal() && !s.newest.ours && s.newest.status != "uninstalled" {
+	if s.foreign() && s.newest.status != release.StatusUninstalled {
 		return nil, &reconcile.Error{
 			Kind: reconcile.Conflict, ID: s.h.id, Object: s.object(), Op: "install",
 			Err:  fmt.Errorf("a release of that name is there already (revision %d, %s) and forged did not make it", s.newest.number, s.newest.status),
@@ -89,6 +84,9 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	}
 	if whole == "" {
 		return heals, healErr
+	}
+	if !s.settled() || healErr != nil {
+		heals = nil // the release as a whole comes first
 	}
 	if s.desired.missing != nil && whole != reconcile.ActionHeal {
 		return nil, s.desired.missing
@@ -101,11 +99,31 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		step.Reason.Writer, step.Reason.At = "helm", s.newest.written
 	}
 	if whole != reconcile.ActionHeal {
-		if err := p.planChanges(ctx, s, &step); err != nil {
+		err := p.planChanges(ctx, s, &step)
+		if err != nil && (len(heals) == 0 || req.Explain) {
 			return nil, err
 		}
+		// Otherwise applying the step fails in the same way, after the heals.
 	}
-	return []reconcile.Step{step}, nil
+	// An update may have to wait, or may not be possible at all. What was
+	// applied last is put back before it.
+	return append(heals, step), nil
+}
+
+// others says that another actor's helm is at work on the release.
+func (s *seen) others() error {
+	if !s.exists || s.newest.terminal() || s.newest.ours {
+		return nil
+	}
+	age := time.Since(s.newest.written)
+	if age >= foreignPendingLimit {
+		return nil
+	}
+	return &reconcile.Error{
+		Kind: reconcile.Unavailable, ID: s.h.id, Object: s.object(), Op: "plan",
+		Err:  fmt.Errorf("another actor's helm is at work: revision %d is %s since %s", s.newest.number, s.newest.status, age.Round(time.Second)),
+		Hint: "forged goes on when it has ended",
+	}
 }
 
 // judge says what the release as a whole needs; an empty action means that
@@ -120,6 +138,13 @@ func (s *seen) judge() (reconcile.Action, reconcile.ReasonCode, string) {
 		}
 		return reconcile.ActionUpdate, code, text
 	}
+	repair := func(text string) (reconcile.Action, reconcile.ReasonCode, string) {
+		// In heal mode nothing new is begun, and what was cut is taken back.
+		if s.applied() && s.h.req.Policy.Mode == forge.ModeHeal {
+			return reconcile.ActionHeal, reconcile.ReasonInterrupted, text
+		}
+		return reconcile.ActionRepair, reconcile.ReasonInterrupted, text
+	}
 	switch {
 	case !s.exists && !s.recorded:
 		return reconcile.ActionCreate, reconcile.ReasonAbsent, ""
@@ -128,12 +153,16 @@ func (s *seen) judge() (reconcile.Action, reconcile.ReasonCode, string) {
 	case !s.exists:
 		return restore(reconcile.ReasonDeleted, "its Helm records are gone")
 	case !s.newest.terminal():
-		return reconcile.ActionRepair, reconcile.ReasonInterrupted, fmt.Sprintf("revision %d was left %s", s.newest.number, s.newest.status)
-	case s.newest.status != "deployed":
-		return reconcile.ActionRepair, reconcile.ReasonInterrupted, fmt.Sprintf("revision %d is %s", s.newest.number, s.newest.status)
+		return repair(fmt.Sprintf("revision %d was left %s", s.newest.number, s.newest.status))
+	case s.newest.status == release.StatusUninstalled && s.applied():
+		return restore(reconcile.ReasonDeleted, fmt.Sprintf("revision %d was uninstalled by helm", s.newest.number))
+	case !s.newest.ours && s.applied():
+		return restore(reconcile.ReasonForeign, fmt.Sprintf("revision %d is not forged's, its own is %d", s.newest.number, s.record.Revision))
+	case s.newest.status != release.StatusDeployed:
+		return repair(fmt.Sprintf("revision %d is %s", s.newest.number, s.newest.status))
 	case !s.recorded, s.record.Pending:
-		return reconcile.ActionRepair, reconcile.ReasonInterrupted, "the inventory was not brought up to date"
-	case !s.newest.ours || s.newest.number != s.record.Revision:
+		return repair("the inventory was not brought up to date")
+	case s.newest.number != s.record.Revision:
 		return restore(reconcile.ReasonForeign, fmt.Sprintf("revision %d is not forged's, its own is %d", s.newest.number, s.record.Revision))
 	case !current && s.h.req.Policy.Mode != forge.ModeHeal:
 		if s.desired.missing != nil {
@@ -144,6 +173,13 @@ func (s *seen) judge() (reconcile.Action, reconcile.ReasonCode, string) {
 	return "", "", ""
 }
 
+// applied tells whether there is something that was applied last.
+func (s *seen) applied() bool { return s.recorded && s.record.Revision > 0 }
+
+// foreign tells whether the release was made by another actor, and not just
+// changed by one.
+func (s *seen) foreign() bool { return s.exists && !s.newest.ours && !s.applied() }
+
 func (s *seen) object() string { return "release " + s.h.spec.Namespace + "/" + s.h.spec.Name }
 
 // token fences a step on the whole release: Helm's newest record and what is
@@ -153,8 +189,8 @@ func (s *seen) token() string {
 }
 
 func (s *seen) planRemove() []reconcile.Step {
-	if !s.exists && !s.recorded {
-		return nil
+	if !s.recorded {
+		return nil // what the inventory does not list is not ours to remove
 	}
 	deletes := 0
 	for _, e := range s.record.Entries {
@@ -280,7 +316,7 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, step *reconcile.Ste
 		return err
 	}
 	var last map[kubernetes.Ref]object
-	if s.recorded && s.record.Revision > 0 {
+	if s.applied() {
 		// Only for showing fields: a missing old manifest costs detail, not
 		// correctness.
 		if last, err = p.applied(ctx, s.h); err != nil {
