@@ -58,12 +58,16 @@ type drifting struct {
 	still
 	steps   []Step
 	applied chan Step
+	refuse  map[string]ErrorKind // by object
 }
 
 func (d *drifting) Plan(context.Context, Request, Observed) ([]Step, error) { return d.steps, nil }
 
 func (d *drifting) Apply(_ context.Context, _ Request, s Step) (Observed, error) {
 	d.applied <- s
+	if kind, ok := d.refuse[s.Object]; ok {
+		return Observed{Exists: true}, Errorf(kind, "apply", "no")
+	}
 	return Observed{Exists: true}, nil
 }
 
@@ -91,6 +95,47 @@ func TestRolloutsKeepTheirOrder(t *testing.T) {
 	steps := e.Status().Environments[0].Resources[0].Steps
 	if len(steps) != 2 || steps[0].Blocked == "" || steps[1].Held != "after first" {
 		t.Errorf("outstanding %+v", steps)
+	}
+}
+
+// An object that cannot be put back holds up neither the others nor the
+// rollout that may mend it; a cluster that is away holds up everything.
+func TestRefusedHealDelaysNoOtherStep(t *testing.T) {
+	steps := []Step{
+		{Action: ActionHeal, Object: "first"},
+		{Action: ActionHeal, Object: "second"},
+		{Action: ActionUpdate, Object: "third"},
+	}
+	for name, tt := range map[string]struct {
+		refuse  map[string]ErrorKind
+		applied int
+		state   State
+		left    int
+	}{
+		"invalid":             {map[string]ErrorKind{"first": Invalid}, 3, StateProgressing, 1},
+		"denied":              {map[string]ErrorKind{"second": Denied}, 3, StateProgressing, 1},
+		"the rollout as well": {map[string]ErrorKind{"first": Conflict, "third": Invalid}, 3, StateFailed, 2},
+		"unavailable":         {map[string]ErrorKind{"first": Unavailable}, 1, StateFailed, 3},
+		"stale":               {map[string]ErrorKind{"first": Stale}, 1, StateWaiting, 0}, // planned again, nothing is told
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &drifting{applied: make(chan Step, 10), steps: steps, refuse: tt.refuse}
+			e := New(Options{Providers: map[string]Provider{"release": p}})
+			id := forge.ID{Environment: "local", Kind: "release", Name: "app"}
+			if err := e.Set(Generation{Environments: []Environment{{
+				Name: "local", Policy: forge.Policy{Mode: forge.ModeApply}, Resources: []forge.Resource{{ID: id}},
+			}}}); err != nil {
+				t.Fatal(err)
+			}
+			e.pass(t.Context(), t.Context(), id)
+			if n := len(p.applied); n != tt.applied {
+				t.Errorf("%d steps applied, want %d", n, tt.applied)
+			}
+			r := e.Status().Environments[0].Resources[0]
+			if r.State != tt.state || len(r.Steps) != tt.left {
+				t.Errorf("%s with %d steps outstanding, want %s with %d", r.State, len(r.Steps), tt.state, tt.left)
+			}
+		})
 	}
 }
 

@@ -169,14 +169,22 @@ func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
 			if obs.Exists || obs.Health.Status != "" {
 				out.obs = obs
 			}
-			out.err = err
+			if out.err == nil {
+				out.err = err
+			}
+			if !h.step.Rollout() && refused(err) {
+				// The other objects are not to blame; a rollout may be what
+				// mends this one.
+				left = append(left, h)
+				continue
+			}
 			left = append(left, out.held[i:]...)
 			break
 		}
 		out.obs = obs
 		out.applied++
 		if h.step.Rollout() {
-			out.rolled = true
+			out.rolled, out.err = true, nil // looked at again at once
 		}
 	}
 	out.held = left
@@ -228,6 +236,16 @@ func timedOut(ctx context.Context, op string, err error) error {
 		return err
 	}
 	return &Error{Kind: Unavailable, Op: op, Err: err, Hint: "no answer in time"}
+}
+
+// refused tells an error about one object from trouble that the next step
+// would run into as well.
+func refused(err error) bool {
+	switch KindOf(err) {
+	case Invalid, Denied, Conflict:
+		return true
+	}
+	return false
 }
 
 func isRuntime(err error) bool {
