@@ -136,7 +136,7 @@ func TestShowPlan(t *testing.T) {
 			}},
 			{ID: id("prod/release/worker"), Waiting: "unknown until prod/release/app is applied"},
 			{ID: id("prod/secrets/shop"), Error: &reconcile.ErrorStatus{Text: "read: no route to host", Hint: "check the VPN"}},
-			{ID: id("prod/release/gone"), Remove: true, Kept: "policy.prune is false", Steps: []reconcile.Step{{Action: reconcile.ActionDelete}}},
+			{ID: id("prod/release/gone"), Remove: true, Kept: "policy.prune is none", Steps: []reconcile.Step{{Action: reconcile.ActionDelete}}},
 		}},
 		{Name: "test", Platform: "minikube", Target: "minikube", Mode: forge.ModePaused},
 	}}
@@ -162,7 +162,7 @@ func TestShowPlan(t *testing.T) {
   secrets/shop
     error: read: no route to host
     hint: check the VPN
-  release/gone  no longer asked for, kept: policy.prune is false
+  release/gone  no longer asked for, kept: policy.prune is none
 
 test  minikube minikube, mode paused
   not looked at: the mode is paused

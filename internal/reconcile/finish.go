@@ -122,7 +122,9 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	}
 
 	was := u.ready
-	u.ready = out.read && out.err == nil && len(out.held) == 0 && !u.orphan && healthOf(out.obs) == Ready
+	early := func(h held) bool { return !h.step.Late }
+	u.late = slices.ContainsFunc(out.held, func(h held) bool { return h.step.Late })
+	u.ready = out.read && out.err == nil && !slices.ContainsFunc(out.held, early) && !u.orphan && healthOf(out.obs) == Ready
 	if !react.now {
 		e.publish(j, out, now)
 	}
@@ -225,7 +227,7 @@ func (e *Engine) wakeDependants(id forge.ID, outputs bool, now time.Time) {
 // publish makes the resource's status, if it is another one. The caller holds mu.
 func (e *Engine) publish(j *job, out *outcome, now time.Time) {
 	u, old := j.unit, j.unit.status
-	if u.ready && old.State == StateReady && old.Objects == out.obs.Objects &&
+	if u.ready && !u.late && old.State == StateReady && old.Objects == out.obs.Objects &&
 		old.Message == out.obs.Health.Message && old.LastAction == u.last && len(u.bouts) == 0 {
 		return // the steady state: nothing to make, nothing to compare
 	}
@@ -292,6 +294,9 @@ func (e *Engine) judge(j *job, out *outcome, s *ResourceStatus, now time.Time) {
 		s.State = StateDrifted
 	case has(holdNeeds) && j.waiting != none:
 		s.State, s.WaitingFor = StateWaiting, j.waiting.String()
+	case u.ready && has(holdLate):
+		late := out.held[slices.IndexFunc(out.held, func(h held) bool { return h.hold == holdLate })]
+		s.State, s.WaitingFor, s.Message = StateWaiting, late.from.String(), "waits with a removal "+late.why
 	case len(out.held) > 0, health == Progressing:
 		s.State = StateProgressing
 	case health == Unknown:

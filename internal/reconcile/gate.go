@@ -20,6 +20,7 @@ const (
 	holdNeeds        // something it needs is not ready
 	holdKeep         // an orphan that stays for now, or for good
 	holdBehind       // a step before it is held
+	holdLate         // a removal whose time has not come
 )
 
 // held is a step and what the gate says of it.
@@ -28,6 +29,7 @@ type held struct {
 	hold hold
 	why  string
 	at   time.Time // holdFight: when it may be tried again
+	from forge.ID  // holdLate: what it waits for
 }
 
 // gate decides for every step whether it is carried out now. It also tells
@@ -52,7 +54,12 @@ func (e *Engine) gate(j *job, steps []Step) []held {
 		}
 		h := held{step: s}
 		h.hold, h.why, h.at = e.holdOf(j, s, keep, forever, behind, now)
-		if h.hold != holdNone && s.Rollout() {
+		if h.hold == holdNone && s.Late {
+			if h.from, h.why = e.late(j, steps[:i]); h.why != "" {
+				h.hold = holdLate
+			}
+		}
+		if h.hold != holdNone && s.Rollout() && !s.Late {
 			behind = s.subject()
 		}
 		if b := u.bouts[boutKey(s)]; h.hold == holdFight && !b.told.Equal(h.at) {
@@ -105,6 +112,32 @@ func (e *Engine) holdOf(j *job, s Step, keep string, forever bool, behind string
 		}
 	}
 	return holdNone, "", time.Time{}
+}
+
+// late says why it is too early for a removal from a resource that stays: what
+// it removes may be in use until everything else has moved on, and so is what
+// comes before it in the same pass. Empty: it is not. The caller holds mu.
+func (e *Engine) late(j *job, before []Step) (from forge.ID, why string) {
+	env := j.env
+	for _, s := range before {
+		if !s.Late {
+			return j.id, "after " + s.subject()
+		}
+	}
+	for _, id := range env.graph.order {
+		if id != j.id && !e.units[id].ready {
+			return id, "until " + id.String() + " is ready"
+		}
+	}
+	if s := e.sweeps[env.Name]; s != nil && !s.done {
+		return j.id, "not everything that is owned here is known yet"
+	}
+	for _, id := range sortedKeys(e.units) {
+		if o := e.units[id]; o.orphan && id.Environment == env.Name && slices.Contains(o.resource.Needs, j.id) {
+			return id, "until " + id.String() + ", which needs it, is gone"
+		}
+	}
+	return forge.ID{}, ""
 }
 
 // boutKey tells heals of an object from rollouts of it.

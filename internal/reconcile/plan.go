@@ -258,7 +258,7 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	item.Error = errorStatus(err)
 	switch {
 	case !s.env.Policy.Prune:
-		item.Kept = "policy.prune is false"
+		item.Kept = "policy.prune is none"
 	case s.env.graph.Len() == 0:
 		item.Kept = emptyWish
 	}

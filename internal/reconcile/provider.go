@@ -116,6 +116,7 @@ type Step struct {
 	Reason  Reason
 	Changes []Change
 	Deletes int    // objects that disappear with this step
+	Late    bool   // a removal that is done when all else in the environment is ready; nothing waits for it
 	Blocked string // not empty: it will not be done, and this is why
 	Token   string // fencing token it was computed against
 	Detail  any    // the provider's own; handed back to its Apply

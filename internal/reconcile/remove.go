@@ -129,10 +129,11 @@ func (e *Engine) askOwner(ctx context.Context, o Owner, environment string, want
 	return o.Owned(ctx, environment, wanted)
 }
 
-// wakeOrphans has all orphans of an environment looked at. The caller holds mu.
+// wakeOrphans has everything looked at that waits with a removal until the
+// rest of an environment is ready. The caller holds mu.
 func (e *Engine) wakeOrphans(environment string) {
 	for id, u := range e.units {
-		if u.orphan && id.Environment == environment {
+		if (u.orphan || u.late) && id.Environment == environment {
 			e.enqueue(u)
 		}
 	}
@@ -146,7 +147,7 @@ func (e *Engine) keep(j *job) (why string, forever bool) {
 	case env.Policy.Mode != forge.ModeApply:
 		return "mode is " + string(env.Policy.Mode), true
 	case !env.Policy.Prune:
-		return "policy.prune is false", true
+		return "policy.prune is none", true
 	case env.graph.Len() == 0:
 		return emptyWish, true
 	}

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/reconcile/world"
 )
 
 func one(name string, needs ...string) forge.Resource {
@@ -59,7 +61,7 @@ func TestPruneGates(t *testing.T) {
 		wanted  []forge.Resource
 		message string
 	}{
-		{"prune off", with(func(p *forge.Policy) { p.Prune = false }), []forge.Resource{one("keep")}, "policy.prune is false"},
+		{"prune off", with(func(p *forge.Policy) { p.Prune = false }), []forge.Resource{one("keep")}, "policy.prune is none"},
 		{"heal", with(func(p *forge.Policy) { p.Mode = forge.ModeHeal }), []forge.Resource{one("keep")}, "mode is heal"},
 		{"observe", with(func(p *forge.Policy) { p.Mode = forge.ModeObserve }), []forge.Resource{one("keep")}, "mode is observe"},
 		{"empty wish", policy, nil, "an empty wish never removes"},
@@ -196,4 +198,73 @@ func TestOrphanComesBack(t *testing.T) {
 		y.wantState("old", reconcile.StateReady)
 		y.wantCount("delete", 0)
 	})
+}
+
+// tidy is a world in which a resource that loses objects parts with them late.
+type tidy struct{ *world.World }
+
+func (w tidy) Plan(ctx context.Context, r reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
+	steps, err := w.World.Plan(ctx, r, o)
+	for i := range steps {
+		steps[i].Late = steps[i].Deletes > 0 && !r.Remove
+	}
+	return steps, err
+}
+
+// What a resource no longer needs may be in use until everything else has
+// moved on. Nothing waits for its removal: one that may not be done, or not
+// yet, must not hold up a rollout.
+func TestLateStepsComeLast(t *testing.T) {
+	bounded := policy
+	bounded.MaxDelete = 0
+	for _, tt := range []struct {
+		name    string
+		policy  forge.Policy
+		fails   bool
+		applied []string
+		state   reconcile.State
+		message string
+	}{
+		{"after the rest", policy, false, []string{"app", "keys"}, reconcile.StateReady, ""},
+		{"not allowed", bounded, false, []string{"app"}, reconcile.StateBlocked, ""},
+		{"the rest does not come up", policy, true, nil, reconcile.StateWaiting, "waits with a removal until local/release/app is ready"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				y := newYard(t)
+				y.engine = reconcile.New(reconcile.Options{Providers: map[string]reconcile.Provider{forge.KindRelease: tidy{y.World}}})
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- y.engine.Run(ctx) }()
+				y.set(gen(1, tt.policy, res("keys", map[string]any{"a": "1", "b": "1"}), one("app", "keys")))
+				if tt.fails {
+					y.Fail("apply", id("app"), func() error { return reconcile.Errorf(reconcile.Unavailable, "apply", "no") })
+				}
+				y.Forget()
+				y.set(gen(2, tt.policy, res("keys", map[string]any{"a": "1"}), res("app", map[string]any{"pod": "2"}, "keys")))
+				y.wantState("keys", tt.state)
+				if s := y.status("keys"); tt.message != "" && s.Message != tt.message {
+					t.Errorf("message %q", s.Message)
+				}
+				if tt.fails {
+					if len(y.Live(id("keys"))) != 2 {
+						t.Error("removed while it may be in use")
+					}
+					y.Fail("apply", id("app"), nil)
+					y.Forget()
+					y.pass(time.Minute)
+					tt.applied = []string{"app", "keys"}
+					y.wantState("keys", reconcile.StateReady)
+				}
+				y.wantState("app", reconcile.StateReady)
+				if diff := cmp.Diff(tt.applied, applied(y.Calls("apply"))); diff != "" {
+					t.Errorf("applied (-want +got):\n%s", diff)
+				}
+				cancel()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }

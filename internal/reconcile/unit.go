@@ -21,7 +21,8 @@ type unit struct {
 
 	looked  bool // a pass has come to its end since the last reset
 	seen    bool // was read at least once
-	ready   bool // in sync and serving: what needs it may roll out
+	ready   bool // in sync and serving, but for late steps: what needs it may roll out
+	late    bool // there are late steps outstanding
 	outputs Outputs
 
 	inputs      map[forge.ID]Outputs // outputs of what it needs
