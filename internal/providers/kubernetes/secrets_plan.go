@@ -90,11 +90,9 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 			unwanted = append(unwanted, e)
 		}
 	}
-	if len(unwanted) > 0 {
+	if len(unwanted) > 0 && r.Policy.Prune {
 		step := s.removal(id, unwanted)
-		if !r.Policy.Prune {
-			step.Blocked = "policy.prune is off"
-		}
+		step.Late = true // pods of before the rollout read them
 		steps = append(steps, step)
 	}
 	return steps, nil
