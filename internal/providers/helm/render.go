@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,6 +13,9 @@ import (
 
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/releaseutil"
 
 	"forged.dev/forged/charts"
 	"forged.dev/forged/internal/forge"
@@ -146,4 +150,53 @@ func cloneValue(v any) any {
 		return out
 	}
 	return v
+}
+
+// render renders a chart exactly as the SDK will for the next revision.
+func (s *seen) render(ch *chart.Chart, values map[string]any, caps *chartutil.Capabilities) (string, error) {
+	invalid := func(err error) error {
+		return &reconcile.Error{Kind: reconcile.Invalid, ID: s.h.id, Object: s.object(), Op: "render chart " + ch.Name(), Err: err}
+	}
+	values = cloneMap(values)
+	if err := chartutil.ProcessDependenciesWithMerge(ch, values); err != nil {
+		return "", invalid(err)
+	}
+	vals, err := chartutil.ToRenderValues(ch, values, chartutil.ReleaseOptions{
+		Name: s.h.spec.Name, Namespace: s.h.spec.Namespace, Revision: s.newest.number + 1,
+		IsInstall: !s.exists, IsUpgrade: s.exists,
+	}, caps)
+	if err != nil {
+		return "", invalid(err)
+	}
+	files, err := engine.Render(ch, vals)
+	if err != nil {
+		return "", invalid(err)
+	}
+	maps.DeleteFunc(files, func(name, _ string) bool { return strings.HasSuffix(name, "NOTES.txt") })
+	hooks, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
+	if err != nil {
+		return "", invalid(err)
+	}
+	if len(hooks) > 0 {
+		return "", invalid(fmt.Errorf("%s is a Helm hook; this build runs no hooks", hooks[0].Path))
+	}
+	var b strings.Builder
+	for _, m := range manifests {
+		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", m.Name, m.Content)
+	}
+	return b.String(), nil
+}
+
+// capabilities are the cluster's own, so that a chart that asks for them
+// renders as it would with the helm command.
+func (h *handle) capabilities(ctx context.Context) (*chartutil.Capabilities, error) {
+	v, apis, err := h.cluster.Discovery(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &chartutil.Capabilities{
+		KubeVersion: chartutil.KubeVersion{Version: v.GitVersion, Major: v.Major, Minor: v.Minor},
+		APIVersions: chartutil.VersionSet(apis),
+		HelmVersion: chartutil.DefaultCapabilities.HelmVersion,
+	}, nil
 }
