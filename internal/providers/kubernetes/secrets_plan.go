@@ -40,6 +40,10 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 		ref := secretRef(s.spec.Namespace, w.name)
 		entry, applied := s.entry(ref)
 		d := s.drift(ref)
+		why, err := s.foreign(ctx, ref, applied, d)
+		if err != nil {
+			return nil, aboutResource(err, id)
+		}
 		switch {
 		case d != nil && d.State.Deleting:
 			steps = append(steps, reconcile.Step{
@@ -47,19 +51,17 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 				Reason:  reconcile.Reason{Code: reconcile.ReasonDeleted},
 				Blocked: "its deletion has begun and is not finished", Detail: &change{set: s},
 			})
+		case why != "":
+			step := reconcile.Step{
+				ID: id, Action: reconcile.ActionCreate, Object: ref.String(),
+				Reason:  reconcile.Reason{Code: reconcile.ReasonAbsent},
+				Blocked: why, Detail: &change{set: s},
+			}
+			if applied {
+				step.Action, step.Reason.Code = reconcile.ActionHeal, reconcile.ReasonReplaced
+			}
+			steps = append(steps, step)
 		case !applied:
-			owner, err := s.foreign(ctx, ref)
-			if err != nil {
-				return nil, aboutResource(err, id)
-			}
-			if owner != "" {
-				steps = append(steps, reconcile.Step{
-					ID: id, Action: reconcile.ActionCreate, Object: ref.String(),
-					Reason:  reconcile.Reason{Code: reconcile.ReasonAbsent},
-					Blocked: "it exists and belongs to " + owner, Detail: &change{set: s},
-				})
-				continue
-			}
 			creates = append(creates, w)
 		case entry.Desired != w.desired() && (d == nil || d.Code != reconcile.ReasonDeleted):
 			updates = append(updates, w)
@@ -98,13 +100,24 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 	return steps, nil
 }
 
-// foreign names who else owns a Secret that we are about to make.
-func (s *secrets) foreign(ctx context.Context, ref Ref) (string, error) {
+// foreign says why a Secret is not to be written: it is there and somebody
+// else's. Empty: it is not.
+func (s *secrets) foreign(ctx context.Context, ref Ref, applied bool, d *Drift) (string, error) {
+	if applied && (d == nil || d.Code != reconcile.ReasonReplaced) {
+		return "", nil // known by its uid
+	}
 	live, err := s.cluster.Get(ctx, ref)
 	if err != nil || live == nil {
 		return "", err
 	}
-	return ForeignOwner(live, s.cluster.instance), nil
+	if owner := ForeignOwner(live, s.cluster.instance); owner != "" {
+		return "it exists and belongs to " + owner, nil
+	}
+	if !applied && live.GetLabels()[LabelInstance] != s.cluster.instance {
+		return fmt.Sprintf("it exists and forged did not make it; to hand it over: kubectl --context %s --namespace %s label secret %s %s=%s",
+			s.cluster.target.Context, ref.Namespace, ref.Name, LabelInstance, s.cluster.instance), nil
+	}
+	return "", nil
 }
 
 // lost tells whether a Secret that had been applied gets new generated values,

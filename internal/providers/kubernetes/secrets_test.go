@@ -302,17 +302,69 @@ func TestSecretOfAnotherToolIsLeftAlone(t *testing.T) {
 	}
 }
 
-// An existing Secret without an owner is taken over, its generated values kept.
-func TestExistingValuesAreKept(t *testing.T) {
+// A Secret that somebody made by hand is left alone until it is handed over;
+// its generated values are kept then.
+func TestExistingSecretIsTakenOverWhenHandedOver(t *testing.T) {
 	v := newVault(t)
+	secrets := v.Client.CoreV1().Secrets(v.Namespace)
 	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "db"}, Data: map[string][]byte{"password": []byte("made by hand"), "other": []byte("x")}}
-	if _, err := v.Client.CoreV1().Secrets(v.Namespace).Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
+	if _, err := secrets.Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	do(t, v, v.request(), reconcile.ActionCreate, reconcile.ReasonAbsent)
+	r := v.request()
+	_, steps := plan(t, v, r)
+	hint := "label secret db " + LabelInstance + "=" + v.Instance
+	if len(steps) != 2 || steps[0].Object != secretRef(v.Namespace, "db").String() || !strings.Contains(steps[0].Blocked, hint) {
+		t.Fatalf("planned %v", steps)
+	}
+	for _, s := range steps {
+		if _, err := v.Apply(t.Context(), r, s); (err != nil) != (s.Blocked != "") {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	if db := v.live("db"); len(db.Labels) > 0 || len(db.Annotations) > 0 {
+		t.Errorf("it was changed: %v %v", db.Labels, db.Annotations)
+	}
+
+	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, LabelInstance, v.Instance)
+	if _, err := secrets.Patch(t.Context(), "db", merge, []byte(patch), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	do(t, v, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
 	db := v.live("db")
-	if string(db.Data["password"]) != "made by hand" || string(db.Data["other"]) != "x" || db.Labels[LabelInstance] != v.Instance {
-		t.Error("other values, or not taken over")
+	if string(db.Data["password"]) != "made by hand" || string(db.Data["other"]) != "x" {
+		t.Error("other values")
+	}
+}
+
+// A Secret of ours that another tool replaced by its own is that tool's.
+func TestReplacedByAnotherToolIsLeftAlone(t *testing.T) {
+	v := newVault(t)
+	r := v.request()
+	do(t, v, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	secrets := v.Client.CoreV1().Secrets(v.Namespace)
+	if err := secrets.Delete(t.Context(), "app", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := v.clusters.Cluster(t.Context(), v.Target())
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, c, secretRef(v.Namespace, "app"))
+	theirs := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "app", Annotations: map[string]string{"meta.helm.sh/release-name": "old", "meta.helm.sh/release-namespace": "ns"}},
+		Data:       map[string][]byte{"TOKEN": []byte("theirs")},
+	}
+	if _, err := secrets.Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, steps := plan(t, v, r)
+	if len(steps) != 1 || steps[0].Action != reconcile.ActionHeal || !strings.Contains(steps[0].Blocked, "Helm release ns/old") {
+		t.Errorf("planned %v", steps)
+	}
+	v.env["TOKEN"] = "another"
+	if _, steps = plan(t, v, r); len(steps) != 1 || steps[0].Blocked == "" {
+		t.Errorf("with a new value planned %v", steps)
 	}
 }
 
