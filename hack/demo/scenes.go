@@ -11,7 +11,9 @@ import (
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/kube"
+	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -51,42 +53,76 @@ func byName(name, version string) metav1.ListOptions {
 	return metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: version}
 }
 
-func (d *demo) editConfigMap(ctx context.Context) error {
-	d.title("Somebody edits a ConfigMap", "kubectl edit configmap "+release+"-env")
-	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
-	before, err := maps.Get(ctx, release+"-env", metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	want := before.Data["LOG_LEVEL"]
+// drift is one change by hand and how to see that it is gone again.
+type drift struct {
+	what, object string
+	watch        watch.Interface // from before the change
+	change       func() error
+	undone       func(watch.Event) bool
+}
+
+// heals makes the change and waits until it is healed; how long that took is
+// measured from outside, from the answer to the change.
+func (d *demo) heals(ctx context.Context, c drift) error {
 	began := time.Now().Truncate(time.Second)
-	edited, err := maps.Patch(ctx, before.Name, types.MergePatchType, []byte(`{"data":{"LOG_LEVEL":"edited-by-hand"}}`), metav1.PatchOptions{FieldManager: person})
+	if err := c.change(); err != nil {
+		c.watch.Stop()
+		return err
+	}
 	answered := time.Now()
+	healed, err := watchFor(ctx, c.watch, c.undone)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.what, err)
+	}
+	a, err := d.healedSince(ctx, began, "dev", c.object)
 	if err != nil {
 		return err
 	}
-	d.say("data.LOG_LEVEL: %s → %s", want, edited.Data["LOG_LEVEL"])
-	w, err := maps.Watch(ctx, byName(before.Name, edited.ResourceVersion))
-	if err != nil {
-		return err
-	}
-	healed, err := watchFor(ctx, w, func(e watch.Event) bool {
-		cm, ok := e.Object.(interface{ GetName() string })
-		if !ok || cm.GetName() != before.Name {
+	d.record(c.what, max(0, healed.Sub(answered)), a.Reason)
+	return nil
+}
+
+// again tells, event by event, when a value is back after it was another.
+func again[T comparable](want T, value func(watch.Event) (T, bool)) func(watch.Event) bool {
+	changed := false
+	return func(e watch.Event) bool {
+		v, ok := value(e)
+		if !ok {
 			return false
 		}
-		now, err := maps.Get(ctx, before.Name, metav1.GetOptions{})
-		return err == nil && now.Data["LOG_LEVEL"] == want
+		changed = changed || v != want
+		return changed && v == want
+	}
+}
+
+func (d *demo) editConfigMap(ctx context.Context) error {
+	const name = release + "-env"
+	d.title("Somebody edits a ConfigMap", "kubectl edit configmap "+name)
+	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
+	before, err := maps.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	w, err := maps.Watch(ctx, byName(name, before.ResourceVersion))
+	if err != nil {
+		return err
+	}
+	level := before.Data["LOG_LEVEL"]
+	d.say("data.LOG_LEVEL: %s → edited-by-hand", level)
+	return d.heals(ctx, drift{
+		what: "ConfigMap edited", object: "ConfigMap " + devNamespace + "/" + name, watch: w,
+		change: func() error {
+			_, err := maps.Patch(ctx, name, types.MergePatchType, []byte(`{"data":{"LOG_LEVEL":"edited-by-hand"}}`), metav1.PatchOptions{FieldManager: person})
+			return err
+		},
+		undone: again(level, func(e watch.Event) (string, bool) {
+			cm, ok := e.Object.(*corev1.ConfigMap)
+			if !ok {
+				return "", false
+			}
+			return cm.Data["LOG_LEVEL"], true
+		}),
 	})
-	if err != nil {
-		return err
-	}
-	a, err := d.healedSince(ctx, began, "dev", "ConfigMap "+devNamespace+"/"+before.Name)
-	if err != nil {
-		return err
-	}
-	d.record("ConfigMap edited", healed.Sub(answered), a.Reason)
-	return nil
 }
 
 func (d *demo) scaleDeployment(ctx context.Context) error {
@@ -96,39 +132,28 @@ func (d *demo) scaleDeployment(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	want := *before.Spec.Replicas
-	began := time.Now().Truncate(time.Second)
-	_, err = deployments.UpdateScale(ctx, release, &autoscalingv1.Scale{
-		ObjectMeta: metav1.ObjectMeta{Name: release, Namespace: devNamespace},
-		Spec:       autoscalingv1.ScaleSpec{Replicas: 7},
-	}, metav1.UpdateOptions{FieldManager: person})
-	answered := time.Now()
-	if err != nil {
-		return err
-	}
-	d.say("spec.replicas: %d → 7", want)
 	w, err := deployments.Watch(ctx, byName(release, before.ResourceVersion))
 	if err != nil {
 		return err
 	}
-	scaled := false
-	healed, err := watchFor(ctx, w, func(e watch.Event) bool {
-		now, err := deployments.Get(ctx, release, metav1.GetOptions{})
-		if err != nil || e.Type != watch.Modified {
-			return false
-		}
-		scaled = scaled || now.Generation > before.Generation
-		return scaled && *now.Spec.Replicas == want
+	d.say("spec.replicas: %d → 7", *before.Spec.Replicas)
+	return d.heals(ctx, drift{
+		what: "Deployment scaled", object: "Deployment " + devNamespace + "/" + release, watch: w,
+		change: func() error {
+			_, err := deployments.UpdateScale(ctx, release, &autoscalingv1.Scale{
+				ObjectMeta: metav1.ObjectMeta{Name: release, Namespace: devNamespace},
+				Spec:       autoscalingv1.ScaleSpec{Replicas: 7},
+			}, metav1.UpdateOptions{FieldManager: person})
+			return err
+		},
+		undone: again(*before.Spec.Replicas, func(e watch.Event) (int32, bool) {
+			dep, ok := e.Object.(*appsv1.Deployment)
+			if !ok || dep.Spec.Replicas == nil {
+				return 0, false
+			}
+			return *dep.Spec.Replicas, true
+		}),
 	})
-	if err != nil {
-		return err
-	}
-	a, err := d.healedSince(ctx, began, "dev", "Deployment "+devNamespace+"/"+release)
-	if err != nil {
-		return err
-	}
-	d.record("Deployment scaled", healed.Sub(answered), a.Reason)
-	return nil
 }
 
 func (d *demo) deleteService(ctx context.Context) error {
@@ -142,21 +167,11 @@ func (d *demo) deleteService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	began := time.Now().Truncate(time.Second)
-	if err := services.Delete(ctx, release, metav1.DeleteOptions{}); err != nil {
-		return err
-	}
-	answered := time.Now()
-	healed, err := watchFor(ctx, w, func(e watch.Event) bool { return e.Type == watch.Added })
-	if err != nil {
-		return err
-	}
-	a, err := d.healedSince(ctx, began, "dev", "Service "+devNamespace+"/"+release)
-	if err != nil {
-		return err
-	}
-	d.record("Service deleted", healed.Sub(answered), a.Reason)
-	return nil
+	return d.heals(ctx, drift{
+		what: "Service deleted", object: "Service " + devNamespace + "/" + release, watch: w,
+		change: func() error { return services.Delete(ctx, release, metav1.DeleteOptions{}) },
+		undone: func(e watch.Event) bool { return e.Type == watch.Added },
+	})
 }
 
 // helmUpgrade does what `helm upgrade --reuse-values --set …` does, with
