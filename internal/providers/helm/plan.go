@@ -108,13 +108,12 @@ func (s *seen) others() error {
 	if !s.exists || s.newest.terminal() || s.newest.ours {
 		return nil
 	}
-	age := time.Since(s.newest.written)
-	if age >= foreignPendingLimit {
+	if time.Since(s.newest.written) >= foreignPendingLimit {
 		return nil
 	}
 	return &reconcile.Error{
-		Kind: reconcile.Unavailable, ID: s.h.id, Object: s.object(), Op: "plan",
-		Err:  fmt.Errorf("another actor's helm is at work: revision %d is %s since %s", s.newest.number, s.newest.status, age.Round(time.Second)),
+		Kind: reconcile.Throttled, After: foreignPendingPause, ID: s.h.id, Object: s.object(), Op: "plan",
+		Err:  fmt.Errorf("another actor's helm is at work: revision %d is %s", s.newest.number, s.newest.status),
 		Hint: "forged goes on when it has ended",
 	}
 }
@@ -266,6 +265,11 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 	}
 	if before == nil {
 		step.Reason = reconcile.Reason{Code: reconcile.ReasonDeleted}
+		return step, nil
+	}
+	if owner := h.usurper(d.Entry, before); owner != "" {
+		step.Reason = reconcile.Reason{Code: reconcile.ReasonReplaced}
+		step.Blocked = "another object stands in its place and belongs to " + owner
 		return step, nil
 	}
 	uid := string(before.GetUID())

@@ -17,6 +17,9 @@ import (
 // minutes; after twice that its process is taken for dead.
 const foreignPendingLimit = 10 * time.Minute
 
+// foreignPendingPause is how long forged stands aside before it looks again.
+const foreignPendingPause = 250 * time.Millisecond
+
 // maxHistory is how many revisions of a release are kept, as many as the helm
 // command keeps by default.
 const maxHistory = 10
