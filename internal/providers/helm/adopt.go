@@ -49,8 +49,7 @@ func (c *client) admit(ctx context.Context, o object) error {
 
 // foreign says whose an object is; empty when it belongs to this release.
 func (c *client) foreign(u *unstructured.Unstructured) string {
-	notes := u.GetAnnotations()
-	if notes[annotationRelease] == c.h.spec.Name && notes[annotationReleaseNS] == c.h.spec.Namespace {
+	if c.h.marked(u) {
 		return ""
 	}
 	if owner := kubernetes.ForeignOwner(u, c.h.cluster.Instance()); owner != "" {
@@ -60,6 +59,42 @@ func (c *client) foreign(u *unstructured.Unstructured) string {
 		return "was made by " + f[0].Manager
 	}
 	return "was made by somebody else"
+}
+
+// marked tells whether an object bears the marks of this release.
+func (h *handle) marked(u *unstructured.Unstructured) bool {
+	notes := u.GetAnnotations()
+	return notes[annotationRelease] == h.spec.Name && notes[annotationReleaseNS] == h.spec.Namespace
+}
+
+// usurper says whose the object is that stands in the place of one of ours;
+// empty when it is ours, or nobody's.
+func (h *handle) usurper(e kubernetes.Entry, live *unstructured.Unstructured) string {
+	if live == nil || string(live.GetUID()) == e.Baseline.UID || h.marked(live) {
+		return ""
+	}
+	return kubernetes.ForeignOwner(live, h.cluster.Instance())
+}
+
+// undisturbed refuses to write over an object of another tool that stands in
+// the place of one of ours.
+func (h *handle) undisturbed(ctx context.Context, e kubernetes.Entry) error {
+	s, err := h.cluster.Live(ctx, e.Ref)
+	if err != nil || s.Exists && s.UID == e.Baseline.UID {
+		return err
+	}
+	live, err := h.cluster.Get(ctx, e.Ref)
+	if err != nil {
+		return err
+	}
+	if owner := h.usurper(e, live); owner != "" {
+		return &reconcile.Error{
+			Kind: reconcile.Conflict, ID: h.id, Object: e.Ref.String(), Op: "apply",
+			Err:  fmt.Errorf("another object stands in its place and belongs to %s", owner),
+			Hint: "delete or rename it; forged takes nothing over unasked",
+		}
+	}
+	return nil
 }
 
 func path(m *meta.RESTMapping, ref kubernetes.Ref) string {

@@ -224,14 +224,19 @@ func (h *handle) preflight(ctx context.Context, c *client, manifest string, s *s
 	g.SetLimit(8)
 	for _, o := range objs {
 		old, known := c.old[o.ref]
-		if known && old.Desired == o.hash {
-			continue
-		}
 		g.Go(func() error {
-			if !known || old.Baseline.UID == "" {
+			switch {
+			case !known || old.Baseline.UID == "":
 				if err := c.admit(ctx, o); err != nil {
 					return err
 				}
+			default:
+				if err := h.undisturbed(ctx, old); err != nil {
+					return err
+				}
+			}
+			if known && old.Desired == o.hash {
+				return nil
 			}
 			if !s.recorded {
 				return nil // a first install: nothing of ours can be harmed

@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"strings"
 	"testing"
 
 	"helm.sh/helm/v3/pkg/action"
@@ -196,6 +197,47 @@ func TestForeignReleaseIsNotRemoved(t *testing.T) {
 	untouched("after what was announced is no longer wanted")
 	if _, recorded := h.inventory.Record(h.id); recorded {
 		t.Error("the inventory still lists it")
+	}
+}
+
+// An object of another tool in the place of one of ours is neither healed nor
+// updated over.
+func TestObjectOfAnotherToolInPlaceOfOursIsLeftAlone(t *testing.T) {
+	r := newRig(t)
+	r.converge()
+	r.drain()
+	maps := r.env.Client.CoreV1().ConfigMaps(r.env.Namespace)
+	if err := maps.Delete(t.Context(), "settings", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.changed("ConfigMap " + r.env.Namespace + "/settings")
+	if _, err := maps.Create(t.Context(), &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "settings", Labels: map[string]string{"kapp.k14s.io/app": "17"}},
+		Data:       map[string]string{"level": "theirs"},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	untouched := func() {
+		t.Helper()
+		live, err := maps.Get(t.Context(), "settings", metav1.GetOptions{})
+		if err != nil || live.Data["level"] != "theirs" || len(live.Labels) != 1 {
+			t.Errorf("it was changed: %v %v, err %v", live.Data, live.Labels, err)
+		}
+	}
+	steps, err := r.pass(t.Context(), r.request())
+	if err != nil || len(steps) != 1 || !strings.Contains(steps[0].Blocked, "kapp app 17") {
+		t.Errorf("steps %v, err %v", steps, err)
+	}
+	untouched()
+	for _, values := range []map[string]any{{"level": "new"}, {"replicas": 2.0}} {
+		r.values = values
+		if _, err := r.pass(t.Context(), r.request()); reconcile.KindOf(err) != reconcile.Conflict {
+			t.Errorf("error %v", err)
+		}
+		untouched()
+	}
+	if h := r.history(); h != "deployed" {
+		t.Errorf("history %q", h)
 	}
 }
 
