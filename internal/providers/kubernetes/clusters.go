@@ -40,8 +40,9 @@ type Clusters struct {
 // with a context, so that a target that does not answer holds up nobody else.
 type slot struct {
 	turn    chan struct{}
-	cluster *Cluster // nil until connected
-	uid     string   // of the cluster met first, kept over reconnections
+	cluster *Cluster   // nil until connected
+	uid     string     // of the cluster met first, kept over reconnections
+	blind   []forge.ID // resources that were watched over by a connection given up since
 }
 
 type subscriber struct {
@@ -93,6 +94,7 @@ func (cs *Clusters) Cluster(ctx context.Context, target forge.Target) (*Cluster,
 			return s.cluster, nil
 		}
 		// The kubeconfig leads elsewhere now, or with other credentials.
+		s.blind = append(s.blind, s.cluster.owners()...)
 		s.cluster.stop()
 		s.cluster = nil
 	}
@@ -101,6 +103,10 @@ func (cs *Clusters) Cluster(ctx context.Context, target forge.Target) (*Cluster,
 		return nil, err
 	}
 	s.cluster, s.uid = c, c.uid
+	// The watches have ended with the old connection. A look at what they
+	// served begins them anew.
+	cs.publish(watchEvents(s.blind))
+	s.blind = nil
 	return c, nil
 }
 

@@ -232,6 +232,24 @@ func TestLostWatch(t *testing.T) {
 	}
 }
 
+// A new connection has no watches yet: whoever relied on those of the old one
+// has to look, also when it was somebody else who connected.
+func TestReconnectionIsTold(t *testing.T) {
+	b := newBed(t)
+	id := releaseID("a")
+	b.own(id, b.configMap("a", `{x: "1"}`), b.configMap("b", `{x: "1"}`))
+	b.c.print = [32]byte{} // as if the kubeconfig had been written anew
+	b.c.trouble.Store(true)
+	c, err := b.clusters.Cluster(t.Context(), b.Target())
+	if err != nil || c == b.c {
+		t.Fatalf("not connected anew: %v", err)
+	}
+	b.event(id, causeWatch)
+	if n := len(b.events); n != 0 {
+		t.Errorf("%d more events", n)
+	}
+}
+
 func TestMapping(t *testing.T) {
 	b := newBed(t)
 	gvk := schema.GroupVersionKind{Group: b.Instance + ".test.forged.dev", Version: "v1", Kind: "Widget"}

@@ -177,6 +177,22 @@ func (c *Cluster) eventsOf(w *watch) []reconcile.Event {
 			ids = append(ids, t.id)
 		}
 	}
+	return watchEvents(ids)
+}
+
+// owners are the resources that have objects in the cluster.
+func (c *Cluster) owners() []forge.ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ids []forge.ID
+	for _, t := range c.index {
+		ids = append(ids, t.id)
+	}
+	return ids
+}
+
+// watchEvents makes resources be looked at again, each once.
+func watchEvents(ids []forge.ID) []reconcile.Event {
 	slices.SortFunc(ids, forge.ID.Compare)
 	var events []reconcile.Event
 	for _, id := range slices.Compact(ids) {
