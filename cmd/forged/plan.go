@@ -34,7 +34,7 @@ Exit codes: 0 nothing to change, 2 changes are pending, 1 an error.`,
 		if err != nil {
 			return err
 		}
-		w, err := newWorld(flags, instanceOf(flags, l), newLogger(s.err, "text", slog.LevelError), nil)
+		w, err := newWorld(flags, instanceOf(flags, l), newLogger(s.err, "text", slog.LevelError), nil, 0)
 		if err != nil {
 			return err
 		}

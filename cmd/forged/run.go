@@ -98,7 +98,7 @@ func runDaemon(flags runFlags, first *loaded, log *slog.Logger, signals <-chan o
 	build := buildInfo()
 	metrics := server.NewMetrics(build)
 	instance := instanceOf(flags.configFlags, first)
-	w, err := newWorld(flags.configFlags, instance, log, metrics)
+	w, err := newWorld(flags.configFlags, instance, log, metrics, flags.grace)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func runDaemon(flags runFlags, first *loaded, log *slog.Logger, signals <-chan o
 }
 
 func runOnce(ctx context.Context, flags runFlags, l *loaded, log *slog.Logger, s streams) error {
-	w, err := newWorld(flags.configFlags, instanceOf(flags.configFlags, l), log, nil)
+	w, err := newWorld(flags.configFlags, instanceOf(flags.configFlags, l), log, nil, flags.grace)
 	if err != nil {
 		return err
 	}

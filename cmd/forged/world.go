@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"k8s.io/klog/v2"
 
@@ -26,13 +27,14 @@ type world struct {
 var instanceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // newWorld connects to nothing; clusters are connected at first use. metrics
-// may be nil. Close it.
-func newWorld(f configFlags, instance string, log *slog.Logger, metrics *server.Metrics) (*world, error) {
+// may be nil; grace is the time to finish what is under way when stopping.
+// Close it.
+func newWorld(f configFlags, instance string, log *slog.Logger, metrics *server.Metrics, grace time.Duration) (*world, error) {
 	if !instanceName.MatchString(instance) {
 		return nil, fmt.Errorf("the instance %q is not a name: want at most 63 of a-z, 0-9 and -, with none of the last at an end", instance)
 	}
 	klog.SetSlogLogger(log) // what client-go has to say
-	options := reconcile.Options{Logger: log}
+	options := reconcile.Options{Logger: log, Grace: stepGrace(grace)}
 	clusters := kubernetes.Options{Instance: instance, Logger: log}
 	if metrics != nil {
 		options.Observer = metrics
@@ -48,6 +50,12 @@ func newWorld(f configFlags, instance string, log *slog.Logger, metrics *server.
 	}
 	w.engine = reconcile.New(options)
 	return w, nil
+}
+
+// stepGrace is how long a step under way may go on when the whole process has
+// grace to stop: what is left over is for abandoning it in an orderly way.
+func stepGrace(grace time.Duration) time.Duration {
+	return grace - min(2*time.Second, grace/2)
 }
 
 func (w *world) close() { w.clusters.Close() }
