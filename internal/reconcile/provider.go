@@ -140,4 +140,5 @@ type Event struct {
 	Cause  string    // live, health, storage, …: a bounded set, it labels metrics
 	At     time.Time // when it was seen
 	Object string    // may be empty
+	Retry  bool      // what has failed may work now: it is tried before its backoff ends
 }

@@ -1,12 +1,14 @@
 package reconcile_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/reconcile/world"
 )
 
 func fail(kind reconcile.ErrorKind) func() error {
@@ -190,6 +192,51 @@ func TestInterruptedIsRepaired(t *testing.T) {
 		y.wantState("app", reconcile.StateReady)
 		if a := y.status("app").LastAction; a.Action != reconcile.ActionRepair {
 			t.Errorf("last action %s", a.Action)
+		}
+	})
+}
+
+// herald is a world whose watch says when what has failed may work again.
+type herald struct {
+	*world.World
+	say chan reconcile.Event
+}
+
+func (h herald) Watch(ctx context.Context, notify func(reconcile.Event)) error {
+	for {
+		select {
+		case ev := <-h.say:
+			notify(ev)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// The backoff of an hour-long outage is minutes long. Who knows that it is over
+// ends it.
+func TestRetryEventEndsBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t)
+		h := herald{y.World, make(chan reconcile.Event)}
+		y.engine = reconcile.New(reconcile.Options{Providers: map[string]reconcile.Provider{forge.KindRelease: h}})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- y.engine.Run(ctx) }()
+		y.Fail("observe", id("app"), func() error { return reconcile.Errorf(reconcile.Unavailable, "observe", "no") })
+		y.set(gen(1, policy, one("app")))
+		y.pass(time.Hour)
+		y.Fail("observe", id("app"), nil)
+		y.Forget()
+		h.say <- reconcile.Event{ID: id("app"), Cause: "live"}
+		synctest.Wait()
+		y.wantCount("observe", 0) // an event by itself does not
+		h.say <- reconcile.Event{ID: id("app"), Cause: "watch", Retry: true}
+		synctest.Wait()
+		y.wantState("app", reconcile.StateReady)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }

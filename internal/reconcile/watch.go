@@ -94,6 +94,9 @@ func (e *Engine) notify(ev Event) {
 	if u.event.IsZero() {
 		u.event = at
 	}
+	if ev.Retry {
+		u.notBefore = time.Time{}
+	}
 	e.enqueue(u)
 }
 

@@ -1,7 +1,9 @@
 package kubernetes
 
 import (
+	"context"
 	"net/http"
+	"net/url"
 	"strings"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -21,7 +23,23 @@ func (t *counting) RoundTrip(r *http.Request) (*http.Response, error) {
 		code = resp.StatusCode
 	}
 	t.observe(verbOf(r), code)
+	if told, ok := r.Context().Value(attemptsKey{}).(func(error)); ok {
+		if err != nil {
+			err = &url.Error{Op: "Get", URL: r.URL.Redacted(), Err: err} // as http.Client words it
+		}
+		told(err)
+	}
 	return resp, err
+}
+
+type attemptsKey struct{}
+
+// withAttempts has f called with the outcome of every attempt at a request: nil
+// when there was an answer of any kind. client-go tries again by itself, for
+// ten seconds, and then calls a watch that found nobody at the other end one
+// that has seen nothing.
+func withAttempts(ctx context.Context, f func(error)) context.Context {
+	return context.WithValue(ctx, attemptsKey{}, f)
 }
 
 // WrappedRoundTripper lets client-go find the transport below.

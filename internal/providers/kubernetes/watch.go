@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -186,18 +188,33 @@ func (w *watch) listWatch() cache.ListerWatcher {
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
 			narrow(&o)
-			i, err := watch(ctx, o)
+			var last error
+			i, err := watch(withAttempts(ctx, func(err error) {
+				if last = err; err != nil {
+					w.outcome("watch", err)
+				}
+			}), o)
+			if err == nil && last != nil {
+				i.Stop()
+				i, err = nil, last
+			}
 			w.outcome("watch", err)
 			return i, err
 		},
 	}
 }
 
-// outcome records how an attempt to list or to watch went. Whatever hung on
-// the watch is looked at again when it works once more.
+// outcome records how an attempt to list or to watch went. Whatever hangs on
+// the watch is looked at again when it breaks, so that nothing is called ready
+// that nobody sees, and when it works once more.
 func (w *watch) outcome(verb string, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
+	}
+	if request := (*url.Error)(nil); errors.As(err, &request) {
+		// The query differs from one attempt to the next; the mistake does not.
+		path, _, _ := strings.Cut(request.URL, "?")
+		err = &url.Error{Op: request.Op, URL: path, Err: request.Err}
 	}
 	resource := w.key.gvr.GroupResource().String()
 	c := w.c
@@ -213,8 +230,12 @@ func (w *watch) outcome(verb string, err error) {
 			e.Hint = fmt.Sprintf("forged needs the verbs list and watch on %s, cluster-wide", resource)
 		}
 		w.err = classified
-	case was != nil && w.synced:
+	}
+	if (was == nil) != (err == nil) && w.synced {
 		events = c.eventsOf(w)
+		for i := range events {
+			events[i].Retry = err == nil
+		}
 	}
 	if (was == nil) != (err == nil) {
 		w.advance()
