@@ -14,6 +14,7 @@ type sweep struct {
 	done      bool
 	attempts  int
 	err       error
+	said      string // of err, in the log: once for as long as it stays the same
 	notBefore time.Time
 }
 
@@ -29,7 +30,7 @@ func (e *Engine) resweep(environment string) {
 	}
 	next := &sweep{}
 	if s := e.sweeps[environment]; s != nil {
-		next.err = s.err // shown until the next answer
+		next.err, next.said = s.err, s.said // shown until the next answer
 	}
 	e.sweeps[environment] = next
 	if e.queue != nil {
@@ -84,11 +85,14 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 		wait := max(r.after, r.block, retryFirst)
 		s.notBefore = now.Add(wait)
 		e.after(sweepID(name), wait)
-		e.log.Warn("could not list what is owned; nothing is removed until then",
-			"environment", name, "kind", KindOf(err), "error", err, "retry", wait)
+		if text := err.Error(); text != s.said {
+			s.said = text
+			e.log.Warn("could not list what is owned; nothing is removed until then",
+				"environment", name, "kind", KindOf(err), "error", err, "retry", wait)
+		}
 		return
 	}
-	s.done = true
+	s.done, s.said = true, ""
 	for _, r := range owned {
 		p := e.providers[r.ID.Kind]
 		if r.ID.Environment != name || gen.nodes[r.ID] != nil || e.units[r.ID] != nil || p == nil {

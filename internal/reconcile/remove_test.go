@@ -108,6 +108,9 @@ func TestPruneNeverWhileOwnershipIsUnknown(t *testing.T) {
 		if env := y.engine.Status().Environments[0]; env.State != reconcile.StateUnknown || env.Error == nil {
 			t.Errorf("environment is %s, error %+v", env.State, env.Error)
 		}
+		if n := strings.Count(y.saw.lines(), "could not list what is owned"); n != 1 {
+			t.Errorf("said %d times in an hour", n)
+		}
 		y.Fail("owned", forge.ID{}, nil)
 		y.pass(6 * time.Minute)
 		y.wantCount("delete", 1)
