@@ -1,8 +1,6 @@
 package kubernetes
 
 import (
-	"fmt"
-
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -28,26 +26,26 @@ func hasHealth(gk schema.GroupKind) bool {
 
 // HealthOf judges an object by its status, with the rules of kstatus and two
 // more: a load balancer and an ingress serve only when they have an address.
+// The message does not name the object: whoever shows it knows which it is.
 func HealthOf(obj *unstructured.Unstructured) reconcile.Health {
 	result, err := status.Compute(obj)
 	if err != nil {
-		return reconcile.Health{Status: reconcile.Unknown, Message: fmt.Sprintf("%s: %v", RefOf(obj), err)}
+		return reconcile.Health{Status: reconcile.Unknown, Message: err.Error()}
 	}
-	message := fmt.Sprintf("%s: %s", RefOf(obj), result.Message)
 	switch result.Status {
 	case status.CurrentStatus:
 		if waiting := withoutAddress(obj); waiting != "" {
-			return reconcile.Health{Status: reconcile.Progressing, Message: fmt.Sprintf("%s: %s", RefOf(obj), waiting)}
+			return reconcile.Health{Status: reconcile.Progressing, Message: waiting}
 		}
 		return reconcile.Health{Status: reconcile.Ready}
 	case status.InProgressStatus:
-		return reconcile.Health{Status: reconcile.Progressing, Message: message}
+		return reconcile.Health{Status: reconcile.Progressing, Message: result.Message}
 	case status.TerminatingStatus:
-		return reconcile.Health{Status: reconcile.Progressing, Message: fmt.Sprintf("%s: is being deleted", RefOf(obj))}
+		return reconcile.Health{Status: reconcile.Progressing, Message: "is being deleted"}
 	case status.FailedStatus:
-		return reconcile.Health{Status: reconcile.Failed, Message: message}
+		return reconcile.Health{Status: reconcile.Failed, Message: result.Message}
 	default:
-		return reconcile.Health{Status: reconcile.Unknown, Message: message}
+		return reconcile.Health{Status: reconcile.Unknown, Message: result.Message}
 	}
 }
 

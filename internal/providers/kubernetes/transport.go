@@ -25,9 +25,10 @@ func (t *counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.observe(verbOf(r), code)
 	if told, ok := r.Context().Value(attemptsKey{}).(func(error)); ok {
 		if err != nil {
-			err = &url.Error{Op: "Get", URL: r.URL.Redacted(), Err: err} // as http.Client words it
+			told(&url.Error{Op: "Get", URL: r.URL.Redacted(), Err: err}) // as http.Client words it
+		} else {
+			told(nil)
 		}
-		told(err)
 	}
 	return resp, err
 }
