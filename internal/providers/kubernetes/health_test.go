@@ -28,7 +28,7 @@ func TestHealthOf(t *testing.T) {
 		{"claim", "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: p}, status: {phase: Bound}}", reconcile.Ready, ""},
 		{"claim that waits", "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: p}, status: {phase: Pending}}", reconcile.Progressing, "Bound"},
 		{"job that failed", "{apiVersion: batch/v1, kind: Job, metadata: {name: j}, status: {conditions: [{type: Failed, status: 'True'}]}}", reconcile.Failed, "Failed"},
-		{"nonsense", "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, status: {conditions: nonsense}}", reconcile.Unknown, "conditions"},
+		{"nonsense", "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, status: {conditions: nonsense}}", reconcile.Unknown, "cannot restore slice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := HealthOf(parse(t, tt.object))
