@@ -42,6 +42,16 @@ func (p *Provider) Apply(ctx context.Context, req reconcile.Request, step reconc
 // heal puts one object back by one server-side apply from the manifest that
 // was applied last.
 func (p *Provider) heal(ctx context.Context, h *handle, d healing) (*reconcile.Reason, error) {
+	// Several heals follow one plan: somebody's helm may have begun since.
+	s := &seen{h: h}
+	s.record, s.recorded = h.inventory.Record(h.id)
+	revs, err := h.store.watched(ctx, h.release)
+	if err != nil {
+		return nil, err
+	}
+	if s.newest, s.exists = h.caughtUp(newestOf(revs)); !s.settled() {
+		return nil, reconcile.Errorf(reconcile.Stale, "heal "+d.ref.String(), "the release changed since the plan was made")
+	}
 	objects, err := p.applied(ctx, h)
 	if err != nil {
 		return nil, err
@@ -84,7 +94,7 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 			return err
 		}
 	}
-	revs, err := h.store.certain(ctx, h.spec.Namespace, h.spec.Name)
+	revs, err := h.store.certain(ctx, h.release)
 	if err != nil {
 		return err
 	}
@@ -96,7 +106,7 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 			Err: fmt.Errorf("the Helm records moved on since the plan was made"),
 		}
 	}
-	records := h.store.records(context.WithoutCancel(ctx), h.spec.Namespace, h.spec.Name, revs)
+	records := h.store.records(context.WithoutCancel(ctx), h.release, revs)
 	if !s.foreign() {
 		if err := h.repair(records, revs); err != nil {
 			return s.wrap("repair", err)
@@ -152,7 +162,7 @@ func (p *Provider) roll(ctx context.Context, s *seen, records *storage.Storage, 
 	if err := h.preflight(ctx, c, manifest, s); err != nil {
 		return err
 	}
-	labels := map[string]string{revisionLabel: strconv.Itoa(s.newest.number + 1)}
+	labels := map[string]string{revisionLabel: h.release.label(strconv.Itoa(s.newest.number + 1))}
 	var rel *release.Release
 	if s.newest.status != release.StatusUninstalled && slices.ContainsFunc(revs, func(r revision) bool {
 		return r.status == release.StatusDeployed || r.status == release.StatusSuperseded
@@ -310,7 +320,7 @@ func (p *Provider) applied(ctx context.Context, h *handle) (map[kubernetes.Ref]o
 		return h.objects, nil
 	}
 	h.mu.Unlock()
-	rel, err := h.store.records(ctx, h.spec.Namespace, h.spec.Name, nil).Get(h.spec.Name, rec.Revision)
+	rel, err := h.store.records(ctx, h.release, nil).Get(h.spec.Name, rec.Revision)
 	if err != nil {
 		return nil, (&seen{h: h}).wrap("read what was applied last", err)
 	}

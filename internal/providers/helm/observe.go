@@ -38,7 +38,7 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 			return reconcile.Observed{}, err
 		}
 	}
-	revs, err := h.store.watched(ctx, h.spec.Namespace, h.spec.Name)
+	revs, err := h.store.watched(ctx, h.release)
 	if err != nil {
 		return reconcile.Observed{}, err
 	}

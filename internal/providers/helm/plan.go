@@ -56,7 +56,7 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	if s.settled() && len(s.drifts) > 0 {
 		g.Go(func() error { heals, healErr = p.planHeal(gctx, s); return nil })
 	}
-	revs, err := s.h.store.certain(ctx, s.h.spec.Namespace, s.h.spec.Name)
+	revs, err := s.h.store.certain(ctx, s.h.release)
 	if werr := g.Wait(); err == nil {
 		err = werr
 	}
@@ -71,7 +71,7 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	if s.foreign() && s.newest.status != release.StatusUninstalled {
 		return nil, &reconcile.Error{
 			Kind: reconcile.Conflict, ID: s.h.id, Object: s.object(), Op: "install",
-			Err:  fmt.Errorf("a release of that name is there already (revision %d, %s) and forged did not make it", s.newest.number, s.newest.status),
+			Err:  fmt.Errorf("a release of that name is there already (revision %d, %s) and this environment's forged did not make it", s.newest.number, s.newest.status),
 			Hint: "uninstall it, or give the environment another namespace; forged takes nothing over unasked",
 		}
 	}

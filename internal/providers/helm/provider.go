@@ -40,6 +40,7 @@ type Provider struct {
 	mu       sync.Mutex
 	stores   map[forge.Target]*store
 	releases map[releaseKey]*unit
+	ids      map[releaseKey]forge.ID // of the resource that asked for a release last
 	notify   func(reconcile.Event)
 }
 
@@ -51,7 +52,6 @@ type releaseKey struct {
 // unit is what the provider remembers of one release. Everything in it can
 // be read again from the cluster.
 type unit struct {
-	id     forge.ID
 	acting sync.Mutex // one action at a time
 
 	mu       sync.Mutex
@@ -78,6 +78,7 @@ func New(o Options) *Provider {
 		charts:   chartStore{files: files, loaded: map[string]loadedChart{}},
 		stores:   map[forge.Target]*store{},
 		releases: map[releaseKey]*unit{},
+		ids:      map[releaseKey]forge.ID{},
 	}
 }
 
@@ -93,16 +94,19 @@ func (p *Provider) Watch(ctx context.Context, notify func(reconcile.Event)) erro
 // storageChanged is called by a store for each record that appears or changes.
 func (p *Provider) storageChanged(t forge.Target, namespace, name string) {
 	p.mu.Lock()
-	r, notify := p.releases[releaseKey{t, namespace, name}], p.notify
+	id, ours := p.ids[releaseKey{t, namespace, name}]
+	notify := p.notify
 	p.mu.Unlock()
-	if r != nil && notify != nil {
-		notify(reconcile.Event{ID: r.id, Cause: "storage", At: time.Now(), Object: "release " + namespace + "/" + name})
+	if ours && notify != nil {
+		notify(reconcile.Event{ID: id, Cause: "storage", At: time.Now(), Object: "release " + namespace + "/" + name})
 	}
 }
 
 // handle is one release with everything an operation on it needs.
 type handle struct {
 	*unit
+	id        forge.ID
+	release   identity
 	req       reconcile.Request
 	spec      forge.ReleaseSpec
 	cluster   *kubernetes.Cluster
@@ -133,9 +137,13 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 	key := releaseKey{res.Target, spec.Namespace, spec.Name}
 	r := p.releases[key]
 	if r == nil {
-		r = &unit{id: res.ID, verdicts: map[kubernetes.Ref]verdict{}}
+		r = &unit{verdicts: map[kubernetes.Ref]verdict{}}
 		p.releases[key] = r
 	}
+	p.ids[key] = res.ID
 	p.mu.Unlock()
-	return &handle{unit: r, req: req, spec: spec, cluster: c, inventory: inv, store: st}, nil
+	return &handle{
+		unit: r, id: res.ID, release: identity{spec.Namespace, spec.Name, ownerOf(c.Instance(), res.ID)},
+		req: req, spec: spec, cluster: c, inventory: inv, store: st,
+	}, nil
 }

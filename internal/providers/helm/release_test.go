@@ -315,3 +315,48 @@ func TestRemove(t *testing.T) {
 		t.Errorf("%d Helm records are left, err %v", len(maps.Items), err)
 	}
 }
+
+func TestHealOfAnOlderPlanIsStale(t *testing.T) {
+	r := newRig(t)
+	r.converge()
+	want := r.live()
+	r.drain()
+	r.patchMap(`{"data":{"level":"x"}}`)
+	r.changed("ConfigMap " + r.env.Namespace + "/settings")
+	o, err := r.p.Observe(t.Context(), r.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := r.p.Plan(t.Context(), r.request(), o)
+	if err != nil || len(steps) != 1 {
+		t.Fatalf("plan: %v, %v", steps, err)
+	}
+	r.drain()
+	r.helmUpgrade(map[string]any{"level": "theirs"})
+	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	if _, err := r.p.Apply(t.Context(), r.request(), steps[0]); reconcile.KindOf(err) != reconcile.Stale {
+		t.Errorf("a heal planned before somebody's helm upgrade: %v", err)
+	}
+	r.converge()
+	if got := r.live(); got != want {
+		t.Errorf("in the end\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestAnotherForgedsReleaseIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.converge()
+	want := r.live()
+	req := r.request()
+	req.Resource.ID.Environment = "other" // the same namespace, by mistake
+	_, err := r.pass(t.Context(), req)
+	if reconcile.KindOf(err) != reconcile.Conflict || !strings.Contains(err.Error(), "forged takes nothing over unasked") {
+		t.Errorf("error of kind %s: %v", reconcile.KindOf(err), err)
+	}
+	if got := r.live(); got != want {
+		t.Errorf("it changed\n%s\nto\n%s", want, got)
+	}
+	if h := r.history(); h != "deployed" {
+		t.Errorf("history %q", h)
+	}
+}

@@ -2,11 +2,14 @@ package helm
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,18 +20,36 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
 
-// revisionLabel marks the records that forged wrote. The helm command copies
-// labels from revision to revision, so a record is ours only when the label
-// equals its version.
+// revisionLabel marks the records that forged wrote: their version, and whose
+// they are. The helm command copies labels from revision to revision, so a
+// record is ours only when the version is its own.
 const revisionLabel = "forged.dev/rev"
+
+// identity is a release by name, and whose records of it are ours.
+type identity struct {
+	namespace, name string
+	owner           string
+}
+
+// label is the value of revisionLabel on our record of a revision.
+func (n identity) label(revision string) string { return revision + "." + n.owner }
+
+// ownerOf keeps two forgeds with one release name apart: another instance or
+// another environment has other records.
+func ownerOf(instance string, id forge.ID) string {
+	sum := sha256.Sum256([]byte(instance + "\x00" + id.String()))
+	return hex.EncodeToString(sum[:5])
+}
 
 // Labels that Helm puts on its records.
 const (
@@ -60,12 +81,12 @@ func (r revision) terminal() bool {
 	return false
 }
 
-func revisionOf(l map[string]string, created time.Time) revision {
-	n, _ := strconv.Atoi(l[labelVersion])
+func (n identity) revisionOf(l map[string]string, created time.Time) revision {
+	number, _ := strconv.Atoi(l[labelVersion])
 	r := revision{
-		number:  n,
+		number:  number,
 		status:  release.Status(l[labelStatus]),
-		ours:    l[revisionLabel] != "" && l[revisionLabel] == l[labelVersion],
+		ours:    l[revisionLabel] == n.label(l[labelVersion]),
 		written: created,
 	}
 	// Helm copies both labels from revision to revision, over its own: what
@@ -85,6 +106,7 @@ type store struct {
 	cluster  *kubernetes.Cluster
 	informer cache.SharedIndexInformer
 	once     sync.Once
+	failed   atomic.Pointer[error] // why the watch is not up, as long as it is not
 }
 
 const byRelease = "release"
@@ -124,24 +146,52 @@ func newStore(c *kubernetes.Cluster, changed func(namespace, name string)) *stor
 		UpdateFunc: func(_, obj any) { tell(obj) },
 		DeleteFunc: tell,
 	})
-	return &store{cluster: c, informer: inf}
+	s := &store{cluster: c, informer: inf}
+	_ = inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
+		err = kubernetes.Classify("watch Helm records of "+c.Target().String(), kubernetes.Ref{}, err)
+		s.failed.Store(&err)
+	})
+	return s
 }
 
-// watched are the revisions of a release as the watch knows them. The first
-// call starts the watch.
-func (s *store) watched(ctx context.Context, namespace, name string) ([]revision, error) {
-	s.once.Do(func() { go s.informer.RunWithContext(s.cluster.Context()) })
-	if !cache.WaitForCacheSync(ctx.Done(), s.informer.HasSynced) {
-		return nil, reconcile.Errorf(reconcile.Unavailable, "watch Helm releases of "+s.cluster.Target().String(), "%v", context.Cause(ctx))
+// syncPoll is how often a start looks whether the watch is up.
+const syncPoll = 10 * time.Millisecond
+
+// up starts the watch at first use and waits until it is complete. A watch
+// that is refused is an error at once, not a wait.
+func (s *store) up(ctx context.Context) error {
+	s.once.Do(func() { s.cluster.Go(s.informer.RunWithContext) })
+	if s.informer.HasSynced() {
+		return nil
 	}
-	objs, err := s.informer.GetIndexer().ByIndex(byRelease, namespace+"/"+name)
+	err := wait.PollUntilContextCancel(ctx, syncPoll, true, func(context.Context) (bool, error) {
+		if s.informer.HasSynced() {
+			return true, nil
+		}
+		if failed := s.failed.Swap(nil); failed != nil {
+			return false, *failed
+		}
+		return false, s.cluster.Context().Err()
+	})
+	if err == nil || reconcile.KindOf(err) != reconcile.Internal {
+		return err
+	}
+	return reconcile.Errorf(reconcile.Unavailable, "watch Helm records of "+s.cluster.Target().String(), "%v", err)
+}
+
+// watched are the revisions of a release as the watch knows them.
+func (s *store) watched(ctx context.Context, n identity) ([]revision, error) {
+	if err := s.up(ctx); err != nil {
+		return nil, err
+	}
+	objs, err := s.informer.GetIndexer().ByIndex(byRelease, n.namespace+"/"+n.name)
 	if err != nil {
 		return nil, reconcile.Errorf(reconcile.Internal, "look up Helm records", "%v", err)
 	}
 	revs := make([]revision, 0, len(objs))
 	for _, o := range objs {
 		m := o.(*metav1.PartialObjectMetadata)
-		revs = append(revs, revisionOf(m.Labels, m.CreationTimestamp.Time))
+		revs = append(revs, n.revisionOf(m.Labels, m.CreationTimestamp.Time))
 	}
 	return revs, nil
 }
@@ -154,8 +204,8 @@ func (s *store) watched(ctx context.Context, namespace, name string) ([]revision
 // the next one. Reading these two by name proves what the watch says of the
 // others, in a millisecond; a consistent listing makes the API server wait
 // until its cache of all Secrets has caught up, a tenth of a second.
-func (s *store) certain(ctx context.Context, namespace, name string) ([]revision, error) {
-	revs, err := s.watched(ctx, namespace, name)
+func (s *store) certain(ctx context.Context, n identity) ([]revision, error) {
+	revs, err := s.watched(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -163,14 +213,14 @@ func (s *store) certain(ctx context.Context, namespace, name string) ([]revision
 	g, gctx := errgroup.WithContext(ctx)
 	var now, next *revision
 	if some {
-		g.Go(func() (err error) { now, err = s.read(gctx, namespace, name, newest.number); return err })
+		g.Go(func() (err error) { now, err = s.read(gctx, n, newest.number); return err })
 	}
-	g.Go(func() (err error) { next, err = s.read(gctx, namespace, name, newest.number+1); return err })
+	g.Go(func() (err error) { next, err = s.read(gctx, n, newest.number+1); return err })
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	if next != nil || some && now == nil {
-		return s.listed(ctx, namespace, name) // the watch is behind
+		return s.listed(ctx, n) // the watch is behind
 	}
 	if some {
 		revs[slices.IndexFunc(revs, func(r revision) bool { return r.number == newest.number })] = *now
@@ -179,15 +229,15 @@ func (s *store) certain(ctx context.Context, namespace, name string) ([]revision
 }
 
 // read is the metadata of one record, nil when there is none.
-func (s *store) read(ctx context.Context, namespace, name string, number int) (*revision, error) {
-	m, err := s.cluster.Metadata().Resource(secretsResource).Namespace(namespace).Get(ctx, recordName(name, number), metav1.GetOptions{})
+func (s *store) read(ctx context.Context, n identity, number int) (*revision, error) {
+	m, err := s.cluster.Metadata().Resource(secretsResource).Namespace(n.namespace).Get(ctx, recordName(n.name, number), metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil
 	case err != nil:
-		return nil, kubernetes.Classify("read Helm record of release "+namespace+"/"+name, kubernetes.Ref{}, err)
+		return nil, kubernetes.Classify("read Helm record of release "+n.namespace+"/"+n.name, kubernetes.Ref{}, err)
 	}
-	r := revisionOf(m.Labels, m.CreationTimestamp.Time)
+	r := n.revisionOf(m.Labels, m.CreationTimestamp.Time)
 	return &r, nil
 }
 
@@ -196,15 +246,15 @@ func recordName(name string, number int) string {
 	return fmt.Sprintf("%s.%s.v%d", storage.HelmStorageType, name, number)
 }
 
-func (s *store) listed(ctx context.Context, namespace, name string) ([]revision, error) {
-	sel := labels.Set{labelOwner: "helm", labelName: name}.String()
-	list, err := s.cluster.Metadata().Resource(secretsResource).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: sel})
+func (s *store) listed(ctx context.Context, n identity) ([]revision, error) {
+	sel := labels.Set{labelOwner: "helm", labelName: n.name}.String()
+	list, err := s.cluster.Metadata().Resource(secretsResource).Namespace(n.namespace).List(ctx, metav1.ListOptions{LabelSelector: sel})
 	if err != nil {
-		return nil, kubernetes.Classify("list Helm records of release "+namespace+"/"+name, kubernetes.Ref{}, err)
+		return nil, kubernetes.Classify("list Helm records of release "+n.namespace+"/"+n.name, kubernetes.Ref{}, err)
 	}
 	out := make([]revision, 0, len(list.Items))
 	for i := range list.Items {
-		out = append(out, revisionOf(list.Items[i].Labels, list.Items[i].CreationTimestamp.Time))
+		out = append(out, n.revisionOf(list.Items[i].Labels, list.Items[i].CreationTimestamp.Time))
 	}
 	return out, nil
 }
@@ -220,13 +270,13 @@ func newestOf(revs []revision) (newest revision, ok bool) {
 
 // records opens Helm's storage of one namespace for one action on a release
 // whose revisions are known for certain.
-func (s *store) records(ctx context.Context, namespace, name string, revs []revision) *storage.Storage {
+func (s *store) records(ctx context.Context, n identity, revs []revision) *storage.Storage {
 	f := &fencedSecrets{
-		SecretInterface: s.cluster.Client().CoreV1().Secrets(namespace),
+		SecretInterface: s.cluster.Client().CoreV1().Secrets(n.namespace),
 		ctx:             ctx, known: map[string]*corev1.Secret{},
 	}
 	for _, r := range revs {
-		f.known[recordName(name, r.number)] = nil
+		f.known[recordName(n.name, r.number)] = nil
 	}
 	st := storage.Init(driver.NewSecrets(f))
 	st.MaxHistory = maxHistory

@@ -14,7 +14,7 @@ func TestRevisionOf(t *testing.T) {
 		want   revision
 	}{
 		"first": {
-			map[string]string{"version": "1", "status": "deployed", "createdAt": "1800000000", revisionLabel: "1"},
+			map[string]string{"version": "1", "status": "deployed", "createdAt": "1800000000", revisionLabel: "1.me"},
 			revision{number: 1, status: release.StatusDeployed, ours: true, written: created},
 		},
 		"written again": {
@@ -22,15 +22,19 @@ func TestRevisionOf(t *testing.T) {
 			revision{number: 2, status: release.StatusSuperseded, written: created.Add(time.Minute)},
 		},
 		"by the helm command, which copies the labels of the revision before": {
-			map[string]string{"version": "3", "status": "pending-upgrade", "createdAt": "1700000000", "modifiedAt": "1700000060", revisionLabel: "2"},
+			map[string]string{"version": "3", "status": "pending-upgrade", "createdAt": "1700000000", "modifiedAt": "1700000060", revisionLabel: "2.me"},
 			revision{number: 3, status: release.StatusPendingUpgrade, written: created},
+		},
+		"of another forged": {
+			map[string]string{"version": "4", "status": "deployed", "createdAt": "1800000000", revisionLabel: "4.other"},
+			revision{number: 4, status: release.StatusDeployed, written: created},
 		},
 		"labels of nobody's helm": {
 			map[string]string{"version": "x", "status": "", "createdAt": "yesterday"},
 			revision{written: created},
 		},
 	} {
-		if got := revisionOf(c.labels, created); got != c.want {
+		if got := (identity{owner: "me"}).revisionOf(c.labels, created); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}

@@ -121,6 +121,14 @@ func (c *Cluster) start(f func(context.Context)) bool {
 	return true
 }
 
+// Go runs f in the background for as long as the cluster is connected; its end
+// waits for f. It reports false when the cluster is closed already.
+func (c *Cluster) Go(f func(context.Context)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.start(f)
+}
+
 // bound gives ctx a deadline if it has none.
 func bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
