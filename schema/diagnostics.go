@@ -143,6 +143,7 @@ var Rules = map[string]string{
 	"unread-key":             "Every key is read: it does not depend on something that is not chosen.",
 	"unsupported":            "Every key and value is supported by this build.",
 	"missing-key":            "Keys without a default are written.",
+	"closed":                 "A definition of the file allows what is added to it.",
 	"name":                   "Names that are free to choose are well formed.",
 	"value":                  "A value is one of those its key accepts, and there is just one.",
 	"secret-value":           "The value of a secret is not in the file.",

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +52,7 @@ func (l *loader) explain(errs []errors.Error) {
 	}
 	l.model = m
 
+	l.explainClosed(errs)
 	byPath := map[string][]errors.Error{}
 	var order []path
 	for _, e := range errs {
@@ -82,9 +84,6 @@ func (l *loader) explain(errs []errors.Error) {
 	for _, p := range keys {
 		switch {
 		case l.isBroken(p[:min(2, len(p))]):
-		case l.written(p) && m.at(p) != nil:
-			l.add(p, l.pos(p, true), "value", "a definition in this file does not allow it here",
-				"what begins with # is closed; a name that begins with _ can be added to")
 		case l.written(p):
 			l.unknownKey(p, nil)
 		default:
@@ -100,6 +99,50 @@ func (l *loader) explain(errs []errors.Error) {
 		// A mistake must never pass because it could not be worded.
 		l.badValue(order[0], errs)
 	}
+}
+
+// explainClosed reports what a definition of the text itself forbids: CUE
+// closes what begins with #, also against the defaults of the schema, and then
+// everything that is left out looks missing.
+func (l *loader) explainClosed(errs []errors.Error) {
+	refused := func(errs []errors.Error) (all []path) {
+		for _, e := range errs {
+			if format, _ := e.Msg(); strings.HasPrefix(format, "field not allowed") {
+				if p := cuePath(e.Path()); l.model.at(p) != nil {
+					all = append(all, p)
+				}
+			}
+		}
+		return all
+	}
+	for _, p := range refused(errors.Errors(l.user.Validate())) {
+		_, name := l.closedBy(p)
+		l.add(p, l.pos(p, true), "closed", fmt.Sprintf("%s does not allow %q", name, p[len(p)-1]), openHint(name))
+	}
+	for _, p := range refused(errs) {
+		if at, name := l.closedBy(p); at != nil && !l.isBroken(at) && !l.written(p) {
+			l.add(at, l.pos(at, true), "closed", fmt.Sprintf("%s does not allow the defaults that belong here, %s among them", name, p), openHint(name))
+		}
+	}
+}
+
+// closedBy names the definition that closes p, and where it is used; nil when
+// that cannot be told.
+func (l *loader) closedBy(p path) (at path, name string) {
+	for n := len(p); n > 0; n-- {
+		if name := l.places().closed[p[:n].String()]; name != "" {
+			return p[:n], name
+		}
+	}
+	return nil, "a definition of this file"
+}
+
+func openHint(name string) string {
+	to := "_name"
+	if bare, ok := strings.CutPrefix(name, "#"); ok {
+		to = "_" + bare
+	}
+	return "what begins with # is closed; call it " + to + ", and it can be added to"
 }
 
 // walk reports unknown and missing keys from p downwards; keys are what the

@@ -43,10 +43,11 @@ type place struct{ label, value token.Pos }
 type index struct {
 	places   map[string]place
 	children map[string][]string // names of regular fields, in order
+	closed   map[string]string   // names of the definitions that values are made from
 }
 
 func newIndex(files []*ast.File) *index {
-	x := &index{places: map[string]place{}, children: map[string][]string{}}
+	x := &index{places: map[string]place{}, children: map[string][]string{}, closed: map[string]string{}}
 	for _, f := range files {
 		x.decls(nil, f.Decls)
 	}
@@ -87,6 +88,10 @@ func (x *index) expr(at path, e ast.Expr) {
 		}
 	case *ast.ParenExpr:
 		x.expr(at, e.X)
+	case *ast.Ident:
+		if strings.HasPrefix(e.Name, "#") {
+			x.closed[at.String()] = e.Name
+		}
 	case *ast.BinaryExpr:
 		if e.Op == token.AND {
 			x.expr(at, e.X)
