@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"regexp"
 	"slices"
@@ -331,11 +328,7 @@ func pendingRecords(t *testing.T, packed []byte) map[string]bool {
 
 func unpack(t *testing.T, packed []byte) []byte {
 	t.Helper()
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
+	b, err := gunzip(packed)
 	if err != nil {
 		t.Fatal(err)
 	}
