@@ -130,6 +130,12 @@ func TestNamespacesConform(t *testing.T) {
 // awaitGone waits until a watch shows that an object is gone.
 func awaitGone(t testing.TB, c *Cluster, ref Ref) {
 	t.Helper()
+	awaitLive(t, c, ref, "gone", func(s State) bool { return !s.Exists })
+}
+
+// awaitLive waits until the watch shows an object as somebody else made it.
+func awaitLive(t testing.TB, c *Cluster, ref Ref, want string, ok func(State) bool) {
+	t.Helper()
 	w, err := c.watchFor(t.Context(), ref.GVK, ref.Name)
 	if err != nil {
 		t.Fatal(err)
@@ -139,13 +145,13 @@ func awaitGone(t testing.TB, c *Cluster, ref Ref) {
 		c.mu.Lock()
 		state, moved, synced := w.states[ref.key()], w.moved, w.synced
 		c.mu.Unlock()
-		if synced && !state.Exists {
+		if synced && ok(state) {
 			return
 		}
 		select {
 		case <-moved:
 		case <-timeout:
-			t.Fatalf("%s is not gone", ref)
+			t.Fatalf("%s is not %s", ref, want)
 		}
 	}
 }

@@ -47,7 +47,8 @@ func do(t testing.TB, p reconcile.Provider, r reconcile.Request, action reconcil
 
 func TestNamespaceThatMustBeThere(t *testing.T) {
 	env := sandboxtest.Cluster(t)
-	p := NewNamespaces(newClusters(t))
+	cs := newClusters(t)
+	p := NewNamespaces(cs)
 	r := namespaceRequest(env, false)
 	o, err := p.Observe(t.Context(), r)
 	if err != nil || o.Exists {
@@ -56,8 +57,13 @@ func TestNamespaceThatMustBeThere(t *testing.T) {
 	_, err = p.Plan(t.Context(), r, o)
 	wantError(t, err, reconcile.Invalid, "Namespace "+env.Namespace, "kubectl --context cluster-1 create namespace "+env.Namespace)
 	env.CreateNamespace(t)
-	if o, steps := plan(t, p, r); len(steps) != 0 && o.Exists {
-		t.Errorf("planned %v", steps)
+	c, err := cs.Cluster(t.Context(), env.Target())
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitLive(t, c, namespaceRef(env.Namespace), "there", func(s State) bool { return s.Exists })
+	if o, steps := plan(t, p, r); len(steps) != 0 || !o.Exists {
+		t.Errorf("observed %+v, planned %v", o, steps)
 	}
 }
 
@@ -129,20 +135,9 @@ func TestOwnNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := c.watchFor(t.Context(), namespaceRef(env.Namespace).GVK, env.Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for o.Health.Status != reconcile.Progressing {
-		c.mu.Lock()
-		moved := w.moved
-		c.mu.Unlock()
-		if o, err = p.Observe(t.Context(), r); err != nil {
-			t.Fatal(err)
-		}
-		if o.Health.Status != reconcile.Progressing {
-			<-moved
-		}
+	awaitLive(t, c, namespaceRef(env.Namespace), "being deleted", func(s State) bool { return s.Deleting })
+	if o, err = p.Observe(t.Context(), r); err != nil || o.Health.Status != reconcile.Progressing {
+		t.Fatalf("observed %+v, %v", o, err)
 	}
 	_, err = p.Plan(t.Context(), r, o)
 	wantError(t, err, reconcile.Unavailable, "is being deleted", "get namespace "+env.Namespace)
