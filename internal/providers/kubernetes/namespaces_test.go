@@ -113,7 +113,7 @@ func TestOwnNamespace(t *testing.T) {
 		t.Errorf("observed %+v", o)
 	}
 	r.Remove = true
-	o, steps := plan(t, p, r)
+	_, steps := plan(t, p, r)
 	if len(steps) != 1 || steps[0].Blocked == "" || steps[0].Deletes != 1 {
 		t.Fatalf("removal: %v", steps)
 	}
@@ -136,7 +136,8 @@ func TestOwnNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitLive(t, c, namespaceRef(env.Namespace), "being deleted", func(s State) bool { return s.Deleting })
-	if o, err = p.Observe(t.Context(), r); err != nil || o.Health.Status != reconcile.Progressing {
+	o, err := p.Observe(t.Context(), r)
+	if err != nil || o.Health.Status != reconcile.Progressing {
 		t.Fatalf("observed %+v, %v", o, err)
 	}
 	_, err = p.Plan(t.Context(), r, o)
