@@ -57,6 +57,7 @@ var everyKill = flag.Bool("every-kill", false, "kill at every mutation, not at s
 // and starts it again: it must come to the same end as one that was left in
 // peace, without anybody's help.
 func TestKilledProcess(t *testing.T) {
+	t.Parallel()
 	peaceful := newHome(t)
 	peaceful.write("forge.cue", killedOne)
 	d := peaceful.run()

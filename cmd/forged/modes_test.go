@@ -89,6 +89,7 @@ func stepOf(s server.Snapshot, id string, action reconcile.Action) *reconcile.St
 }
 
 func TestObserveChangesNothing(t *testing.T) {
+	t.Parallel()
 	h := installed(t)
 	before := len(h.mutations())
 	h.write("forge.cue", moded("observe", "1.4.1"))
@@ -122,6 +123,7 @@ func TestObserveChangesNothing(t *testing.T) {
 
 // Observe on a cluster that has nothing of ours makes nothing.
 func TestObserveMakesNothing(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	h.write("forge.cue", moded("observe", "1.4.1"))
 	d := h.run()
@@ -138,6 +140,7 @@ func TestObserveMakesNothing(t *testing.T) {
 }
 
 func TestHealDoesNotRollOut(t *testing.T) {
+	t.Parallel()
 	h := installed(t)
 	h.write("forge.cue", moded("heal", "1.4.1"))
 	d := h.run()
@@ -172,6 +175,7 @@ func TestHealDoesNotRollOut(t *testing.T) {
 }
 
 func TestPausedDoesNotRead(t *testing.T) {
+	t.Parallel()
 	h := installed(t)
 	before := len(h.proxy.Requests())
 	h.write("forge.cue", moded("paused", "1.4.2"))
@@ -194,6 +198,7 @@ func served(redis, policy string) string {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, policy string
 		state        reconcile.State // "": it is gone
@@ -204,6 +209,7 @@ func TestPrune(t *testing.T) {
 		{"none", `prune: "none"`, reconcile.StateOrphaned, []string{"no longer in forge.cue", "kept"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			h := newHome(t)
 			h.write("forge.cue", served(`storage: "1Gi"`, `prune: "owned"`))
 			d := h.run()
@@ -260,6 +266,7 @@ func (h *home) claims() []corev1.PersistentVolumeClaim {
 }
 
 func TestRemovedEnvironmentIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	other := newHome(t)
 	owned := `interval: "10s", prune: "owned", maxDelete: 1000`

@@ -32,6 +32,7 @@ const small = `environments: prod: {
 `
 
 func TestUnknownContext(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	h.write("forge.cue", app+small+`environments: typo: {
 	platform: {kind: "kubernetes", context: "prodd"}
@@ -56,6 +57,7 @@ func TestUnknownContext(t *testing.T) {
 }
 
 func TestUnreachableCluster(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	h.write("forge.cue", app+small)
 	mend := h.proxy.CutAfter(0)
@@ -144,6 +146,7 @@ type powerless struct {
 }
 
 func TestTokenWithoutRights(t *testing.T) {
+	t.Parallel()
 	everything := []string{"get", "list", "watch"}
 	for _, tt := range []struct {
 		name     string
@@ -164,6 +167,7 @@ func TestTokenWithoutRights(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			good, locked := newHome(t), newHome(t)
 			narrow := locked.powerless(tt.rules...)
 			good.write("forge.cue", app+small+strings.NewReplacer(
@@ -201,6 +205,7 @@ func TestTokenWithoutRights(t *testing.T) {
 }
 
 func TestInvalidReload(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	h.write("forge.cue", app+small)
 	d := h.run()
