@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +73,7 @@ func (b *bed) customResource() (group string) {
 			}
 			for _, c := range items(obj.Object, "status", "conditions") {
 				if c["type"] == "Established" && c["status"] == "True" {
+					b.awaitGroup(group)
 					return group
 				}
 			}
@@ -90,4 +92,29 @@ func (b *bed) nextSecond(obj *unstructured.Unstructured) {
 	timer := time.NewTimer(time.Until(e.Time.Add(1100 * time.Millisecond)))
 	defer timer.Stop()
 	<-timer.C
+}
+
+// awaitGroup waits until discovery lists a group: that comes a moment after
+// its definition is established, and nothing tells when.
+func (b *bed) awaitGroup(group string) {
+	b.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(patience)
+	for {
+		_, lists, err := b.Client.Discovery().ServerGroupsAndResources()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if slices.ContainsFunc(lists, func(l *metav1.APIResourceList) bool {
+			return strings.HasPrefix(l.GroupVersion, group+"/") && len(l.APIResources) > 0
+		}) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			b.t.Fatalf("group %s is not served", group)
+		}
+	}
 }
