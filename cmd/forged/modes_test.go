@@ -216,6 +216,13 @@ func TestPrune(t *testing.T) {
 			d.await("redis", ready(1))
 			h.write("forge.cue", served(`mode: "off"`, tt.policy))
 			s := d.await("what becomes of it", func(s server.Snapshot) bool {
+				if tt.state == "" {
+					// What nobody wants any more of the Secrets goes last of all.
+					last := resource(s, "prod/secrets/shop").LastAction
+					if last == nil || last.Action != reconcile.ActionDelete {
+						return false
+					}
+				}
 				return s.Generation == 2 && state(s, "prod/release/redis") == tt.state && state(s, "prod/release/app") == reconcile.StateReady
 			})
 			if r := resource(s, "prod/release/redis"); r != nil {
