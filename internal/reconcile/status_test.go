@@ -63,6 +63,8 @@ func TestNothingIsReadyUnseen(t *testing.T) {
 		}
 		y.set(gen(1, policy, rs("1")...))
 		y.wantState("app", reconcile.StateReady)
+		// Looking takes its time from here on, so that there is a before.
+		y.Fail("observe", id("db"), func() error { time.Sleep(time.Second); return nil })
 		if err := y.engine.Set(gen(2, policy, rs("2")...)); err != nil {
 			t.Fatal(err)
 		}
@@ -71,6 +73,7 @@ func TestNothingIsReadyUnseen(t *testing.T) {
 		}
 		y.wantState("db", reconcile.StateWaiting)
 		y.wantState("other", reconcile.StateReady) // nothing has changed for it
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		y.wantState("app", reconcile.StateReady)
 		// What is no longer asked for does not count as ready either.
@@ -80,6 +83,7 @@ func TestNothingIsReadyUnseen(t *testing.T) {
 		if s := y.engine.Status(); s.State == reconcile.StateReady {
 			t.Error("ready, and there is something to remove")
 		}
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if s := y.engine.Status(); s.State != reconcile.StateReady || len(s.Environments[0].Resources) != 1 {
 			t.Errorf("in the end: %s, %d resources", s.State, len(s.Environments[0].Resources))
