@@ -127,7 +127,9 @@ func (d *daemon) stop() error {
 func (d *daemon) ready(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
+	// Not more often: asking for the status of 50 environments takes part of the
+	// two processors that are being measured.
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	var last string
 	for {

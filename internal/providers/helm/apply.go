@@ -153,13 +153,19 @@ func (p *Provider) roll(ctx context.Context, s *seen, records *storage.Storage, 
 		Releases: records, KubeClient: c, Capabilities: caps,
 		Log: func(string, ...any) {},
 	}
-	var manifest string
+	var objs []object
 	if planned, ok := step.Detail.(rollout); ok && planned.key == key {
-		manifest = planned.manifest
-	} else if manifest, err = s.render(ch, values, caps); err != nil {
-		return err
+		objs = planned.objects
+	} else {
+		manifest, err := s.render(ch, values, caps)
+		if err != nil {
+			return err
+		}
+		if objs, err = h.prepare(c, manifest); err != nil {
+			return err
+		}
 	}
-	if err := h.preflight(ctx, c, manifest, s); err != nil {
+	if err := h.preflight(ctx, c, objs, s); err != nil {
 		return err
 	}
 	labels := map[string]string{revisionLabel: h.release.label(strconv.Itoa(s.newest.number + 1))}
@@ -225,11 +231,7 @@ func (p *Provider) inputs(s *seen, records *storage.Storage, step reconcile.Step
 // preflight refuses what would fail half way, before a revision is written: an
 // object that somebody else made, and a change that the API server would not
 // take. A refused upgrade changes nothing.
-func (h *handle) preflight(ctx context.Context, c *client, manifest string, s *seen) error {
-	objs, err := h.prepare(c, manifest)
-	if err != nil {
-		return err
-	}
+func (h *handle) preflight(ctx context.Context, c *client, objs []object, s *seen) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for _, o := range objs {

@@ -25,12 +25,12 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, step *reconcile.Ste
 	if err != nil {
 		return err
 	}
-	step.Detail = rollout{key: s.desired.key, manifest: manifest}
 	c := s.h.client(ctx)
 	objs, err := s.h.prepare(c, manifest)
 	if err != nil {
 		return err
 	}
+	step.Detail = rollout{key: s.desired.key, objects: objs}
 	var last map[kubernetes.Ref]object
 	if s.applied() {
 		// Only for showing fields: a missing old manifest costs detail, not

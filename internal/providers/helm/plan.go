@@ -32,8 +32,8 @@ type healing struct {
 
 // rollout is the Detail of a step that brings in something new.
 type rollout struct {
-	key      string // what it was rendered from
-	manifest string
+	key     string // what it was rendered from
+	objects []object
 }
 
 // Plan implements reconcile.Provider.
