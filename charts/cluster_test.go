@@ -162,7 +162,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := schema.Load(t.Context(), source)
+	loaded, _, err := schema.Load(t.Context(), source)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func TestSidecarConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := schema.Load(context.Background(), src)
+	f, _, err := schema.Load(context.Background(), src)
 	if err != nil {
 		t.Fatal(err)
 	}

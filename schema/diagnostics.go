@@ -12,8 +12,11 @@ import (
 // Severity says what a diagnostic means for the forge.
 type Severity string
 
-// SeverityError is a mistake; a forge with one is not used.
-const SeverityError Severity = "error"
+// Severities.
+const (
+	SeverityError   Severity = "error"   // a mistake; a forge with one is not used
+	SeverityWarning Severity = "warning" // a forge with one is used
+)
 
 // Diagnostic is one mistake in the text of a forge. It never holds the value
 // of a secret. Its JSON form is stable.
@@ -33,6 +36,17 @@ type Diagnostic struct {
 // Diagnostics are the mistakes of one forge, sorted by file, line, column and
 // path.
 type Diagnostics []Diagnostic
+
+// Errors is the number of diagnostics that are no warnings.
+func (d Diagnostics) Errors() int {
+	n := 0
+	for _, x := range d {
+		if x.Severity == SeverityError {
+			n++
+		}
+	}
+	return n
+}
 
 // Error is the first mistake and the number of the others.
 func (d Diagnostics) Error() string {

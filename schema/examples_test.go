@@ -49,7 +49,7 @@ func source(t *testing.T, name string) schema.Source {
 
 func diagnose(t *testing.T, src schema.Source) schema.Diagnostics {
 	t.Helper()
-	_, err := schema.Load(context.Background(), src)
+	_, _, err := schema.Load(context.Background(), src)
 	diags, ok := errors.AsType[schema.Diagnostics](err)
 	if err != nil && !ok {
 		t.Fatal(err)

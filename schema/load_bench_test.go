@@ -32,7 +32,7 @@ func BenchmarkLoad(b *testing.B) {
 			src := text(s.String())
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := schema.Load(context.Background(), src); err != nil {
+				if _, _, err := schema.Load(context.Background(), src); err != nil {
 					b.Fatal(err)
 				}
 			}

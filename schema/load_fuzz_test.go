@@ -29,7 +29,7 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		got, err := schema.Load(ctx, schema.Source{Files: []schema.File{{Name: "forge.cue", Data: data}}})
+		got, _, err := schema.Load(ctx, schema.Source{Files: []schema.File{{Name: "forge.cue", Data: data}}})
 		diags, ok := errors.AsType[schema.Diagnostics](err)
 		switch {
 		case err == nil:

@@ -26,54 +26,73 @@ var definition string
 //go:embed scalars.cue
 var scalars string
 
+// Check reports what a forge that is valid by itself means elsewhere. It sees
+// the whole model and touches nothing.
+type Check func(*forge.Forge) []forge.Finding
+
 // Load reads, completes and checks a forge. The error is [Diagnostics] when
-// the text is at fault, all of it at once; anything else means that the text
-// could not be judged. The result depends on nothing but src.
+// the text is at fault, all of it at once and the warnings among them;
+// anything else means that the text could not be judged. Without an error the
+// diagnostics are warnings. The result depends on nothing but src and checks.
 //
 // CUE cannot be cancelled: when ctx ends first, Load returns its error and
 // leaves the evaluation to itself. It holds no lock and no file, but it goes
 // on using CPU and memory until it is done; a process that must not bear that
 // runs Load in a child process.
-func Load(ctx context.Context, src Source) (*forge.Forge, error) {
+func Load(ctx context.Context, src Source, checks ...Check) (*forge.Forge, Diagnostics, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("read %s: %w", src.name(), err)
+		return nil, nil, fmt.Errorf("read %s: %w", src.name(), err)
 	}
 	if ctx.Done() == nil {
-		return load(src)
+		return load(src, checks)
 	}
 	type result struct {
-		forge *forge.Forge
-		err   error
+		forge    *forge.Forge
+		warnings Diagnostics
+		err      error
 	}
 	done := make(chan result, 1)
 	go func() {
-		f, err := load(src)
-		done <- result{f, err}
+		f, warnings, err := load(src, checks)
+		done <- result{f, warnings, err}
 	}()
 	select {
 	case r := <-done:
-		return r.forge, r.err
+		return r.forge, r.warnings, r.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("read %s: its evaluation takes too long: %w", src.name(), ctx.Err())
+		return nil, nil, fmt.Errorf("read %s: its evaluation takes too long: %w", src.name(), ctx.Err())
 	}
 }
 
-func load(src Source) (f *forge.Forge, err error) {
+func load(src Source, checks []Check) (f *forge.Forge, warnings Diagnostics, err error) {
 	defer func() {
 		// The evaluator is large and its input is not ours.
 		if p := recover(); p != nil {
-			f, err = nil, fmt.Errorf("read %s: internal error: %v\n%s", src.name(), p, debug.Stack())
+			f, warnings, err = nil, nil, fmt.Errorf("read %s: internal error: %v\n%s", src.name(), p, debug.Stack())
 		}
 	}()
 	files, diags := parse(src)
 	if len(diags) > 0 {
-		return nil, diags.sorted()
+		return nil, nil, diags.sorted()
 	}
 	l := &loader{src: src, files: files}
-	if f := l.load(); f != nil {
-		return f, nil
+	if f = l.load(); f != nil {
+		for _, check := range checks {
+			for _, found := range check(f) {
+				l.find(found)
+			}
+		}
 	}
-	return nil, l.diags.sorted()
+	if diags := l.diags.sorted(); diags.Errors() > 0 {
+		return nil, nil, diags
+	} else {
+		return f, diags, nil
+	}
+}
+
+// find reports what a check has found.
+func (l *loader) find(f forge.Finding) {
+	l.add(f.Path, l.pos(f.Path, false), f.Rule, f.Message, f.Hint)
 }
 
 // loader holds what one Load works on.
@@ -122,7 +141,7 @@ func (l *loader) load() *forge.Forge {
 	}
 	w := l.decode()
 	l.check(w)
-	if len(l.diags) > 0 {
+	if l.diags.Errors() > 0 {
 		return nil
 	}
 	return w.forge(l.src.Dir)

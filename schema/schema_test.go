@@ -24,7 +24,7 @@ func text(s string) schema.Source {
 
 func load(t *testing.T, src schema.Source) *forge.Forge {
 	t.Helper()
-	f, err := schema.Load(context.Background(), src)
+	f, _, err := schema.Load(context.Background(), src)
 	if err != nil {
 		if d, ok := errors.AsType[schema.Diagnostics](err); ok {
 			for _, d := range d {
@@ -327,7 +327,7 @@ func TestReloadsLeaveNoMemoryBehind(t *testing.T) {
 func TestDeadline(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := schema.Load(ctx, text(minimal)); !errors.Is(err, context.Canceled) {
+	if _, _, err := schema.Load(ctx, text(minimal)); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), time.Millisecond)
@@ -335,7 +335,7 @@ func TestDeadline(t *testing.T) {
 	// Some ten milliseconds of work, so that what is left behind ends soon.
 	slow := "import \"list\"\n" + minimal + "_x: [for a in list.Range(0, 100, 1) for b in list.Range(0, 100, 1) {a * b}]\n"
 	start := time.Now()
-	_, err := schema.Load(ctx, text(slow))
+	_, _, err := schema.Load(ctx, text(slow))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}

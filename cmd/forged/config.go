@@ -27,7 +27,7 @@ type loaded struct {
 // back as schema.Diagnostics; any other error means that it was not judged.
 // It touches nothing but src.
 func load(ctx context.Context, src schema.Source, only []string) (*loaded, error) {
-	f, err := schema.Load(ctx, src)
+	f, _, err := schema.Load(ctx, src)
 	if err != nil {
 		return nil, err
 	}

@@ -59,12 +59,35 @@ type Health struct {
 	Failures int
 }
 
-// SecretRef says where a secret's value is found; exactly one field is set.
-// A value itself has no place in the model.
+// SecretRef says where a secret's value is found; exactly one field is set,
+// or none where a secret is optional. A value itself has no place in the
+// model.
 type SecretRef struct {
-	Env      string    // name of a variable of the process
-	File     string    // path, relative to the directory of forge.cue
-	Generate *Generate // made once and kept where the workload lives
+	Env        string         // name of a variable of the process
+	File       string         // path, relative to the directory of forge.cue
+	SOPS       *SOPSRef       // one value of a file that SOPS encrypted
+	Kubernetes *KubernetesRef // one key of a Secret in the environment's cluster
+	OP         string         // op://VAULT/ITEM/FIELD of 1Password
+	Exec       []string       // command whose output it is, without a shell
+	Generate   *Generate      // made once and kept where the workload lives
+}
+
+// IsZero tells whether the reference names no source at all.
+func (r SecretRef) IsZero() bool {
+	return r.Env == "" && r.File == "" && r.SOPS == nil && r.Kubernetes == nil && r.OP == "" && len(r.Exec) == 0 && r.Generate == nil
+}
+
+// SOPSRef names one value in an encrypted file.
+type SOPSRef struct {
+	File string // relative to the directory of forge.cue
+	Key  string // names of the keys down to the value, with dots between them
+}
+
+// KubernetesRef names one key of a Secret.
+type KubernetesRef struct {
+	Name      string
+	Key       string
+	Namespace string // empty: the environment's own
 }
 
 // Generate describes a value that is made once.
