@@ -252,7 +252,7 @@ func (e *wireEnv) environment(app forge.App, dir string) forge.Environment {
 		Domains: e.Domains,
 		Expose: forge.Expose{
 			Kind: e.Expose.Kind, ClassName: e.Expose.ClassName,
-			Annotations: e.Expose.Annotations, TLSSecret: e.Expose.TLS.Name,
+			Annotations: e.Expose.Annotations, TLS: forge.TLS{Mode: e.Expose.TLS.Mode, Secret: e.Expose.TLS.Name},
 		},
 		Services: forge.Services{
 			Postgres: forge.Postgres{

@@ -116,7 +116,7 @@ func (b builder) ingressValues() map[string]any {
 		"className":   b.env.Expose.ClassName,
 		"annotations": textMap(b.env.Expose.Annotations),
 		"hosts":       texts(b.env.Domains),
-		"tlsSecret":   b.env.Expose.TLSSecret,
+		"tlsSecret":   b.env.Expose.TLS.Secret,
 	}
 }
 
