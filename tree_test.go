@@ -27,8 +27,10 @@ const module = "forged.dev/forged/"
 // described in docs/architecture.md.
 var arrows = map[string][]string{
 	"internal/forge":                {},
-	"internal/secret":               {"internal/forge"},
-	"schema":                        {"internal/forge"},
+	"internal/secret":               {"internal/forge", "internal/secret/sops"},
+	"internal/secret/detect":        {},
+	"internal/secret/sops":          {},
+	"schema":                        {"internal/forge", "internal/secret/detect"},
 	"charts":                        {},
 	"internal/compile":              {"internal/forge", "charts"},
 	"internal/reconcile":            {"internal/forge", "internal/secret"},
