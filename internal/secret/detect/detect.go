@@ -6,6 +6,7 @@ package detect
 
 import (
 	"encoding/base64"
+	"iter"
 	"strings"
 )
 
@@ -23,7 +24,7 @@ func Looks(value string) (what string, ok bool) {
 	if what, ok := shown(value); ok {
 		return what, true
 	}
-	for _, word := range words(value) {
+	for word := range words(value) {
 		if what, ok := word.random(false); ok {
 			return what, true
 		}
@@ -43,7 +44,7 @@ func Variable(name, value string) (what string, ok bool) {
 	if kind == namesPublic {
 		return "", false
 	}
-	for _, word := range words(value) {
+	for word := range words(value) {
 		if what, ok := word.random(kind == namesKey); ok {
 			return what, true
 		}
@@ -88,7 +89,7 @@ func shown(value string) (string, bool) {
 			return "an HTTP credential", true
 		}
 	}
-	for _, word := range fields(value) {
+	for word := range fields(value) {
 		if what, ok := known(word); ok {
 			return what, true
 		}
@@ -107,8 +108,8 @@ func after(s, mark string) (string, bool) {
 
 // fields are the parts of a text between spaces, quotes and the signs that
 // divide settings; they still have their "=".
-func fields(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool {
+func fields(s string) iter.Seq[string] {
+	return strings.FieldsFuncSeq(s, func(r rune) bool {
 		return r <= ' ' || strings.ContainsRune("\"'`,;&?|()[]{}<>", r)
 	})
 }
@@ -144,15 +145,17 @@ func addressWithPassword(s string) bool {
 // isCredential tells whether a text is what follows a scheme of HTTP
 // authentication.
 func isCredential(scheme, s string) bool {
-	token := fields(s)
-	if len(token) == 0 || isPlaceholder(token[0]) {
-		return false
+	for token := range fields(s) {
+		switch {
+		case isPlaceholder(token):
+			return false
+		case strings.EqualFold(scheme, "basic"):
+			plain, err := base64.StdEncoding.DecodeString(token)
+			return err == nil && strings.IndexByte(string(plain), ':') > 0
+		}
+		return len(token) >= 16 && distinct(token) >= 8
 	}
-	if strings.EqualFold(scheme, "basic") {
-		plain, err := base64.StdEncoding.DecodeString(token[0])
-		return err == nil && strings.IndexByte(string(plain), ':') > 0
-	}
-	return len(token[0]) >= 16 && distinct(token[0]) >= 8
+	return false
 }
 
 type nameKind int

@@ -13,64 +13,62 @@ type form struct {
 	what   string
 }
 
-// forms returns the forms that are told by their prefix. Longer prefixes come
-// before the shorter ones that they begin with.
-func forms() []form {
-	return []form{
-		{"github_pat_", 20, "a GitHub token"},
-		{"ghp_", 30, "a GitHub token"},
-		{"gho_", 30, "a GitHub token"},
-		{"ghu_", 30, "a GitHub token"},
-		{"ghs_", 30, "a GitHub token"},
-		{"ghr_", 30, "a GitHub token"},
-		{"glpat-", 20, "a GitLab token"},
-		{"gldt-", 20, "a GitLab token"},
-		{"glrt-", 20, "a GitLab token"},
-		{"xoxb-", 20, "a Slack token"},
-		{"xoxp-", 20, "a Slack token"},
-		{"xoxa-", 20, "a Slack token"},
-		{"xoxr-", 20, "a Slack token"},
-		{"xoxs-", 20, "a Slack token"},
-		{"xapp-", 20, "a Slack token"},
-		{"sk_live_", 16, "a Stripe key"},
-		{"sk_test_", 16, "a Stripe key"},
-		{"rk_live_", 16, "a Stripe key"},
-		{"rk_test_", 16, "a Stripe key"},
-		{"whsec_", 24, "the signing secret of a webhook"},
-		{"sk-ant-", 24, "an Anthropic key"},
-		{"sk-proj-", 24, "an OpenAI key"},
-		{"sk-svcacct-", 24, "an OpenAI key"},
-		{"fm2_", 20, "a Fly.io token"},
-		{"fm1r_", 20, "a Fly.io token"},
-		{"fm1a_", 20, "a Fly.io token"},
-		{"fo1_", 20, "a Fly.io token"},
-		{"AGE-SECRET-KEY-", 20, "an age key"},
-		{"AGE-PLUGIN-", 20, "an age key"},
-		{"npm_", 30, "an npm token"},
-		{"pypi-AgE", 40, "a PyPI token"},
-		{"rubygems_", 40, "a RubyGems key"},
-		{"dckr_pat_", 20, "a Docker Hub token"},
-		{"hf_", 30, "a Hugging Face token"},
-		{"r8_", 30, "a Replicate token"},
-		{"gsk_", 40, "a Groq key"},
-		{"nvapi-", 40, "an NVIDIA key"},
-		{"GOCSPX-", 20, "the secret of a Google client"},
-		{"dop_v1_", 40, "a DigitalOcean token"},
-		{"doo_v1_", 40, "a DigitalOcean token"},
-		{"shpat_", 30, "a Shopify token"},
-		{"shpss_", 30, "a Shopify secret"},
-		{"lin_api_", 30, "a Linear key"},
-		{"glsa_", 30, "a Grafana token"},
-		{"sntrys_", 30, "a Sentry token"},
-		{"tskey-", 16, "a Tailscale key"},
-		{"ops_eyJ", 40, "a 1Password token"},
-		{"pscale_tkn_", 30, "a PlanetScale token"},
-		{"pscale_pw_", 30, "a PlanetScale password"},
-		{"sbp_", 36, "a Supabase token"},
-		{"PMAK-", 30, "a Postman key"},
-		{"NRAK-", 24, "a New Relic key"},
-		{"ATATT3", 40, "an Atlassian token"},
-	}
+// forms are told by their prefix. Longer prefixes come before the shorter ones
+// that they begin with.
+var forms = [...]form{
+	{"github_pat_", 20, "a GitHub token"},
+	{"ghp_", 30, "a GitHub token"},
+	{"gho_", 30, "a GitHub token"},
+	{"ghu_", 30, "a GitHub token"},
+	{"ghs_", 30, "a GitHub token"},
+	{"ghr_", 30, "a GitHub token"},
+	{"glpat-", 20, "a GitLab token"},
+	{"gldt-", 20, "a GitLab token"},
+	{"glrt-", 20, "a GitLab token"},
+	{"xoxb-", 20, "a Slack token"},
+	{"xoxp-", 20, "a Slack token"},
+	{"xoxa-", 20, "a Slack token"},
+	{"xoxr-", 20, "a Slack token"},
+	{"xoxs-", 20, "a Slack token"},
+	{"xapp-", 20, "a Slack token"},
+	{"sk_live_", 16, "a Stripe key"},
+	{"sk_test_", 16, "a Stripe key"},
+	{"rk_live_", 16, "a Stripe key"},
+	{"rk_test_", 16, "a Stripe key"},
+	{"whsec_", 24, "the signing secret of a webhook"},
+	{"sk-ant-", 24, "an Anthropic key"},
+	{"sk-proj-", 24, "an OpenAI key"},
+	{"sk-svcacct-", 24, "an OpenAI key"},
+	{"fm2_", 20, "a Fly.io token"},
+	{"fm1r_", 20, "a Fly.io token"},
+	{"fm1a_", 20, "a Fly.io token"},
+	{"fo1_", 20, "a Fly.io token"},
+	{"AGE-SECRET-KEY-", 20, "an age key"},
+	{"AGE-PLUGIN-", 20, "an age key"},
+	{"npm_", 30, "an npm token"},
+	{"pypi-AgE", 40, "a PyPI token"},
+	{"rubygems_", 40, "a RubyGems key"},
+	{"dckr_pat_", 20, "a Docker Hub token"},
+	{"hf_", 30, "a Hugging Face token"},
+	{"r8_", 30, "a Replicate token"},
+	{"gsk_", 40, "a Groq key"},
+	{"nvapi-", 40, "an NVIDIA key"},
+	{"GOCSPX-", 20, "the secret of a Google client"},
+	{"dop_v1_", 40, "a DigitalOcean token"},
+	{"doo_v1_", 40, "a DigitalOcean token"},
+	{"shpat_", 30, "a Shopify token"},
+	{"shpss_", 30, "a Shopify secret"},
+	{"lin_api_", 30, "a Linear key"},
+	{"glsa_", 30, "a Grafana token"},
+	{"sntrys_", 30, "a Sentry token"},
+	{"tskey-", 16, "a Tailscale key"},
+	{"ops_eyJ", 40, "a 1Password token"},
+	{"pscale_tkn_", 30, "a PlanetScale token"},
+	{"pscale_pw_", 30, "a PlanetScale password"},
+	{"sbp_", 36, "a Supabase token"},
+	{"PMAK-", 30, "a Postman key"},
+	{"NRAK-", 24, "a New Relic key"},
+	{"ATATT3", 40, "an Atlassian token"},
 }
 
 // known tells whether a word is, or holds behind a ":" or "=", a key of a form
@@ -92,7 +90,11 @@ func knownAt(s string) (string, bool) {
 	if len(s) < 16 {
 		return "", false
 	}
-	for _, f := range forms() {
+	for i := range forms {
+		f := &forms[i]
+		if s[0] != f.prefix[0] {
+			continue
+		}
 		if rest, ok := strings.CutPrefix(s, f.prefix); ok {
 			if rest = rest[:span(rest, isWord)]; len(rest) >= f.rest && distinct(rest) >= 6 {
 				return f.what, true

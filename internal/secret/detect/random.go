@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"strings"
 )
@@ -12,31 +13,31 @@ type word string
 // words are the parts of a value that are looked at for randomness. What is
 // known to be public, however random, is left out: digests, UUIDs, public keys
 // and certificates, and what stands in the path of an address.
-func words(value string) []word {
-	if strings.Contains(value, "-----BEGIN ") || strings.HasPrefix(value, "ssh-") || strings.HasPrefix(value, "ecdsa-sha2-") {
-		return nil
-	}
-	var out []word
-	for _, field := range fields(value) {
-		if strings.Contains(field, "://") || isPlaceholder(field) {
-			continue
+func words(value string) iter.Seq[word] {
+	return func(yield func(word) bool) {
+		if len(value) < leastMixed || strings.Contains(value, "-----BEGIN ") || strings.HasPrefix(value, "ssh-") || strings.HasPrefix(value, "ecdsa-sha2-") {
+			return
 		}
-		parts := strings.FieldsFunc(field, func(r rune) bool { return r == ':' || r == '@' || r == '!' || r == '*' || r == '%' || r == '#' })
-		for i, part := range parts {
-			if i > 0 && isAlgorithm(parts[i-1]) {
-				continue // sha256:…
+		for field := range fields(value) {
+			if len(field) < leastMixed || strings.Contains(field, "://") || isPlaceholder(field) {
+				continue
 			}
-			// In base64 the sign = is padding, elsewhere it divides.
-			trimmed := strings.TrimRight(part, "=")
-			settings := strings.Split(trimmed, "=")
-			for _, s := range settings {
-				if !isPublic(s) {
-					out = append(out, word(s))
+			before := ""
+			for part := range strings.FieldsFuncSeq(field, func(r rune) bool { return strings.ContainsRune(":@!*%#", r) }) {
+				digest := isAlgorithm(before) // sha256:…
+				before = part
+				if digest {
+					continue
+				}
+				// In base64 the sign = is padding, elsewhere it divides.
+				for s := range strings.SplitSeq(strings.TrimRight(part, "="), "=") {
+					if len(s) >= leastMixed && !isPublic(s) && !yield(word(s)) {
+						return
+					}
 				}
 			}
 		}
 	}
-	return out
 }
 
 func isAlgorithm(s string) bool {
