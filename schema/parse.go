@@ -2,9 +2,11 @@ package schema
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/build"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/literal"
 	"cuelang.org/go/cue/parser"
@@ -16,23 +18,71 @@ import (
 // evaluator recurse, and a stack that overflows ends the process.
 const maxNesting = 1000
 
-// parse turns text into syntax and refuses what reaches outside of it.
-func parse(src Source) ([]*ast.File, Diagnostics) {
-	var files []*ast.File
-	var diags Diagnostics
-	if len(src.Files) == 0 {
-		return nil, Diagnostics{{Severity: SeverityError, File: "forge.cue", Rule: "syntax", Message: "there is no file to read"}}
+// program is the syntax of a forge and of what it imports.
+type program struct {
+	src      Source
+	files    []*ast.File            // its own, without those that an @if leaves out
+	packages map[string][]*ast.File // what it imports, by path
+	tags     []*tag                 // fields whose value may come from outside
+	diags    Diagnostics
+}
+
+// parse turns text into syntax, sets the tags and refuses what reaches outside
+// of the text.
+func parse(src Source) (*program, Diagnostics) {
+	p := &program{src: src, packages: map[string][]*ast.File{}}
+	text := 0
+	all := src.all()
+	for _, f := range all {
+		text += len(f.Data)
 	}
-	for _, f := range src.Files {
-		at := func(p token.Pos, rule, message, hint string) {
-			diags = append(diags, src.diagnostic(p, f.Name, rule, message, hint))
+	switch {
+	case len(src.Files) == 0:
+		p.add(token.NoPos, src.Name(), "syntax", "there is no file to read", "")
+	case len(all) > maxFiles:
+		p.add(token.NoPos, src.Name(), "size", fmt.Sprintf("it has more than %d files", maxFiles), "")
+	case text > maxText:
+		p.add(token.NoPos, src.Name(), "size", fmt.Sprintf("its files are larger than %d MiB", maxText>>20), "")
+	}
+	if len(p.diags) > 0 {
+		return p, p.diags
+	}
+	switches := p.switches()
+	for _, f := range p.parse(src.Files, switches) {
+		dropSchema(f)
+		p.outside(f, true)
+		p.files = append(p.files, f)
+	}
+	if len(p.files) == 0 && len(p.diags) == 0 {
+		p.add(token.NoPos, src.Name(), "tag", "@if and @ignore leave nothing of it",
+			"give the tag with -t")
+	}
+	for _, f := range p.files[min(1, len(p.files)):] {
+		if f.PackageName() != p.files[0].PackageName() {
+			p.add(f.Pos(), f.Filename, "package",
+				fmt.Sprintf("%s, but %s %s", clause(f), p.files[0].Filename, strings.TrimPrefix(clause(p.files[0]), "it ")),
+				"files that are read together begin with the same package clause")
 		}
+	}
+	p.follow(p.files, nil, switches)
+	p.setTags(switches)
+	return p, p.diags
+}
+
+func (p *program) add(pos token.Pos, file, rule, message, hint string) {
+	p.diags = append(p.diags, p.src.diagnostic(pos, file, rule, message, hint))
+}
+
+// parse turns files into syntax, without those that are left out.
+func (p *program) parse(from []File, switches *switches) []*ast.File {
+	var files []*ast.File
+	for _, f := range from {
 		if len(f.Data) > MaxFileSize {
-			at(token.NoPos, "size", "the file is larger than 1 MiB", "")
+			p.add(token.NoPos, f.Name, "size", "the file is larger than 1 MiB", "")
 			continue
 		}
-		if p := tooDeep(f); p.IsValid() {
-			at(p, "syntax", fmt.Sprintf("nested more than %d levels deep", maxNesting), "")
+		if pos := tooDeep(f); pos.IsValid() {
+			p.add(pos, f.Name, "syntax", fmt.Sprintf("nested more than %d levels deep", maxNesting), "")
 			continue
 		}
 		syntax, err := parser.ParseFile(f.Name, f.Data)
@@ -40,24 +90,18 @@ func parse(src Source) ([]*ast.File, Diagnostics) {
 			// Whatever follows the first error of a line is a guess.
 			line := -1
 			for _, e := range errors.Errors(err) {
-				if p := e.Position(); p.Line() != line {
-					at(p, "syntax", sentence(e), "")
-					line = p.Line()
+				if pos := e.Position(); pos.Line() != line {
+					p.add(pos, f.Name, "syntax", sentence(e), "")
+					line = pos.Line()
 				}
 			}
 			continue
 		}
-		files = append(files, syntax)
-		outside(syntax, at)
-	}
-	for _, f := range files[min(1, len(files)):] {
-		if f.PackageName() != files[0].PackageName() {
-			diags = append(diags, src.diagnostic(f.Pos(), f.Filename, "package",
-				fmt.Sprintf("%s, but %s %s", clause(f), files[0].Filename, strings.TrimPrefix(clause(files[0]), "it ")),
-				"files that are read together begin with the same package clause"))
+		if p.included(syntax, switches) {
+			files = append(files, syntax)
 		}
 	}
-	return files, diags
+	return files
 }
 
 func clause(f *ast.File) string {
@@ -67,10 +111,155 @@ func clause(f *ast.File) string {
 	return "it has no package clause"
 }
 
-// outside reports what would read anything but the file itself.
-func outside(f *ast.File, at func(p token.Pos, rule, message, hint string)) {
-	for imp := range f.ImportSpecs() {
-		path, err := literal.Unquote(imp.Path.Value)
+// follow takes in what files import. above are the packages on the way to
+// them, of which none may come again.
+func (p *program) follow(files []*ast.File, above []string, switches *switches) {
+	for _, f := range files {
+		for spec := range f.ImportSpecs() {
+			path, err := literal.Unquote(spec.Path.Value)
+			if err != nil || builtIn(path) {
+				continue
+			}
+			path = packagePath(path)
+			if i := slices.Index(above, path); i >= 0 {
+				p.add(spec.Path.Pos(), f.Filename, "import", fmt.Sprintf("package %q imports itself", path), circle(above[i:]))
+				continue
+			}
+			if _, ok := p.packages[path]; ok {
+				continue
+			}
+			i := slices.IndexFunc(p.src.Packages, func(pkg Package) bool { return pkg.Path == path })
+			if i < 0 {
+				p.add(spec.Path.Pos(), f.Filename, "import", fmt.Sprintf("package %q is not here", path),
+					"only packages of the module around the file can be imported, and those of CUE's standard library")
+				p.packages[path] = nil
+				continue
+			}
+			pkg := p.src.Packages[i]
+			if pkg.Problem != "" {
+				p.add(spec.Path.Pos(), f.Filename, "import", fmt.Sprintf("package %q: %s", path, pkg.Problem), pkg.Hint)
+				p.packages[path] = nil
+				continue
+			}
+			imported := p.parse(pkg.Files, switches)
+			for _, f := range imported {
+				p.outside(f, false)
+			}
+			p.follow(imported, append(slices.Clip(above), path), switches)
+			p.packages[path] = imported
+		}
+	}
+}
+
+// circle says how a package imports itself by way of others.
+func circle(by []string) string {
+	if len(by) < 2 {
+		return ""
+	}
+	return "by way of " + strings.Join(by[1:], ", ")
+}
+
+// instance is the program as CUE builds it.
+func (p *program) instance() (*build.Instance, error) {
+	var ctx *build.Context
+	load := func(_ token.Pos, path string) *build.Instance {
+		files, ok := p.packages[path]
+		if ast.ParseImportPath(path).Path == schemaPath {
+			files, ok = schemaPackage(), true
+		}
+		if !ok {
+			return nil // of the standard library
+		}
+		return instance(ctx, path, files)
+	}
+	ctx = build.NewContext(build.Loader(load))
+	inst := instance(ctx, "", p.files)
+	return inst, inst.Err
+}
+
+func instance(ctx *build.Context, path string, files []*ast.File) *build.Instance {
+	inst := ctx.NewInstance("", nil)
+	inst.ImportPath = path
+	inst.CanonicalImportPath = func(path string) string {
+		if strings.Contains(path, ".") {
+			return packagePath(path)
+		}
+		return path
+	}
+	for _, f := range files {
+		_ = inst.AddSyntax(f) // kept in inst.Err
+	}
+	_ = inst.Complete() // likewise
+	return inst
+}
+
+// schemaPackage is the syntax of the embedded schema as a package.
+func schemaPackage() []*ast.File {
+	var files []*ast.File
+	for _, text := range []string{definition, scalars} {
+		f, err := parser.ParseFile("schema.cue", "package v1\n"+text)
+		if err != nil {
+			panic(err) // it is embedded and tested
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
+// dropSchema takes the line v1.#Forge away, which tells other tools what a
+// forge is. Here it would only say everything a second time.
+func dropSchema(f *ast.File) {
+	var schema *ast.ImportSpec
+	name := ""
+	for spec := range f.ImportSpecs() {
+		if path, err := literal.Unquote(spec.Path.Value); err == nil && ast.ParseImportPath(path).Path == schemaPath {
+			schema, name = spec, ast.ParseImportPath(path).Qualifier
+			if spec.Name != nil {
+				name = spec.Name.Name
+			}
+		}
+	}
+	if schema == nil {
+		return
+	}
+	n := len(f.Decls)
+	f.Decls = slices.DeleteFunc(f.Decls, func(d ast.Decl) bool {
+		embed, ok := d.(*ast.EmbedDecl)
+		if !ok {
+			return false
+		}
+		sel, ok := embed.Expr.(*ast.SelectorExpr)
+		if !ok {
+			return false
+		}
+		of, ok := sel.X.(*ast.Ident)
+		def, isIdent := sel.Sel.(*ast.Ident)
+		return ok && isIdent && of.Name == name && def.Name == "#Forge"
+	})
+	used := n == len(f.Decls) // an import that is not used is a mistake
+	ast.Walk(f, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		used = used || ok && id != schema.Name && id.Name == name
+		_, isPackage := n.(*ast.Package)
+		return !isPackage
+	}, nil)
+	if used {
+		return
+	}
+	for d := range f.ImportDecls() {
+		d.Specs = slices.DeleteFunc(d.Specs, func(s *ast.ImportSpec) bool { return s == schema })
+	}
+	f.Decls = slices.DeleteFunc(f.Decls, func(d ast.Decl) bool {
+		imp, ok := d.(*ast.ImportDecl)
+		return ok && len(imp.Specs) == 0
+	})
+}
+
+// outside reports what would read anything but text that is there.
+func (p *program) outside(f *ast.File, own bool) {
+	at := func(pos token.Pos, rule, message, hint string) { p.add(pos, f.Filename, rule, message, hint) }
+	for spec := range f.ImportSpecs() {
+		path, err := literal.Unquote(spec.Path.Value)
 		if err != nil {
 			continue
 		}
@@ -78,18 +267,24 @@ func outside(f *ast.File, at func(p token.Pos, rule, message, hint string)) {
 		first, _, _ = strings.Cut(first, ":")
 		switch {
 		case first == "tool":
-			at(imp.Path.Pos(), "import", fmt.Sprintf("package %q runs commands and has no place in a forge", path), "")
-		case !standardLibrary[first]:
-			at(imp.Path.Pos(), "import", fmt.Sprintf("package %q is not part of CUE's standard library", path),
-				"a forge is read without network and modules: put the text into a second file beside this one")
+			at(spec.Path.Pos(), "import", fmt.Sprintf("package %q runs commands and has no place in a forge", path), "")
+		case !strings.Contains(first, ".") && !standardLibrary[first]:
+			at(spec.Path.Pos(), "import", fmt.Sprintf("package %q is not part of CUE's standard library", path),
+				"the path of any other package begins with that of its module, and has a dot in its first part")
 		}
 	}
+	header := buildAttributes(f)
 	ast.Walk(f, func(n ast.Node) bool {
 		a, ok := n.(*ast.Attribute)
-		if ok {
-			switch a.Name() {
-			case "embed", "extern", "if", "tag", "inject":
-				at(a.Pos(), "import", fmt.Sprintf("@%s has no effect in a forge", a.Name()), "write the value itself")
+		if !ok {
+			return true
+		}
+		switch a.Name() {
+		case "embed", "extern", "inject":
+			at(a.Pos(), "import", fmt.Sprintf("@%s has no effect in a forge", a.Name()), "write the value itself")
+		case "if":
+			if own && !slices.Contains(header, a) {
+				at(a.Pos(), "tag", "@if has no effect here", "it stands before the package clause and is about the whole file")
 			}
 		}
 		return true
@@ -157,39 +352,4 @@ func tooDeep(f File) (where token.Pos) {
 			return pos
 		}
 	}
-}
-
-// diagnostic makes a Diagnostic with the excerpt of its place.
-func (s Source) diagnostic(p token.Pos, file, rule, message, hint string) Diagnostic {
-	d := Diagnostic{Severity: SeverityError, File: file, Rule: rule, Message: message, Hint: hint}
-	if p.IsValid() && p.File() != nil {
-		pos := p.Position()
-		d.File, d.Line, d.Col = pos.Filename, pos.Line, pos.Column
-		d.line = s.line(d.File, d.Line)
-	}
-	return d
-}
-
-// line is a line of a file without its end, from 1.
-func (s Source) line(file string, n int) string {
-	for _, f := range s.Files {
-		if f.Name != file {
-			continue
-		}
-		text := string(f.Data)
-		for ; n > 1; n-- {
-			_, rest, ok := strings.Cut(text, "\n")
-			if !ok {
-				return ""
-			}
-			text = rest
-		}
-		text, _, _ = strings.Cut(text, "\n")
-		const most = 200
-		if len(text) > most {
-			return "" // nothing a person wants to see
-		}
-		return strings.TrimSuffix(text, "\r")
-	}
-	return ""
 }

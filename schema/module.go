@@ -1,0 +1,532 @@
+package schema
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	slashpath "path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/literal"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+)
+
+// A package is read as the cue command reads it, from the module around it and
+// nothing else: no registry is asked, and the operating system is made to
+// refuse every way out of the module's directory, links among them.
+
+// schemaPath is where the schema is imported from, so that other tools
+// understand a forge by themselves. Here it is always the embedded one.
+const schemaPath = "forged.dev/forged/schema/v1"
+
+// tree reads below one directory, the root of a module or else the directory
+// of a forge. Paths in it are relative to the root and have slashes.
+type tree struct {
+	root  *os.Root
+	start string // the directory of the forge
+	shown string // the same, as diagnostics show it
+	given []File // of the directory of the forge, read before
+
+	inModule    bool
+	modulePath  string // without major version
+	moduleMajor string
+	moduleFault *refusal // why nothing can be imported from the module
+
+	listed  map[string][]listedFile
+	looked  map[string]bool // directories that were looked at
+	entries int
+	files   int
+	bytes   int
+}
+
+// refusal is a reason to leave something alone that could be read. The text
+// is at fault for asking.
+type refusal struct{ message, hint string }
+
+func (r *refusal) Error() string {
+	if r.hint != "" {
+		return r.message + "; " + r.hint
+	}
+	return r.message
+}
+
+func refuse(hint, format string, args ...any) *refusal {
+	return &refusal{fmt.Sprintf(format, args...), hint}
+}
+
+// openTree opens the module around dir, or dir alone if it is in none or
+// module is false.
+func openTree(dir string, module bool) (*tree, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", dir, err)
+	}
+	t := &tree{start: ".", shown: dir, listed: map[string][]listedFile{}, looked: map[string]bool{}}
+	root := abs
+	for at := abs; module; at = filepath.Dir(at) {
+		if info, err := os.Stat(filepath.Join(at, "cue.mod")); err == nil && info.IsDir() {
+			root, t.inModule = at, true
+			break
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return nil, fmt.Errorf("read %s: look for cue.mod in %s: %w", dir, at, cause(err))
+		}
+		if at == filepath.Dir(at) {
+			break
+		}
+	}
+	if rel, err := filepath.Rel(root, abs); err == nil {
+		t.start = filepath.ToSlash(rel)
+	}
+	if t.root, err = os.OpenRoot(root); err != nil {
+		return nil, fmt.Errorf("read %s: %w", dir, cause(err))
+	}
+	return t, nil
+}
+
+func (t *tree) close() { _ = t.root.Close() }
+
+// name is how a path in the tree is shown.
+func (t *tree) name(at string) string {
+	rel, err := filepath.Rel(filepath.FromSlash(t.start), filepath.FromSlash(at))
+	if err != nil {
+		rel = at
+	}
+	return filepath.Join(t.shown, rel)
+}
+
+// failure is an error about a place in the tree that names it once.
+func (t *tree) failure(at string, err error) error {
+	if f, ok := errors.AsType[*failed](err); ok {
+		at, err = f.at, f.err
+	}
+	return fmt.Errorf("read %s: %w", t.name(at), cause(err))
+}
+
+// failed says where in the tree something went wrong.
+type failed struct {
+	at  string
+	err error
+}
+
+func (f *failed) Error() string { return f.at + ": " + cause(f.err).Error() }
+func (f *failed) Unwrap() error { return f.err }
+
+// dirs are the directories that were looked at.
+func (t *tree) dirs() []string {
+	var dirs []string
+	for at := range t.looked {
+		dirs = append(dirs, t.name(at))
+	}
+	slices.Sort(dirs)
+	return dirs
+}
+
+// count adds a file to what is read in all.
+func (t *tree) count(size int) error {
+	t.files++
+	t.bytes += size
+	switch {
+	case t.files > maxFiles:
+		return refuse("", "a forge and what it imports have more than %d files", maxFiles)
+	case t.bytes > maxText:
+		return refuse("", "a forge and what it imports are larger than %d MiB", maxText>>20)
+	}
+	return nil
+}
+
+// listedFile is a file of a directory that may be part of a package.
+type listedFile struct {
+	File
+	pkg     string
+	unknown bool     // it is no CUE: Load will say so, for every package it may be of
+	fault   *refusal // why it has no text
+}
+
+// list reads the CUE files of a directory, without those that cue leaves out.
+func (t *tree) list(dir string) ([]listedFile, error) {
+	if files, ok := t.listed[dir]; ok {
+		return files, nil
+	}
+	t.looked[dir] = true
+	names, err := t.names(dir)
+	if err != nil {
+		return nil, err
+	}
+	files := []listedFile{}
+	for _, name := range names {
+		at := slashpath.Join(dir, name)
+		f := listedFile{File: File{Name: t.name(at)}}
+		i := slices.IndexFunc(t.given, func(g File) bool { return dir == t.start && g.Name == f.Name })
+		if i >= 0 {
+			f.Data = t.given[i].Data
+		} else {
+			f.Data, err = t.read(at)
+			if errors.Is(err, syscall.EISDIR) {
+				continue
+			}
+			if f.fault, _ = errors.AsType[*refusal](err); err != nil && f.fault == nil {
+				return nil, &failed{at, err}
+			}
+			if err := t.count(len(f.Data)); err != nil {
+				return nil, &failed{dir, err}
+			}
+		}
+		var ok bool
+		f.pkg, ok = packageOf(f.File)
+		f.unknown = !ok || f.fault != nil && f.Data == nil
+		if f.fault != nil {
+			f.Data = nil
+		}
+		files = append(files, f)
+	}
+	t.listed[dir] = files
+	return files, nil
+}
+
+// names are the names of the files of a directory that cue reads, sorted.
+func (t *tree) names(dir string) ([]string, error) {
+	d, err := t.root.Open(dir)
+	if err != nil {
+		return nil, &failed{dir, t.outside(err)}
+	}
+	defer d.Close()
+	var names []string
+	for {
+		entries, err := d.ReadDir(1024)
+		for _, e := range entries {
+			name := e.Name()
+			if e.IsDir() || !strings.HasSuffix(name, ".cue") || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") ||
+				strings.HasSuffix(name, "_test.cue") || strings.HasSuffix(name, "_tool.cue") {
+				continue
+			}
+			if names = append(names, name); len(names) > maxFiles {
+				return nil, &failed{dir, refuse("", "it holds more than %d CUE files", maxFiles)}
+			}
+		}
+		if t.entries += len(entries); t.entries > maxEntries {
+			return nil, &failed{dir, refuse("move the forge to a directory of its own", "there are more than %d files beside it", maxEntries)}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, &failed{dir, err}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// read reads a file. One that is too large comes with a refusal and with its
+// beginning, which holds the package clause.
+func (t *tree) read(at string) ([]byte, error) {
+	regular := func(info fs.FileInfo) error {
+		switch {
+		case info.IsDir():
+			return syscall.EISDIR
+		case !info.Mode().IsRegular():
+			return refuse("", "it is not a regular file")
+		}
+		return nil
+	}
+	// What is no regular file is not even opened: a device may act on it.
+	info, err := t.root.Stat(at)
+	if err != nil {
+		return nil, t.outside(err)
+	}
+	if err := regular(info); err != nil {
+		return nil, err
+	}
+	f, err := t.root.OpenFile(at, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, t.outside(err)
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err == nil {
+		err = regular(info)
+	}
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
+	if err == nil && len(data) > MaxFileSize {
+		return data, refuse("", "it is larger than 1 MiB")
+	}
+	return data, err
+}
+
+// outside makes a refusal of what the operating system refuses for the tree.
+func (t *tree) outside(err error) error {
+	switch {
+	case errors.Is(err, syscall.ELOOP):
+		return refuse("", "its symbolic links go round in a circle")
+	case err != nil && strings.Contains(err.Error(), "escapes from parent"):
+		what := "the directory of the forge"
+		if t.inModule {
+			what = "the module"
+		}
+		return refuse("", "it is a symbolic link that leads out of %s", what)
+	}
+	return err
+}
+
+// packageOf is the package a file is of, empty if it stands alone; not ok if
+// its text cannot be understood so far.
+func packageOf(f File) (pkg string, ok bool) {
+	syntax, err := parser.ParseFile(f.Name, f.Data, parser.PackageClauseOnly)
+	if err != nil {
+		return "", false
+	}
+	if pkg := syntax.PackageName(); pkg != "" {
+		return pkg, true
+	}
+	// A misspelt clause must not make a file disappear.
+	if len(f.Data) > MaxFileSize || tooDeep(f).IsValid() {
+		return "", false
+	}
+	_, err = parser.ParseFile(f.Name, f.Data)
+	return "", err == nil
+}
+
+// collect reads the files of a package: those in dir and, as far as base, in
+// the directories above it. It has none if there are none in dir itself.
+func (t *tree) collect(dir, base, pkg string) ([]File, error) {
+	var files []File
+	for at := dir; ; at = slashpath.Dir(at) {
+		found, err := t.list(at)
+		if err != nil {
+			return nil, err
+		}
+		n := len(files)
+		for _, f := range found {
+			if f.pkg != pkg && !f.unknown {
+				continue
+			}
+			if f.fault != nil {
+				return nil, &failed{slashpath.Join(at, filepath.Base(f.Name)), f.fault}
+			}
+			files = append(files, f.File)
+		}
+		if at == base || !t.inModule || at == dir && len(files) == n {
+			return files, nil
+		}
+	}
+}
+
+// follow reads the packages that files import, and those that these import.
+func (t *tree) follow(files []File) ([]Package, error) {
+	var packages []Package
+	seen := map[string]bool{}
+	for queue := imports(files); len(queue) > 0; queue = queue[1:] {
+		p := packagePath(queue[0])
+		if seen[p] {
+			continue
+		}
+		seen[p] = true
+		pkg := Package{Path: p}
+		files, err := t.importPackage(ast.ParseImportPath(p))
+		var f *failed
+		switch r, ok := errors.AsType[*refusal](err); {
+		case err == nil:
+			pkg.Files = files
+			queue = append(queue, imports(files)...)
+		case ok && errors.As(err, &f):
+			pkg.Problem, pkg.Hint = fmt.Sprintf("%s cannot be read: %s", t.name(f.at), r.message), r.hint
+		case ok:
+			pkg.Problem, pkg.Hint = r.message, r.hint
+		default:
+			return nil, t.failure(t.start, err)
+		}
+		packages = append(packages, pkg)
+	}
+	slices.SortFunc(packages, func(a, b Package) int { return cmp.Compare(a.Path, b.Path) })
+	return packages, nil
+}
+
+// importPackage reads an imported package, from the module itself or from what
+// is vendored in its cue.mod.
+func (t *tree) importPackage(p ast.ImportPath) ([]File, error) {
+	if !t.inModule {
+		return nil, refuse("a package is a directory of the module: cue mod init makes this directory one", "there is no module: neither here nor above is a directory cue.mod")
+	}
+	if first, _, _ := strings.Cut(p.Path, "/"); first == "." || first == ".." {
+		return nil, refuse("write the whole path, beginning with that of the module", "its path is relative")
+	}
+	for elem := range strings.SplitSeq(p.Path, "/") {
+		if elem == "" || strings.HasPrefix(elem, ".") || elem == "cue.mod" || strings.ContainsAny(elem, "\\:\x00") {
+			return nil, refuse("", "it is not an import path")
+		}
+	}
+	if !ast.IsValidIdent(p.Qualifier) || p.Qualifier == "_" {
+		return nil, refuse(fmt.Sprintf(`write the name of the package behind the path: "%s:name"`, p.Path), "its name cannot be told from its path")
+	}
+	if err := t.readModule(); err != nil {
+		return nil, err
+	}
+	rest, ok := strings.CutPrefix(p.Path+"/", t.modulePath+"/")
+	if ok && t.modulePath != "" {
+		if p.Version != "" && p.Version != t.moduleMajor {
+			return nil, refuse("", "this module is %s@%s", t.modulePath, t.moduleMajor)
+		}
+		return t.ofModule(slashpath.Clean(rest), p.Qualifier)
+	}
+	var files []File
+	found := false
+	for _, in := range []string{"gen", "pkg", "usr"} {
+		base := slashpath.Join("cue.mod", in)
+		dir := slashpath.Join(base, p.Path)
+		if there, err := t.isDir(dir); err != nil {
+			return nil, err
+		} else if !there {
+			continue
+		}
+		more, err := t.collect(dir, base, p.Qualifier)
+		if err != nil {
+			return nil, err
+		}
+		found = true
+		files = append(files, more...)
+	}
+	if len(files) > 0 {
+		return files, nil
+	}
+	vendored := t.name(slashpath.Join("cue.mod", "pkg", p.Path))
+	hint := "nothing is fetched while a forge is read: copy the package to " + vendored
+	switch {
+	case found:
+		return nil, refuse("", "there is no file of package %s in %s", p.Qualifier, vendored)
+	case t.moduleFault != nil:
+		return nil, t.moduleFault
+	}
+	return nil, refuse(hint, "it is neither in this module, %s, nor vendored", t.modulePath)
+}
+
+// ofModule reads a package of the module itself.
+func (t *tree) ofModule(dir, pkg string) ([]File, error) {
+	for at := dir; at != "."; at = slashpath.Dir(at) {
+		if _, err := t.root.Stat(slashpath.Join(at, "cue.mod")); err == nil {
+			return nil, refuse("", "%s is a module of its own", t.name(at))
+		}
+	}
+	if there, err := t.isDir(dir); err != nil {
+		return nil, err
+	} else if !there {
+		return nil, refuse("", "there is no directory %s", t.name(dir))
+	}
+	files, err := t.collect(dir, ".", pkg)
+	if err != nil || len(files) > 0 {
+		return files, err
+	}
+	for _, f := range t.listed[dir] {
+		if f.pkg != "" {
+			return nil, refuse(fmt.Sprintf(`write ":%s" behind the path`, f.pkg), "the files in %s are of package %s, not %s", t.name(dir), f.pkg, pkg)
+		}
+	}
+	return nil, refuse("", "there is no file of package %s in %s", pkg, t.name(dir))
+}
+
+// isDir tells whether there is a directory, and takes note of where it is
+// missing.
+func (t *tree) isDir(dir string) (bool, error) {
+	for at := dir; ; at = slashpath.Dir(at) {
+		info, err := t.root.Stat(at)
+		switch {
+		case err == nil && info.IsDir():
+			t.looked[at] = true
+			return at == dir, nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+			return false, &failed{at, t.outside(err)}
+		case at == ".":
+			return false, nil
+		}
+	}
+}
+
+// readModule finds out how the module is called.
+func (t *tree) readModule() error {
+	if t.modulePath != "" || t.moduleFault != nil {
+		return nil
+	}
+	const at = "cue.mod/module.cue"
+	t.looked["cue.mod"] = true
+	data, err := t.read(at)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.moduleFault = refuse(`cue mod init writes it; its first line is module: "example.com/name"`, "there is no %s, which names the module", t.name(at))
+		return nil
+	}
+	if err == nil {
+		err = t.count(len(data))
+	}
+	if err != nil {
+		return &failed{at, err}
+	}
+	f := File{t.name(at), data}
+	if t.modulePath, t.moduleMajor = moduleName(f); t.modulePath == "" {
+		t.moduleFault = refuse(`write module: "example.com/name"`, "%s does not name the module", f.Name)
+	}
+	return nil
+}
+
+// moduleName reads the name of a module and its major version out of its file.
+func moduleName(f File) (name, major string) {
+	if tooDeep(f).IsValid() {
+		return "", ""
+	}
+	syntax, err := parser.ParseFile(f.Name, f.Data)
+	if err != nil {
+		return "", ""
+	}
+	for _, d := range syntax.Decls {
+		field, ok := d.(*ast.Field)
+		if !ok {
+			continue
+		}
+		lit, ok := field.Value.(*ast.BasicLit)
+		if label, _, err := ast.LabelName(field.Label); err != nil || label != "module" || !ok || lit.Kind != token.STRING {
+			continue
+		}
+		if s, err := literal.Unquote(lit.Value); err == nil {
+			p := ast.ParseImportPath(s)
+			return strings.Trim(p.Path, "/"), cmp.Or(p.Version, "v0")
+		}
+	}
+	return "", ""
+}
+
+// imports are the import paths in files that are not part of this program.
+func imports(files []File) []string {
+	var paths []string
+	for _, f := range files {
+		// A file of which this makes no sense is Load's to refuse.
+		syntax, err := parser.ParseFile(f.Name, f.Data, parser.ImportsOnly)
+		if err != nil {
+			continue
+		}
+		for spec := range syntax.ImportSpecs() {
+			if p, err := literal.Unquote(spec.Path.Value); err == nil && !builtIn(p) {
+				paths = append(paths, p)
+			}
+		}
+	}
+	return paths
+}
+
+// builtIn tells whether a package is part of this program: of CUE's standard
+// library, or the schema.
+func builtIn(importPath string) bool {
+	first, _, _ := strings.Cut(importPath, "/")
+	return !strings.Contains(first, ".") || ast.ParseImportPath(importPath).Path == schemaPath
+}
+
+// packagePath is the one way of writing an import path.
+func packagePath(importPath string) string {
+	return ast.ParseImportPath(importPath).Canonical().String()
+}
