@@ -27,9 +27,15 @@ type program struct {
 	diags    Diagnostics
 }
 
-// parse turns text into syntax, sets the tags and refuses what reaches outside
-// of the text.
-func parse(src Source) (*program, Diagnostics) {
+// parse is the syntax of the forge itself.
+func parse(src Source) ([]*ast.File, Diagnostics) {
+	p, diags := newProgram(src)
+	return p.files, diags
+}
+
+// newProgram turns text into syntax, sets the tags and refuses what reaches
+// outside of the text.
+func newProgram(src Source) (*program, Diagnostics) {
 	p := &program{src: src, packages: map[string][]*ast.File{}}
 	text := 0
 	all := src.all()

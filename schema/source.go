@@ -69,7 +69,7 @@ func Read(paths ...string) (Source, error) {
 	}
 	var whole opened
 	for i, p := range paths {
-		o, err := open(p)
+		o, err := openPath(p)
 		if err != nil {
 			return Source{}, err
 		}
@@ -89,7 +89,7 @@ func ReadEach(paths ...string) []Reading {
 	var forges []opened
 	at := map[key]int{}
 	for _, p := range paths {
-		o, err := open(p)
+		o, err := openPath(p)
 		k := key{o.dir, o.pkg}
 		if i, ok := at[k]; ok && err == nil {
 			readings[i].Paths = append(readings[i].Paths, p)
@@ -142,7 +142,7 @@ func (o *opened) join(other opened) {
 	}
 }
 
-func open(path string) (opened, error) {
+func openPath(path string) (opened, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return opened{}, fmt.Errorf("read %s: %w", path, cause(err))
@@ -163,7 +163,7 @@ func open(path string) (opened, error) {
 func openDir(dir string) (opened, error) {
 	file := filepath.Join(dir, "forge.cue")
 	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
-		return open(file)
+		return openPath(file)
 	}
 	t, err := openTree(dir, false)
 	if err != nil {

@@ -129,7 +129,7 @@ func (p *program) setTag(given string, s *switches) {
 	wrong := func(message, hint string) { p.add(token.NoPos, p.src.Name(), "tag", message, hint) }
 	name, value, hasValue := strings.Cut(given, "=")
 	if !ast.IsValidIdent(name) {
-		wrong(fmt.Sprintf("-t %s gives no tag a value", shown(name, given)), "write -t name=value")
+		wrong(fmt.Sprintf("-t %s gives no tag a value", unlessSecret(name, given)), "write -t name=value")
 		return
 	}
 	found := !hasValue && s.asked[name]
@@ -148,7 +148,7 @@ func (p *program) setTag(given string, s *switches) {
 		}
 		lit := t.literal(value)
 		if lit == nil {
-			wrong(fmt.Sprintf("tag %q is %s, not %s", t.name, kinds[t.typ], shown(t.name, fmt.Sprintf("%q", value))), "write "+t.example())
+			wrong(fmt.Sprintf("tag %q is %s, not %s", t.name, kinds[t.typ], unlessSecret(t.name, fmt.Sprintf("%q", value))), "write "+t.example())
 			return
 		}
 		if t.set == nil {
@@ -193,8 +193,8 @@ func (p *program) setTag(given string, s *switches) {
 
 var kinds = map[string]string{"string": "a string", "int": "an int", "number": "a number", "bool": "true or false"}
 
-// shown is text that came with a tag, unless its name says not to show it.
-func shown(name, text string) string {
+// unlessSecret is text that came with a tag, unless its name says not to show it.
+func unlessSecret(name, text string) string {
 	if sensitive.MatchString(name) {
 		return "what was given"
 	}
@@ -453,7 +453,7 @@ func (l *loader) explainTags(errs []errors.Error) []errors.Error {
 				"write "+t.example()+", or give it a default: "+t.defaulted())
 			continue
 		}
-		l.add(t.at, t.value.Pos(), "tag", fmt.Sprintf("it does not accept %s, which tag %q is set to", shown(t.name, fmt.Sprintf("%q", *t.set)), t.name), "")
+		l.add(t.at, t.value.Pos(), "tag", fmt.Sprintf("it does not accept %s, which tag %q is set to", unlessSecret(t.name, fmt.Sprintf("%q", *t.set)), t.name), "")
 	}
 	return errs
 }
