@@ -19,11 +19,12 @@ import (
 func (l *loader) addCompileErrors(err error) {
 	for _, e := range errors.Errors(err) {
 		format, _ := e.Msg()
-		d := l.src.diagnostic(e.Position(), l.src.name(), "syntax", sentence(e), "")
-		d.Path = cuePath(e.Path()).String()
+		rule, hint := "syntax", ""
 		if strings.HasPrefix(format, "reference %q not found") {
-			d.Rule, d.Hint = "reference", "text is written in quotes; a name refers to another field of the file"
+			rule, hint = "reference", "text is written in quotes; a name refers to another field of the file"
 		}
+		d := l.src.diagnostic(e.Position(), l.src.name(), rule, sentence(e), hint)
+		d.Path = cuePath(e.Path()).String()
 		l.diags = append(l.diags, d)
 	}
 }
@@ -85,9 +86,9 @@ func (l *loader) explain(errs []errors.Error) {
 		switch {
 		case l.isBroken(p[:min(2, len(p))]):
 		case l.written(p):
-			l.unknownKey(p, nil)
+			l.unknownKey(p)
 		default:
-			l.missingKey(p, m.at(p))
+			l.missingKey(p)
 		}
 	}
 	for _, p := range later {
@@ -179,7 +180,7 @@ func (l *loader) walk(p path, keys []*key) {
 	}
 	for _, name := range l.fields(p) {
 		if q := p.with(name); !l.isBroken(q) && known[name] == nil && !unsure[name] {
-			l.unknownKey(q, keys)
+			l.unknownKey(q)
 		}
 	}
 	for _, k := range keys {
@@ -194,7 +195,7 @@ func (l *loader) walk(p path, keys []*key) {
 			case l.written(q) || !required && !c.optional:
 				l.walk(q, all)
 			case required && !unsure[c.name]:
-				l.missingKey(q, all[0])
+				l.missingKey(q)
 			}
 		}
 	}
@@ -213,31 +214,62 @@ const (
 func (l *loader) holds(p path, when []condition) answer {
 	a := yes
 	for _, c := range when {
-		at := p
-		for len(at) > 0 && len(l.model.all(at.with(c.tag[0]))) == 0 {
-			at = at[:len(at)-1]
-		}
-		at = at.with(c.tag...)
-		switch got, ok := l.tag(at); {
+		switch got, ok := l.tag(l.tagPath(p, c)); {
 		case !ok:
 			a = unclear
-		case got != c.want:
+		case !slices.Contains(c.want, got):
 			return no
 		}
 	}
 	return a
 }
 
+// tagPath is the path of what a condition of the object at p looks at.
+func (l *loader) tagPath(p path, c condition) path {
+	for len(p) > 0 && len(l.model.find(p.with(c.tag[0]))) == 0 {
+		p = p[:len(p)-1]
+	}
+	return p.with(c.tag...)
+}
+
+// keys are the keys at p that are read, as far as that can be told: those
+// that no condition rules out.
+func (l *loader) keys(p path) []*key {
+	var keys []*key
+	for _, f := range l.model.find(p) {
+		if len(l.failing(p, f)) == 0 {
+			keys = append(keys, f.key)
+		}
+	}
+	return keys
+}
+
+// failing are the conditions because of which a key at p is not read.
+func (l *loader) failing(p path, f found) []condition {
+	var failing []condition
+	for _, w := range f.when {
+		if l.holds(p[:w.depth], []condition{w.condition}) == no {
+			failing = append(failing, w.condition)
+		}
+	}
+	return failing
+}
+
 // tag is the value of a kind or mode, written or by default; not ok when it
 // is missing or wrong.
 func (l *loader) tag(p path) (value string, ok bool) {
-	k := l.model.at(p)
-	if k == nil || l.isBroken(p) {
+	keys := l.keys(p)
+	if len(keys) == 0 || l.isBroken(p) {
 		return "", false
 	}
 	v := l.user.LookupPath(selectors(l.user, p))
 	if !v.Exists() {
-		return strings.Trim(k.def, `"`), k.def != ""
+		for _, k := range keys {
+			if k.def != "" {
+				return strings.Trim(k.def, `"`), true
+			}
+		}
+		return "", false
 	}
 	if b, err := v.Bool(); err == nil {
 		return strconv.FormatBool(b), true

@@ -1,8 +1,10 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue/ast"
@@ -25,7 +27,8 @@ type key struct {
 	doc      string      // plain sentences
 	when     []condition // all of them
 	required bool
-	optional bool // may be left out and has no default
+	optional bool   // may be left out and has no default
+	obsolete string // what to do instead of writing it; empty: it is not deprecated
 	def      string
 	typ      typ
 	enum     []string // of typ enum
@@ -39,17 +42,17 @@ type key struct {
 }
 
 // condition is the condition of an `if`: a kind or mode, seen from the object
-// that the `if` is in, has a value.
+// that the `if` is in, has one of some values.
 type condition struct {
 	tag  path
-	want string
+	want []string
 }
 
 func (c condition) String() string {
-	if c.want == "true" {
+	if slices.Equal(c.want, []string{"true"}) {
 		return c.tag.String() + " is true"
 	}
-	return fmt.Sprintf("%s is %q", c.tag, c.want)
+	return c.tag.String() + " is " + strings.ReplaceAll(quoted(c.want), " and ", " or ")
 }
 
 type typ int
@@ -61,6 +64,7 @@ const (
 	scalar
 	text
 	boolean
+	open // anything
 )
 
 func newModel() (*model, error) {
@@ -93,6 +97,11 @@ func (m *model) fill(k *key, e ast.Expr, when []condition) error {
 	switch e := e.(type) {
 	case *ast.StructLit:
 		k.typ = object
+		if len(e.Elts) == 1 {
+			if _, ok := e.Elts[0].(*ast.Ellipsis); ok {
+				k.typ = open
+			}
+		}
 		return m.object(k, e, when)
 	case *ast.ListLit:
 		k.typ, k.elem = list, &key{}
@@ -175,9 +184,20 @@ func (m *model) object(k *key, s *ast.StructLit, when []condition) error {
 				name: name, doc: comment(d), when: slices.Clone(when),
 				required: d.Constraint == token.NOT, optional: d.Constraint == token.OPTION,
 			}
+			for _, a := range d.Attrs {
+				if a.Name() == "deprecated" {
+					_, body := a.Split()
+					if c.obsolete, err = literal.Unquote(body); err != nil {
+						return fmt.Errorf("%s: %w", name, err)
+					}
+				}
+			}
 			k.keys = append(k.keys, c)
 			if err := m.fill(c, d.Value, nil); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
+			}
+			if c.typ == enum && len(c.enum) == 1 && !c.required && c.def == "" {
+				c.def = strconv.Quote(c.enum[0])
 			}
 		case *ast.EmbedDecl:
 			if err := m.fill(k, d.Expr, when); err != nil {
@@ -199,8 +219,20 @@ func (m *model) object(k *key, s *ast.StructLit, when []condition) error {
 func newCondition(e ast.Expr) (condition, error) {
 	switch e := e.(type) {
 	case *ast.Ident:
-		return condition{path{e.Name}, "true"}, nil
+		return condition{path{e.Name}, []string{"true"}}, nil
 	case *ast.BinaryExpr:
+		if e.Op == token.LOR {
+			x, err := newCondition(e.X)
+			if err != nil {
+				return condition{}, err
+			}
+			y, err := newCondition(e.Y)
+			if err != nil || !slices.Equal(x.tag, y.tag) {
+				return condition{}, errors.Join(err, fmt.Errorf("%v and %v are two conditions", x, y))
+			}
+			x.want = append(x.want, y.want...)
+			return x, nil
+		}
 		lit, ok := e.Y.(*ast.BasicLit)
 		if e.Op != token.EQL || !ok {
 			break
@@ -211,11 +243,11 @@ func newCondition(e ast.Expr) (condition, error) {
 		}
 		switch x := e.X.(type) {
 		case *ast.Ident:
-			return condition{path{x.Name}, want}, nil
+			return condition{path{x.Name}, []string{want}}, nil
 		case *ast.SelectorExpr:
 			of, _, err := ast.LabelName(x.Sel)
 			if id, ok := x.X.(*ast.Ident); ok && err == nil {
-				return condition{path{id.Name, of}, want}, nil
+				return condition{path{id.Name, of}, []string{want}}, nil
 			}
 		}
 	}
@@ -241,21 +273,38 @@ func comment(n ast.Node) string {
 	return strings.Join(words, " ")
 }
 
-// all returns the keys at p: several where a name occurs under several
+// found is a key at a path and the conditions under which it is read there.
+type found struct {
+	*key
+	when []placed
+}
+
+// placed is a condition of the object that is that deep in the path.
+type placed struct {
+	depth int
+	condition
+}
+
+// find returns the keys at p: several where a name occurs under several
 // conditions, none where the language has no such place. Elements of lists
 // and of objects with free names count as keys.
-func (m *model) all(p path) []*key {
-	at := []*key{m.root}
-	for _, name := range p {
-		var next []*key
-		for _, k := range at {
-			for _, c := range k.keys {
-				if c.name == name {
-					next = append(next, c)
+func (m *model) find(p path) []found {
+	at := []found{{key: m.root}}
+	for depth, name := range p {
+		var next []found
+		for _, f := range at {
+			for _, c := range f.keys {
+				if c.name != name {
+					continue
 				}
+				when := slices.Clip(f.when)
+				for _, w := range c.when {
+					when = append(when, placed{depth, w})
+				}
+				next = append(next, found{c, when})
 			}
-			if k.elem != nil {
-				next = append(next, k.elem)
+			if f.elem != nil {
+				next = append(next, found{f.elem, f.when})
 			}
 		}
 		at = next
@@ -264,15 +313,16 @@ func (m *model) all(p path) []*key {
 }
 
 // at returns the most telling of the keys at p, nil when there is none.
-func (m *model) at(p path) *key {
-	all := m.all(p)
+func (m *model) at(p path) *key { return telling(m.find(p)) }
+
+func telling(all []found) *key {
 	for _, k := range all {
 		if k.doc != "" {
-			return k
+			return k.key
 		}
 	}
 	if len(all) > 0 {
-		return all[0]
+		return all[0].key
 	}
 	return nil
 }
@@ -293,6 +343,8 @@ func (k *key) want() string {
 		return k.what
 	case boolean:
 		return "true or false"
+	case open:
+		return "fields in braces"
 	}
 	return "a string"
 }

@@ -15,7 +15,7 @@ import (
 func (l *loader) badValue(p path, errs []errors.Error) {
 	format, args := errs[0].Msg()
 	v := l.user.LookupPath(selectors(l.user, p))
-	k := l.model.at(p)
+	k := l.at(p)
 	pos := l.pos(p, false)
 	if err := v.Err(); v.Exists() && err != nil {
 		// The text disagrees with itself, whatever the schema says of it.
@@ -88,24 +88,11 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 	}
 	s, err := v.String()
 	isString := err == nil
-	enums := map[string]bool{}
-	var all []string
-	for _, k := range l.model.all(p) {
-		for _, e := range k.enum {
-			if k.typ == enum && !enums[e] {
-				enums[e] = true
-				all = append(all, e)
-			}
-		}
-	}
 	switch k.typ {
 	case enum:
-		if note, ok := laterValues[last][s]; ok && isString {
-			if l.later == nil {
-				l.later = map[string]bool{}
-			}
-			l.later[p[:len(p)-1].String()] = true
-			return fmt.Sprintf("%s is not supported by this build yet", shown), orElse(note, "this build has "+quoted(all)), "unsupported"
+		allowed, elsewhere := l.choices(p)
+		if message, hint := l.notHere(p, shown, s, allowed); message != "" && isString {
+			return message, hint, "not-on-platform"
 		}
 		if p.String() == "forge" && v.IncompleteKind() == cue.StructKind {
 			return "the forge is the top of the file, not a field of it", `write forge: "v1", and app and environments beside it`, "version"
@@ -113,11 +100,14 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 		if p.String() == "forge" {
 			return fmt.Sprintf("%s is not a version of the language that this build reads", shown), `write forge: "v1"`, "version"
 		}
-		hint = didYouMean(s, all)
-		if !isString && enums[shown] {
+		hint = didYouMean(s, allowed)
+		if hint == "" {
+			hint = synonym(s)
+		}
+		if !isString && slices.Contains(elsewhere, shown) {
 			hint = fmt.Sprintf("write it in quotes: %q", shown)
 		}
-		return fmt.Sprintf("%s is not %s", shown, anyOf(all)), hint, "value"
+		return fmt.Sprintf("%s is not %s", shown, anyOf(allowed)), hint, "value"
 	case scalar, text:
 		if last == "tag" && s == "latest" {
 			return "the tag latest is refused: it names another image tomorrow", `name a version, such as "1.4.2", or a digest`, "latest"
@@ -145,8 +135,8 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 		}
 		return fmt.Sprintf("%s is not a list", shown), hint, "value"
 	case object:
-		if slices.Contains(p, "secrets") || last == "password" {
-			return "the value of a secret has no place in this file", `say where it is found: {env: "NAME"}, {file: "path"} or {generate: {}}`, "secret-value"
+		if k.ref == "#SecretRef" {
+			return "the value of a secret has no place in this file", secretHint, "secret-value"
 		}
 		if k.names != "" {
 			return fmt.Sprintf("%s is not a set of fields in braces", shown), "", "value"
@@ -183,51 +173,152 @@ func show(v cue.Value) string {
 	return string(b)
 }
 
-// unknownKey reports a key that is written and not allowed at p, beside keys.
-func (l *loader) unknownKey(p path, beside []*key) {
+// secretHint says what a reference to a secret may be.
+const secretHint = `say where it is found, such as {env: "NAME"}, {file: "path"}, {sops: {file: "path", key: "a.b"}} or {generate: {}}`
+
+// at returns the most telling of the keys at p: one that is read, if there is
+// one.
+func (l *loader) at(p path) *key {
+	all := l.model.find(p)
+	if read := slices.DeleteFunc(slices.Clone(all), func(f found) bool { return len(l.failing(p, f)) > 0 }); len(read) > 0 {
+		return telling(read)
+	}
+	return telling(all)
+}
+
+// choices are the words that the enumeration at p accepts here, and all that
+// it has anywhere.
+func (l *loader) choices(p path) (here, anywhere []string) {
+	for _, f := range l.model.find(p) {
+		if f.typ != enum {
+			continue
+		}
+		for _, e := range f.enum {
+			if !slices.Contains(anywhere, e) {
+				anywhere = append(anywhere, e)
+			}
+		}
+		switch {
+		case len(l.failing(p, f)) > 0:
+		case here == nil:
+			here = slices.Clone(f.enum)
+		default:
+			here = slices.DeleteFunc(here, func(e string) bool { return !slices.Contains(f.enum, e) })
+		}
+	}
+	if len(here) == 0 {
+		here = anywhere
+	}
+	return here, anywhere
+}
+
+// notHere words that a choice exists, and not beside what else is chosen.
+func (l *loader) notHere(p path, shown, s string, allowed []string) (message, hint string) {
+	if slices.Contains(allowed, s) {
+		return "", ""
+	}
+	exists := false
+	var because []condition
+	for _, f := range l.model.find(p) {
+		switch {
+		case f.typ != enum:
+		case slices.Contains(f.enum, s):
+			exists = true
+		case len(l.failing(p, f)) == 0:
+			because = nil
+			for _, w := range f.when {
+				because = append(because, w.condition)
+			}
+		}
+	}
+	if !exists || len(because) == 0 {
+		return "", ""
+	}
+	return fmt.Sprintf("%s is not possible when %s", shown, conditions(l.narrow(p, because))),
+		"possible there: " + strings.ReplaceAll(quoted(allowed), " and ", ", ")
+}
+
+// narrow leaves of each condition the one value that makes it hold.
+func (l *loader) narrow(p path, when []condition) []condition {
+	out := slices.Clone(when)
+	for i, c := range out {
+		for n := len(p) - 1; n >= 0; n-- {
+			if got, ok := l.tag(l.tagPath(p[:n], c)); ok && slices.Contains(c.want, got) {
+				out[i].want = []string{got}
+				break
+			}
+		}
+	}
+	return out
+}
+
+// unknownKey reports a key that is written and not allowed at p.
+func (l *loader) unknownKey(p path) {
 	last, pos := p[len(p)-1], l.pos(p, true)
-	var when, names []string
-	for _, k := range beside {
-		for _, c := range k.keys {
-			if c.name == last {
-				when = append(when, conditions(c.when))
-			} else if !slices.Contains(names, c.name) && l.holds(p[:len(p)-1], c.when) != no {
+	if all := l.model.find(p); len(all) > 0 {
+		if when := l.unread(p, all); when != "" {
+			l.add(p, pos, "unread-key", "it is read only when "+when, "")
+			return
+		}
+	}
+	var names []string
+	for _, f := range l.model.find(p[:len(p)-1]) {
+		if len(l.failing(p[:len(p)-1], f)) > 0 {
+			continue
+		}
+		for _, c := range f.keys {
+			if c.obsolete == "" && !slices.Contains(names, c.name) && l.holds(p[:len(p)-1], c.when) != no {
 				names = append(names, c.name)
 			}
 		}
 	}
-	if len(when) > 0 {
-		l.add(p, pos, "unread-key", "it is read only when "+strings.Join(slices.Compact(when), ", or when "), "")
-		return
-	}
-	if note, ok := laterKey(p); ok && !l.laterPlatform(p) {
-		l.add(p, pos, "unsupported", "it is not supported by this build yet", note)
-		return
-	}
-	if l.besideLater(p) {
-		return
-	}
 	hint := didYouMean(last, names)
+	if hint == "" {
+		hint = moved(p)
+	}
 	if hint == "" && len(names) > 0 {
 		hint = "known here: " + strings.Join(names, ", ")
 	}
 	l.add(p, pos, "unknown-key", fmt.Sprintf("unknown key %q", last), hint)
 }
 
-// besideLater tells whether p belongs to something that this build does not
-// have, and that is reported by itself.
-func (l *loader) besideLater(p path) bool {
-	parent := p[:len(p)-1]
-	return l.later[parent.String()] || l.laterPlatform(p) || slices.ContainsFunc(l.fields(parent), func(name string) bool {
-		_, ok := laterKey(parent.with(name))
-		return ok && isSecret(parent)
-	})
-}
-
-// laterPlatform tells whether p is a key of an environment whose platform
-// this build does not have.
-func (l *loader) laterPlatform(p path) bool {
-	return len(p) == 3 && l.later[p[:2].with("platform").String()]
+// unread says under which conditions a key would be read: those that do not
+// hold, with the values of one kind or mode put together.
+func (l *loader) unread(p path, all []found) string {
+	type group struct {
+		tag  string
+		want []string
+	}
+	var groups []group
+	var others []string
+	for _, f := range all {
+		failing := l.failing(p, f)
+		if len(failing) == 0 {
+			return ""
+		}
+		if len(failing) > 1 {
+			if s := conditions(failing); !slices.Contains(others, s) {
+				others = append(others, s)
+			}
+			continue
+		}
+		tag := failing[0].tag.String()
+		i := slices.IndexFunc(groups, func(g group) bool { return g.tag == tag })
+		if i < 0 {
+			i = len(groups)
+			groups = append(groups, group{tag: tag})
+		}
+		for _, w := range failing[0].want {
+			if !slices.Contains(groups[i].want, w) {
+				groups[i].want = append(groups[i].want, w)
+			}
+		}
+	}
+	var s []string
+	for _, g := range groups {
+		s = append(s, condition{path{g.tag}, g.want}.String())
+	}
+	return strings.Join(append(s, others...), ", or when ")
 }
 
 // badName reports a name that is free to choose and not well formed.
@@ -242,13 +333,15 @@ func (l *loader) badName(p path, in *key) {
 }
 
 // missingKey reports a key that has to be written at p.
-func (l *loader) missingKey(p path, k *key) {
+func (l *loader) missingKey(p path) {
+	k := l.at(p)
 	if l.isBroken(p) || k == nil {
 		return
 	}
 	hint := k.doc
 	if k.typ == enum {
-		hint = "write " + anyOf(k.enum)
+		here, _ := l.choices(p)
+		hint = "write " + anyOf(here)
 	}
 	l.add(p, l.pos(p[:len(p)-1], true), "missing-key", "it has to be written", hint)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/secret/detect"
 )
 
 // maxLabel is the most characters a namespace or the value of a label may
@@ -18,7 +19,7 @@ const maxLabel = 63
 // check reports what two places of a forge do to each other. It runs on the
 // parts that are valid by themselves.
 func (l *loader) check(w wire) {
-	if v := l.whole.LookupPath(selectors(l.whole, path{"environments"})); len(l.diags) == 0 && len(fields(v)) == 0 {
+	if v := l.whole.LookupPath(selectors(l.whole, path{"environments"})); l.diags.Errors() == 0 && len(fields(v)) == 0 {
 		l.rule(path{"environments"}, "no-environment", "there is no environment",
 			`write one, such as environments: dev: platform: kind: "minikube"`)
 	}
@@ -29,6 +30,7 @@ func (l *loader) check(w wire) {
 		l.checkEnvironment(&w.envs[i], w.app)
 	}
 	l.checkNeighbours(w)
+	l.checkNotifications(w)
 }
 
 // rule reports a broken rule at a value.
@@ -44,12 +46,17 @@ func (l *loader) ruleAt(p path, rule, message, hint string) {
 func (l *loader) checkApp(w wire) {
 	app := path{"app"}
 	l.checkVariables(app, w.app.Env, w.app.Secrets)
+	l.checkConfigFiles(app, w.app.ConfigFiles)
 	l.checkLimits(app.with("resources"), w.app.Resources)
 	h := app.with("health")
 	l.between(h.with("startup"), w.app.Health.Startup, time.Second, time.Hour)
 	l.between(h.with("interval"), w.app.Health.Interval, time.Second, time.Hour)
 	l.between(h.with("timeout"), w.app.Health.Timeout, time.Second, time.Hour)
-
+	l.between(app.with("migrate", "timeout"), w.app.Migrate.Timeout, 10*time.Second, 24*time.Hour)
+	l.checkTexts(app.with("args"), w.app.Args)
+	if s := w.app.Image.PullSecret; s != nil {
+		l.checkGiven(app.with("image", "pullSecret"), *s)
+	}
 	if w.app.Image.Tag == "" && w.app.Image.Digest == "" {
 		var loose []string
 		for _, e := range w.envs {
@@ -64,69 +71,36 @@ func (l *loader) checkApp(w wire) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(injected)) {
-		for _, e := range w.envs {
+		for i := range w.envs {
+			e := &w.envs[i]
 			p, ok := named(app, name, w.app.Env, w.app.Secrets)
-			if ok && e.runs(injected[name]) {
-				l.injectedRule(p, name, e.name)
+			if ok && e.mode(injected[name]) != forge.ModeOff {
+				l.injectedRule(p, name, e)
 				break
 			}
 		}
 	}
+	l.checkUnused(w)
 }
 
-func (l *loader) checkEnvironment(e *wireEnv, app *wireApp) {
-	p := path{"environments", e.name}
-	l.checkVariables(p.with("app"), e.App.Env, e.App.Secrets)
-	for _, name := range slices.Sorted(maps.Keys(injected)) {
-		if at, ok := named(p.with("app"), name, e.App.Env, e.App.Secrets); ok && e.runs(injected[name]) {
-			l.injectedRule(at, name, e.name)
-		}
+// checkUnused looks for secrets that every environment replaces.
+func (l *loader) checkUnused(w wire) {
+	if len(w.envs) == 0 {
+		return
 	}
-	if app != nil {
-		if r := e.App.Resources; r != (wireResources{}) {
-			l.checkLimits(p.with("app", "resources"), wireResources(e.overlay(app.app()).Resources))
+	for _, name := range slices.Sorted(maps.Keys(w.app.Secrets)) {
+		used := slices.ContainsFunc(w.envs, func(e wireEnv) bool {
+			_, replaced := named(nil, name, e.App.Env, e.App.Secrets)
+			return !replaced
+		})
+		if !used {
+			l.ruleAt(path{"app", "secrets", name}, "secret-unused", "every environment replaces it, so that nothing reads it", "leave it out here")
 		}
-		if ns := e.namespace(app.Name); len(ns) > maxLabel {
-			l.ruleAt(p, "namespace", fmt.Sprintf("the namespace %s would be longer than %d characters", ns, maxLabel),
-				"write a shorter one at platform.namespace")
-		}
-	}
-	if ns := e.Platform.Namespace; strings.HasPrefix(ns, "kube-") {
-		l.rule(p.with("platform", "namespace"), "namespace", fmt.Sprintf("%q is the cluster's own", ns), "choose a namespace for this app alone")
-	}
-	l.checkExpose(p, e)
-	l.checkScaling(p.with("scaling"), e.Scaling)
-	for _, name := range slices.Sorted(maps.Keys(e.Workers)) {
-		worker, at := e.Workers[name], p.with("workers", name)
-		if app != nil && len(app.Name)+len("-worker-")+len(name) > maxLabel {
-			l.ruleAt(at, "object-name", fmt.Sprintf("%s-worker-%s would be longer than %d characters", app.Name, name, maxLabel),
-				"shorten the name of the worker or of the app")
-		}
-		l.checkScaling(at.with("scaling"), worker.Scaling)
-		l.checkLimits(at.with("resources"), worker.Resources)
-		l.between(at.with("drain"), worker.Drain, time.Second, 24*time.Hour)
-	}
-	for service, s := range map[string]*wireSecret{"postgres": e.Services.Postgres.Password, "redis": e.Services.Redis.Password} {
-		if s != nil {
-			l.checkSecret(p.with("services", service, "password"), *s)
-		}
-	}
-	l.between(p.with("policy", "interval"), e.Policy.Interval, 10*time.Second, 24*time.Hour)
-	l.between(p.with("policy", "timeout"), e.Policy.Timeout, 10*time.Second, 24*time.Hour)
-}
-
-func (l *loader) checkExpose(p path, e *wireEnv) {
-	switch {
-	case e.Expose.Kind == forge.ExposeIngress && len(e.Domains) == 0:
-		l.ruleAt(p.with("expose"), "ingress-without-domain", "an ingress needs a domain: without one it takes the requests of everybody",
-			`write domains: ["api.example.com"] in this environment`)
-	case e.Expose.Kind != forge.ExposeIngress && len(e.Domains) > 0:
-		l.ruleAt(p.with("domains"), "unread-key", fmt.Sprintf("domains are read only by an ingress, and expose.kind is %q", e.Expose.Kind),
-			`write expose: kind: "ingress", or leave domains out`)
 	}
 }
 
-// checkVariables looks at names that are set twice, or not by the user.
+// checkVariables looks at names that are set twice, or not by the user, and
+// at values that should not be there.
 func (l *loader) checkVariables(p path, env map[string]string, refs map[string]wireSecret) {
 	for _, name := range slices.Sorted(maps.Keys(refs)) {
 		at := p.with("secrets", name)
@@ -137,7 +111,23 @@ func (l *loader) checkVariables(p path, env map[string]string, refs map[string]w
 		l.checkPrefix(at, name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		l.checkPrefix(p.with("env", name), name)
+		at := p.with("env", name)
+		l.checkPrefix(at, name)
+		l.checkSecretLike(at, name, env[name])
+	}
+}
+
+// checkSecretLike warns of a value that everybody may read and that looks as
+// if nobody should.
+func (l *loader) checkSecretLike(p path, name, value string) {
+	if what, ok := detect.Variable(name, value); ok {
+		l.rule(p, "secret-like", "everybody may read it, and it looks like "+what, "if it is a secret, change it, and say under secrets where it is found")
+	}
+}
+
+func (l *loader) checkTexts(p path, texts []string) {
+	for i, s := range texts {
+		l.checkSecretLike(p.with(strconv.Itoa(i)), "", s)
 	}
 }
 
@@ -152,30 +142,75 @@ func (l *loader) checkPrefix(at path, name string) {
 	}
 }
 
-func (l *loader) checkSecret(p path, s wireSecret) {
-	n := 0
-	for _, set := range []bool{s.Env != "", s.File != "", s.Generate != nil} {
-		if set {
-			n++
+func (l *loader) checkConfigFiles(p path, files map[string]wireConfigFile) {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		f, at := files[name], p.with("configFiles", name)
+		switch {
+		case f.File != "" && f.Text != nil:
+			l.ruleAt(at, "config-file", "a file has one source, and this one has two", "keep file or text")
+		case f.File == "" && f.Text == nil:
+			l.ruleAt(at, "config-file", "a file has one source, and this one has none", `write {file: "path"} or {text: "..."}`)
+		}
+		if f.Text != nil {
+			l.checkSecretLike(at.with("text"), "", *f.Text)
 		}
 	}
-	if n != 1 {
-		l.ruleAt(p, "secret-source", fmt.Sprintf("a secret has one source, and this one has %s", []string{"none", "", "two", "three"}[n]),
-			`write {env: "NAME"}, {file: "path"} or {generate: {}}`)
+}
+
+// sources are the keys of a reference that are set.
+func (s wireSecret) sources() []string {
+	var set []string
+	for _, x := range []struct {
+		name string
+		set  bool
+	}{
+		{"env", s.Env != ""},
+		{"file", s.File != ""},
+		{"sops", s.SOPS != nil},
+		{"kubernetes", s.Kubernetes != nil},
+		{"op", s.OP != ""},
+		{"exec", len(s.Exec) > 0},
+		{"generate", s.Generate != nil},
+	} {
+		if x.set {
+			set = append(set, x.name)
+		}
+	}
+	return set
+}
+
+func (l *loader) checkSecret(p path, s wireSecret) {
+	switch set := s.sources(); len(set) {
+	case 1:
+	case 0:
+		l.ruleAt(p, "secret-source", "a secret has one source, and this one has none", secretHint)
+	default:
+		l.ruleAt(p, "secret-source", "a secret has one source, and this one has "+strings.ReplaceAll(quoted(set), `"`, ""), "keep one of them")
+	}
+}
+
+// checkGiven is checkSecret for a secret that somebody else decides on.
+func (l *loader) checkGiven(p path, s wireSecret) {
+	l.checkSecret(p, s)
+	if s.Generate != nil {
+		l.ruleAt(p.with("generate"), "secret-source", "a value that forged makes up would open nothing here", "say where the value is found")
 	}
 }
 
 // injected are the variables that forged sets, by the service they lead to.
 var injected = map[string]string{
 	"DATABASE_URL": "postgres", "APP_DB": "postgres", "APP_DB_USER": "postgres", "REDIS_URL": "redis",
+	"TEMPORAL_URL": "temporal", "TEMPORAL_NAMESPACE": "temporal",
 }
 
-func (e *wireEnv) runs(service string) bool {
-	mode := e.Services.Postgres.Mode
-	if service == "redis" {
-		mode = e.Services.Redis.Mode
+func (e *wireEnv) mode(service string) string {
+	switch service {
+	case "postgres":
+		return e.Services.Postgres.Mode
+	case "redis":
+		return e.Services.Redis.Mode
 	}
-	return mode == forge.ModeInCluster
+	return e.Services.Temporal.Mode
 }
 
 func named(p path, name string, env map[string]string, refs map[string]wireSecret) (path, bool) {
@@ -186,22 +221,10 @@ func named(p path, name string, env map[string]string, refs map[string]wireSecre
 	return p.with("secrets", name), ok
 }
 
-func (l *loader) injectedRule(p path, name, env string) {
+func (l *loader) injectedRule(p path, name string, e *wireEnv) {
 	service := injected[name]
-	l.ruleAt(p, "injected", fmt.Sprintf("forged sets %s, because services.%s of %s is in-cluster", name, service, env),
+	l.ruleAt(p, "injected", fmt.Sprintf("forged sets %s, because services.%s of %s is %s", name, service, e.name, e.mode(service)),
 		fmt.Sprintf(`leave it out, or write services: %s: mode: "off" there`, service))
-}
-
-func (l *loader) checkScaling(p path, s wireScaling) {
-	switch {
-	case s.max() < s.Min:
-		l.rule(p.with("max"), "scaling", fmt.Sprintf("max %d is less than min %d", s.max(), s.Min), "")
-	case s.max() > s.Min && s.CPUTarget == 0 && s.MemoryTarget == 0:
-		l.ruleAt(p, "scaling", "a range needs a metric to move along it", "write cpuTarget: 75, or memoryTarget, beside min and max")
-	case s.max() == s.Min && (s.CPUTarget != 0 || s.MemoryTarget != 0):
-		l.ruleAt(p, "scaling", "a target is read only when max is more than min", "write max, or leave the target out")
-	}
-	l.between(p.with("scaleDownWindow"), s.ScaleDownWindow, 0, time.Hour)
 }
 
 // checkLimits compares what is promised with what is allowed.
@@ -210,7 +233,7 @@ func (l *loader) checkLimits(p path, r wireResources) {
 		{"memory", r.Memory, r.MemoryLimit},
 		{"cpu", r.CPU, r.CPULimit},
 	} {
-		if x.limit != "" && quantity(x.limit) < quantity(x.request) {
+		if x.limit != "" && x.request != "" && quantity(x.limit) < quantity(x.request) {
 			l.rule(p.with(x.key+"Limit"), "limit", fmt.Sprintf("the limit %s is less than the request %s", x.limit, x.request),
 				fmt.Sprintf("raise %sLimit, or lower %s", x.key, x.key))
 		}
@@ -230,9 +253,10 @@ func quantity(s string) float64 {
 	}[s[len(digits):]]
 }
 
-// between checks a duration that the schema has let through.
+// between checks a duration that the schema has let through, if there is one.
 func (l *loader) between(p path, s string, least, most time.Duration) {
 	switch d := duration(s); {
+	case s == "":
 	case d < least:
 		l.rule(p, "bound", fmt.Sprintf("%s is less than %s", s, short(least)), "")
 	case d > most:
@@ -250,43 +274,4 @@ func short(d time.Duration) string {
 		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
-}
-
-// checkNeighbours looks at environments that would get in each other's way.
-func (l *loader) checkNeighbours(w wire) {
-	type cluster struct{ kubeconfig, context string }
-	type namespace struct {
-		cluster
-		name string
-	}
-	type domain struct {
-		cluster
-		name string
-	}
-	namespaces, domains := map[namespace]string{}, map[domain]string{}
-	for i := range w.envs {
-		e := &w.envs[i]
-		p := path{"environments", e.name}
-		c := cluster{e.kubeconfig(l.src.Dir), e.Platform.Context}
-		if w.app != nil {
-			ns := namespace{c, e.namespace(w.app.Name)}
-			if other, ok := namespaces[ns]; ok {
-				at := p.with("platform", "namespace")
-				if e.Platform.Namespace == "" {
-					at = p.with("platform")
-				}
-				l.ruleAt(at, "same-namespace", fmt.Sprintf("namespace %s of context %s is already that of environment %s", ns.name, c.context, other),
-					"give each environment a namespace of its own")
-			}
-			namespaces[ns] = e.name
-		}
-		for i, name := range e.Domains {
-			d := domain{c, name}
-			if other, ok := domains[d]; ok {
-				l.rule(p.with("domains", strconv.Itoa(i)), "same-domain",
-					fmt.Sprintf("%s is already a domain of environment %s on the same cluster", name, other), "")
-			}
-			domains[d] = e.name
-		}
-	}
 }

@@ -61,6 +61,7 @@ func minimalForge() *forge.Forge {
 			Live: "/health", Ready: "/health/ready", Startup: 2 * time.Minute,
 			Interval: 10 * time.Second, Timeout: 5 * time.Second, Failures: 3,
 		},
+		Migrate: forge.Migrate{Run: "never"},
 	}
 	return &forge.Forge{App: app, Environments: []forge.Environment{{
 		Name: "local",
@@ -79,11 +80,13 @@ func minimalForge() *forge.Forge {
 				Mode: forge.ModeInCluster, Version: "7", Persistence: true, Storage: "5Gi",
 				MaxMemory: "512mb", Eviction: "allkeys-lru", Password: forge.SecretRef{Generate: generated},
 			},
+			Temporal: forge.Temporal{Mode: "off"},
 		},
 		Scaling:       forge.Scaling{Min: 1, Max: 1, ScaleDownWindow: 5 * time.Minute},
 		NetworkPolicy: "baseline",
 		Policy: forge.Policy{
 			Mode: forge.ModeApply, Interval: 2 * time.Minute, Timeout: 10 * time.Minute, MaxDelete: 5,
+			Pin: "tag", DestroyData: "never", Recreate: "never",
 		},
 	}}}
 }
@@ -105,19 +108,19 @@ func TestLoad(t *testing.T) {
 		{"ingress without TLS is the default on minikube", `
 			environments: local: {domains: ["shop.local"], expose: kind: "ingress"}`, func(f *forge.Forge) {
 			local(f).Domains = []string{"shop.local"}
-			local(f).Expose = forge.Expose{Kind: forge.ExposeIngress, ClassName: "nginx", Annotations: map[string]string{}}
+			local(f).Expose = forge.Expose{Kind: forge.ExposeIngress, ClassName: "nginx", Annotations: map[string]string{}, TLS: forge.TLS{Mode: "none"}}
 		}},
 		{"ingress with TLS", `
 			environments: local: {domains: ["shop.local"], expose: {
-				kind: "ingress", className: "traefik", annotations: "a/b": "c", tls: {mode: "secret", name: "shop-tls"}}}`, func(f *forge.Forge) {
+				kind: "ingress", className: "traefik", annotations: "a/b": "c", tls: {mode: "secret", secretName: "shop-tls"}}}`, func(f *forge.Forge) {
 			local(f).Domains = []string{"shop.local"}
 			local(f).Expose = forge.Expose{
-				Kind: forge.ExposeIngress, ClassName: "traefik", Annotations: map[string]string{"a/b": "c"}, TLSSecret: "shop-tls",
+				Kind: forge.ExposeIngress, ClassName: "traefik", Annotations: map[string]string{"a/b": "c"}, TLS: forge.TLS{Mode: "secret", Secret: "shop-tls"}, RedirectHTTP: true,
 			}
 		}},
 		{"services that are off have no version", `
 			environments: local: services: {postgres: mode: "off", redis: mode: "off"}`, func(f *forge.Forge) {
-			local(f).Services = forge.Services{Postgres: forge.Postgres{Mode: "off"}, Redis: forge.Redis{Mode: "off"}}
+			local(f).Services = forge.Services{Postgres: forge.Postgres{Mode: "off"}, Redis: forge.Redis{Mode: "off"}, Temporal: forge.Temporal{Mode: "off"}}
 		}},
 		{"redis without a volume", `
 			environments: local: services: redis: {persistence: false, password: env: "REDIS_PASSWORD"}`, func(f *forge.Forge) {
@@ -174,7 +177,7 @@ func TestLoad(t *testing.T) {
 			prod := *local(f)
 			prod.Name, prod.Policy.Mode = "prod", forge.ModeObserve
 			prod.Platform = forge.Platform{
-				Kind: "kubernetes", Context: "prod", Kubeconfig: "/etc/forge/kube/config", Namespace: "shop-prod", StorageClass: "fast",
+				Kind: "kubernetes", Distribution: "generic", Context: "prod", Kubeconfig: "/etc/forge/kube/config", Namespace: "shop-prod", StorageClass: "fast",
 			}
 			f.Environments = append(f.Environments, prod)
 		}},
@@ -183,7 +186,7 @@ func TestLoad(t *testing.T) {
 			for _, name := range []string{"b", "a"} {
 				e := *local(minimalForge())
 				e.Name, e.Policy.Mode = name, forge.ModeObserve
-				e.Platform.Kind, e.Platform.Context, e.Platform.Namespace = "kubernetes", name, "shop-"+name
+				e.Platform.Kind, e.Platform.Distribution, e.Platform.Context, e.Platform.Namespace = "kubernetes", "generic", name, "shop-"+name
 				f.Environments = append([]forge.Environment{e}, f.Environments...)
 			}
 		}},

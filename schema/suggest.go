@@ -2,89 +2,8 @@ package schema
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
-
-// laterValues are values that the language will have and this build does not:
-// key → value → hint, empty for the general one.
-var laterValues = map[string]map[string]string{
-	"kind": {
-		"compose": "", "fks": "", "fly": "", "port": "",
-		"eks": `write kind: "kubernetes"`, "gke": `write kind: "kubernetes"`, "aks": `write kind: "kubernetes"`,
-		"generic": `write kind: "kubernetes"`, "kind": `write kind: "minikube" and the context of the cluster`,
-	},
-	"mode": {
-		"external":    `write mode: "off" and give the app its own URL as a secret`,
-		"fly-managed": "", "fly-unmanaged": "", "fly-app": "", "upstash": "", "cloud": "",
-		"self-signed": "", "acm": "", "gke-managed": "", "fly": "",
-		"cert-manager": `make a Certificate yourself and write mode: "secret" with the name of its Secret`,
-	},
-	"networkPolicy": {"strict": ""},
-}
-
-// laterKeys are keys that the language will have and this build does not, by
-// the end of their path.
-var laterKeys = []struct{ in, key, hint string }{
-	{"", "daemon", "the settings of the daemon are flags of forged run"},
-	{"app", "configFiles", ""},
-	{"app", "migrate", "run migrations when the app starts"},
-	{"image", "pullSecret", "give the nodes or the default service account access to the registry"},
-	{"environments.*", "regions", "write one environment for each cluster"},
-	{"environments.*", "volumes", ""},
-	{"environments.*.services", "temporal", ""},
-	{"environments.*.platform", "distribution", ""},
-	{"environments.*.platform", "loadImages", "load the image with minikube image load"},
-	{"environments.*.platform", "podCIDRs", ""},
-	{"environments.*.platform", "fieldManager", ""},
-	{"environments.*.expose", "redirectHTTP", "write the annotation of your ingress controller"},
-	{"environments.*.expose.tls", "issuer", ""},
-	{"environments.*.services.postgres", "tls", ""},
-	{"environments.*.services.postgres", "backup", ""},
-	{"environments.*.services.postgres", "url", ""},
-	{"environments.*.services.redis", "url", ""},
-	{"environments.*.scaling", "idle", ""},
-	{"environments.*.policy", "destroyData", "this build never destroys data"},
-	{"environments.*.policy", "recreate", ""},
-	{"environments.*.policy", "settle", ""},
-	{"environments.*.policy", "maxFailures", ""},
-	{"environments.*.policy", "rollback", ""},
-	{"environments.*.policy", "windows", ""},
-	{"environments.*.policy", "ignoreDrift", ""},
-}
-
-// laterSecrets are kinds of secret references that this build does not have.
-var laterSecrets = []string{"sops", "k8s", "op", "exec", "jsonPath"}
-
-// laterKey tells whether p is a key of a later build, and what to do instead.
-func laterKey(p path) (hint string, ok bool) {
-	last, parent := p[len(p)-1], slices.Clone(p[:len(p)-1])
-	if isSecret(parent) && slices.Contains(laterSecrets, last) {
-		return `this build reads {env: "NAME"}, {file: "path"} and {generate: {}}`, true
-	}
-	if len(parent) > 1 && parent[0] == "environments" {
-		parent[1] = "*"
-	}
-	in := strings.Join(parent, ".")
-	for _, k := range laterKeys {
-		if k.key == last && (k.in == in || k.in != "" && strings.HasSuffix(in, "."+k.in)) {
-			return k.hint, true
-		}
-	}
-	return "", false
-}
-
-// isSecret tells whether p is a reference to a secret.
-func isSecret(p path) bool {
-	return len(p) > 1 && p[len(p)-2] == "secrets" || len(p) > 0 && p[len(p)-1] == "password"
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
-}
 
 func quoted(words []string) string {
 	q := make([]string, len(words))
@@ -151,4 +70,31 @@ func distance(a, b string) int {
 		}
 	}
 	return rows[(len(a)+1)%3][len(b)]
+}
+
+// synonym is a hint for words that other tools use for one of ours.
+func synonym(s string) string {
+	hints := map[string]string{
+		"eks": `write kind: "kubernetes" and distribution: "eks"`, "gke": `write kind: "kubernetes" and distribution: "gke"`,
+		"aks": `write kind: "kubernetes" and distribution: "aks"`, "generic": `write kind: "kubernetes"`,
+		"k8s": `write kind: "kubernetes"`, "kind": `write kind: "minikube" and the context of the cluster`,
+		"k3d": `write kind: "minikube" and the context of the cluster`, "docker": `write kind: "compose"`,
+		"machines": `write kind: "fly"`, "letsencrypt": `write mode: "cert-manager"`, "managed": `write mode: "fly-managed"`,
+		"rds": `write mode: "external"`, "elasticache": `write mode: "external"`, "nodeport": `write kind: "loadbalancer"`,
+	}
+	return hints[strings.ToLower(s)]
+}
+
+// moved is a hint for keys that people look for in another place.
+func moved(p path) string {
+	last := p[len(p)-1]
+	switch {
+	case last == "daemon" && len(p) == 1:
+		return "the settings of the daemon are flags of forged run"
+	case last == "version" && len(p) == 1:
+		return `the version of the language is written as forge: "v1"`
+	case last == "replicas":
+		return "the number of replicas is scaling.min"
+	}
+	return ""
 }

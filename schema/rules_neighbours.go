@@ -1,0 +1,194 @@
+package schema
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// taken tells which environment has something already.
+type taken map[string]string
+
+// by records that an environment has something, and returns who has it
+// already.
+func (t taken) by(environment string, what ...string) (other string, ok bool) {
+	key := strings.Join(what, "\x00")
+	if other, ok = t[key]; !ok {
+		t[key] = environment
+	}
+	return other, ok && other != environment
+}
+
+// checkNeighbours looks at environments that would get in each other's way.
+func (l *loader) checkNeighbours(w wire) {
+	if w.app == nil {
+		return
+	}
+	namespaces, domains, apps, databases, projects := taken{}, taken{}, taken{}, taken{}, taken{}
+	for i := range w.envs {
+		e := &w.envs[i]
+		p := path{"environments", e.name}
+		for _, at := range e.clusters(w.app.Name, l.src.Dir) {
+			if other, ok := namespaces.by(e.name, at.cluster, at.namespace); ok {
+				where := p.with(at.where...)
+				l.ruleAt(where, "same-namespace", fmt.Sprintf("namespace %s of %s is already that of environment %s", at.namespace, at.name, other),
+					"give each environment a namespace of its own")
+			}
+			for j, name := range e.Domains {
+				if other, ok := domains.by(e.name, at.cluster, name); ok {
+					l.rule(p.with("domains", strconv.Itoa(j)), "same-domain",
+						fmt.Sprintf("%s is already a domain of environment %s on the same cluster", name, other), "")
+				}
+			}
+		}
+		switch e.Platform.Kind {
+		case forge.PlatformFly:
+			name := cmp.Or(e.Platform.AppName, e.instance(w.app.Name))
+			if other, ok := apps.by(e.name, name); ok {
+				l.ruleAt(p.with("platform", "appName"), "same-fly-app", fmt.Sprintf("the Fly app %s is already that of environment %s", name, other), "give each environment an app of its own")
+			}
+			for j, name := range e.Domains {
+				if other, ok := domains.by(e.name, forge.PlatformFly, name); ok {
+					l.rule(p.with("domains", strconv.Itoa(j)), "same-domain", fmt.Sprintf("%s is already a domain of environment %s at Fly", name, other), "")
+				}
+			}
+		case forge.PlatformCompose:
+			name := cmp.Or(e.Platform.Project, e.instance(w.app.Name))
+			if other, ok := projects.by(e.name, "project", name); ok {
+				l.ruleAt(p.with("platform", "project"), "same-project", fmt.Sprintf("the project %s is already that of environment %s", name, other), "give each environment a project of its own")
+			}
+			if e.Expose.Kind == forge.ExposePort {
+				port := strconv.Itoa(e.Expose.Port)
+				if other, ok := projects.by(e.name, "port", e.Platform.Bind, port); ok {
+					l.ruleAt(p.with("expose", "port"), "same-project", fmt.Sprintf("port %s of %s is already that of environment %s", port, e.Platform.Bind, other), "publish another port: expose: port: 8001")
+				}
+			}
+		}
+		l.checkDatabases(p.with("services"), e, w.app.Name, databases)
+	}
+}
+
+// place is a namespace that an environment lives in.
+type placeOf struct {
+	cluster, name, namespace string
+	where                    path // in the environment
+}
+
+func (e *wireEnv) clusters(app, dir string) []placeOf {
+	if !e.onKubernetes() {
+		return nil
+	}
+	cluster := func(kubeconfig, context string) string { return beside(dir, kubeconfig) + "\x00" + context }
+	if e.Platform.Kind == forge.PlatformFKS && e.Platform.Kubeconfig == "" {
+		return []placeOf{{
+			"fks\x00" + e.Platform.Org + "\x00" + e.Platform.Cluster, "cluster " + e.Platform.Cluster,
+			e.namespace(app), e.namespacePath(),
+		}}
+	}
+	if len(e.Regions) == 0 {
+		return []placeOf{{
+			cluster(e.Platform.Kubeconfig, e.Platform.Context), "context " + e.Platform.Context,
+			e.namespace(app), e.namespacePath(),
+		}}
+	}
+	var all []placeOf
+	for _, name := range slices.Sorted(maps.Keys(e.Regions)) {
+		r := e.Regions[name]
+		all = append(all, placeOf{
+			cluster(cmp.Or(r.Kubeconfig, e.Platform.Kubeconfig), r.Context), "context " + r.Context,
+			cmp.Or(r.Namespace, e.namespace(app)),
+			path{"regions", name},
+		})
+	}
+	return all
+}
+
+func (e *wireEnv) namespacePath() path {
+	if e.Platform.Namespace == "" {
+		return path{"platform"}
+	}
+	return path{"platform", "namespace"}
+}
+
+// checkDatabases looks for data that two environments would write.
+func (l *loader) checkDatabases(p path, e *wireEnv, app string, databases taken) {
+	report := func(at path, what, other string) {
+		l.ruleAt(at, "same-database", fmt.Sprintf("%s is already that of environment %s", what, other), "give each environment data of its own")
+	}
+	pg, at := e.Services.Postgres, p.with("postgres")
+	switch pg.Mode {
+	case forge.ModeFlyManaged:
+		name := cmp.Or(pg.Cluster, e.instance(app)+"-db")
+		if other, ok := databases.by(e.name, pg.Mode, e.Platform.Org, name, pg.Database); ok {
+			report(at, fmt.Sprintf("database %s of cluster %s", pg.Database, name), other)
+		}
+	case forge.ModeFlyUnmanaged:
+		if other, ok := databases.by(e.name, pg.Mode, pg.AppName, pg.Database); ok {
+			report(at, fmt.Sprintf("database %s of app %s", pg.Database, pg.AppName), other)
+		}
+	case forge.ModeExternal:
+		if other, ok := databases.by(e.name, pg.Mode, e.reference(pg.URL)); ok {
+			report(at.with("url"), "the database at this URL", other)
+		}
+	}
+	redis, at := e.Services.Redis, p.with("redis")
+	switch redis.Mode {
+	case forge.ModeUpstash:
+		name := cmp.Or(redis.Name, e.instance(app)+"-redis")
+		if other, ok := databases.by(e.name, redis.Mode, e.Platform.Org, name); ok {
+			report(at, "database "+name, other)
+		}
+	case forge.ModeExternal:
+		if other, ok := databases.by(e.name, "redis", e.reference(redis.URL)); ok {
+			report(at.with("url"), "the database at this URL", other)
+		}
+	}
+	if t := e.Services.Temporal; t.Mode == forge.ModeCloud || t.Mode == forge.ModeExternal {
+		if other, ok := databases.by(e.name, "temporal", t.Address, t.Namespace); ok {
+			report(p.with("temporal"), "namespace "+t.Namespace+" of "+t.Address, other)
+		}
+	}
+}
+
+// reference is a text that is the same for references to the same value.
+func (e *wireEnv) reference(s *wireSecret) string {
+	ref := s.ref()
+	where := ""
+	if k := ref.Kubernetes; k != nil {
+		where = e.Platform.Kubeconfig + "\x00" + e.Platform.Context
+		if k.Namespace == "" {
+			where += "\x00" + e.name
+		}
+	}
+	b, err := json.Marshal(ref)
+	if err != nil {
+		panic(err) // plain strings
+	}
+	return where + "\x00" + string(b)
+}
+
+func (l *loader) checkNotifications(w wire) {
+	var names []string
+	for _, e := range w.envs {
+		names = append(names, e.name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.notifications)) {
+		n, at := w.notifications[name], path{"notifications", name}
+		l.checkGiven(at.with("url"), n.URL)
+		for i, env := range n.Environments {
+			if p := (path{"environments", env}); !slices.Contains(names, env) && !l.written(p) {
+				hint := didYouMean(env, names)
+				if hint == "" {
+					hint = "there are " + strings.Join(names, ", ")
+				}
+				l.rule(at.with("environments", strconv.Itoa(i)), "unknown-environment", fmt.Sprintf("there is no environment %q", env), hint)
+			}
+		}
+	}
+}
