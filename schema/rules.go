@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/secret/detect"
@@ -113,8 +114,22 @@ func (l *loader) checkVariables(p path, env map[string]string, refs map[string]w
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		at := p.with("env", name)
 		l.checkPrefix(at, name)
-		l.checkSecretLike(at, name, env[name])
+		l.checkText(at, name, env[name])
 	}
+}
+
+// checkText looks at a text that becomes a variable, an argument or part of
+// an object. Name is what it is called, if it is.
+func (l *loader) checkText(p path, name, value string) {
+	// The API server reads what is applied as YAML, which knows no control
+	// characters. Secrets travel as base64 and may hold any.
+	for _, r := range value {
+		if r == '\ufeff' || unicode.IsControl(r) && !strings.ContainsRune("\t\n\r", r) {
+			l.rule(p, "control-character", fmt.Sprintf("it holds the control character %U", r), "leave it out, or keep the value under secrets")
+			return
+		}
+	}
+	l.checkSecretLike(p, name, value)
 }
 
 // checkSecretLike warns of a value that everybody may read and that looks as
@@ -127,7 +142,7 @@ func (l *loader) checkSecretLike(p path, name, value string) {
 
 func (l *loader) checkTexts(p path, texts []string) {
 	for i, s := range texts {
-		l.checkSecretLike(p.with(strconv.Itoa(i)), "", s)
+		l.checkText(p.with(strconv.Itoa(i)), "", s)
 	}
 }
 
@@ -152,7 +167,7 @@ func (l *loader) checkConfigFiles(p path, files map[string]wireConfigFile) {
 			l.ruleAt(at, "config-file", "a file has one source, and this one has none", `write {file: "path"} or {text: "..."}`)
 		}
 		if f.Text != nil {
-			l.checkSecretLike(at.with("text"), "", *f.Text)
+			l.checkText(at.with("text"), "", *f.Text)
 		}
 	}
 }

@@ -85,6 +85,12 @@ func (l *loader) checkNames(p path, e *wireEnv, app *wireApp) {
 			l.ruleAt(p, "namespace", fmt.Sprintf("the namespace %s would be longer than %d characters", ns, maxLabel),
 				"write a shorter one at platform.namespace")
 		}
+		for _, name := range slices.Sorted(maps.Keys(e.Workers)) {
+			if len(app.Name)+len("-worker-")+len(name) > maxLabel {
+				l.ruleAt(p.with("workers", name), "object-name", fmt.Sprintf("%s-worker-%s would be longer than %d characters", app.Name, name, maxLabel),
+					"shorten the name of the worker or of the app")
+			}
+		}
 	}
 	if ns := e.Platform.Namespace; strings.HasPrefix(ns, "kube-") {
 		l.rule(p.with("platform", "namespace"), "namespace", fmt.Sprintf("%q is the cluster's own", ns), "choose a namespace for this app alone")
@@ -109,7 +115,7 @@ func (l *loader) checkExpose(p path, e *wireEnv) {
 		l.ruleAt(p.with("domains"), "unread-key", `domains are not read, because expose.kind is "none"`, "leave domains or expose out")
 	}
 	for _, name := range slices.Sorted(maps.Keys(x.Annotations)) {
-		l.checkSecretLike(at.with("annotations", name), name, x.Annotations[name])
+		l.checkText(at.with("annotations", name), name, x.Annotations[name])
 	}
 	tls := at.with("tls")
 	l.between(tls.with("validity"), x.TLS.Validity, 24*time.Hour, 10*365*24*time.Hour)
@@ -150,6 +156,7 @@ func (l *loader) checkWorkers(p path, e *wireEnv) {
 		l.checkLimits(at.with("resources"), worker.Resources)
 		l.between(at.with("drain"), worker.Drain, time.Second, 24*time.Hour)
 		l.checkTexts(at.with("args"), worker.Args)
+		l.checkTexts(at.with("health", "exec"), worker.Health.Exec)
 		if e.onFly() {
 			l.checkGuest(at.with("guest"), worker.Guest)
 		}
@@ -165,7 +172,9 @@ func (l *loader) checkScaling(p path, s wireScaling) {
 	case s.max() > s.min() && s.min() < 1:
 		l.rule(p.with("min"), "scaling", "an autoscaler cannot go below 1", "write min: 1")
 	case s.max() == s.min() && (s.CPUTarget != 0 || s.MemoryTarget != 0):
-		l.ruleAt(p, "autoscaler-fixed", fmt.Sprintf("a target is read only when max is more than min, and both are %d", s.min()), "write max, or leave the target out")
+		l.ruleAt(p, "autoscaler-fixed", fmt.Sprintf("a target moves nothing, because min and max are both %d", s.min()), "write a larger max, or leave the target out")
+	case s.Max != nil && s.max() == s.min():
+		l.ruleAt(p, "autoscaler-fixed", fmt.Sprintf("nothing can move, because min and max are both %d", s.min()), "leave max out to say that the number is fixed")
 	}
 	l.between(p.with("scaleDownWindow"), s.ScaleDownWindow, 0, time.Hour)
 }
