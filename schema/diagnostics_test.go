@@ -48,15 +48,69 @@ func TestJSON(t *testing.T) {
 
 func TestError(t *testing.T) {
 	diags := diagnose(t, text(mistakes))
-	want := `forge.cue:9:16: environments.local.expose.kind: "ingres" is not one of "none", "ingress", "loadbalancer"`
+	want := `forge.cue:9:16: error: environments.local.expose.kind: "ingres" is not one of "none", "ingress", "gateway" [F107]`
 	if got := diags[:1].Error(); got != want {
 		t.Error(got)
 	}
 	if got := diags.Error(); got != want+" (and 1 more)" {
 		t.Error(got)
 	}
-	if got := (schema.Diagnostic{File: "f", Line: 3, Message: "m"}).String(); got != "f:3: m" {
+	warning := schema.Diagnostic{Severity: schema.SeverityWarning, File: "f", Line: 3, Message: "m"}
+	if got := warning.String(); got != "f:3: warning: m" {
 		t.Error(got)
+	}
+	mixed := append(schema.Diagnostics{warning}, diags[1])
+	if got := mixed.Error(); got != diags[1].String() || mixed.Errors() != 1 || mixed.Warnings() != 1 {
+		t.Error(got)
+	}
+}
+
+// A terminal shows what is there and obeys none of it; the mark is below what
+// it marks, however wide that is.
+func TestExcerpt(t *testing.T) {
+	for name, test := range map[string]struct{ line, want string }{
+		"tab":        {"_x: {\"a\":\t\"b\"},\tapp: port: \"x\"", "  | _x: {\"a\":\t\"b\"},\tapp: port: \"x\"\n  |          \t     \t           ^~~\n"},
+		"wide":       {"_x: \"日本\", app: port: \"端末\"", "  | _x: \"日本\", app: port: \"端末\"\n  |                        ^~~~~~\n"},
+		"combining":  {"_x: \"e\u0301\", app: port: \"e\u0301\"", "  | _x: \"e\u0301\", app: port: \"e\u0301\"\n  |                     ^~~\n"},
+		"escape":     {"_x: \"\u202e\", app: port: \"\x1b[31m\"", "  | _x: \"\ufffd\", app: port: \"\ufffd[31m\"\n  |                     ^~~~~~~\n"},
+		"number":     {"app: port: 70000 // much", "  | app: port: 70000 // much\n  |            ^~~~~\n"},
+		"list":       {"app: port: [1]", "  | app: port: [1]\n  |            ^\n"},
+		"expression": {`_x: 1, app: port: "\(_x)"`, `  | _x: 1, app: port: "\(_x)"` + "\n  |                   ^\n"},
+		"secret":     {`app: {secrets: A: generate: {}, port: "x"}`, ""},
+		"long":       {`app: port: "` + strings.Repeat("x", 200) + `"`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			diags := diagnose(t, text(minimal+test.line+"\n"))
+			if len(diags) != 1 {
+				t.Fatalf("%d diagnostics: %v", len(diags), diags)
+			}
+			var out bytes.Buffer
+			if err := diags.Write(&out, schema.WriteOptions{Excerpt: true}); err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(out.String(), "\n")
+			rest, _, _ = strings.Cut(rest, "  hint:")
+			if rest != test.want {
+				t.Errorf("%q\nwant\n%q", rest, test.want)
+			}
+			if strings.ContainsAny(out.String(), "\x1b\u202e") {
+				t.Errorf("%q", out.String())
+			}
+		})
+	}
+}
+
+// Editors count in UTF-16 code units.
+func TestSpan(t *testing.T) {
+	diags := diagnose(t, text(minimal+"_x: \"😀é\", app: port: \"😀\"\n"))
+	if len(diags) != 1 {
+		t.Fatal(diags)
+	}
+	if start, end := diags[0].Span(); start != 23 || end != 27 {
+		t.Errorf("%d to %d; in bytes %d to %d", start, end, diags[0].Col, diags[0].EndCol)
+	}
+	if start, end := (schema.Diagnostic{Col: 3, EndCol: 5}).Span(); start != 3 || end != 5 {
+		t.Errorf("%d to %d", start, end)
 	}
 }
 
@@ -81,6 +135,15 @@ func TestNoSecretInDiagnostics(t *testing.T) {
 		`environments: local: services: redis: passwrd: "` + canary + `"`,
 		`app: env: API_TOKEN: ["` + canary + `"]`,
 		`password: "` + canary + `"`,
+		// CUE cannot read it, or knows no value yet.
+		`app: secrets: TOKEN: 3 "` + canary + `"`,
+		"app: secrets: {\n\tSESSION: " + canary + " x\n}",
+		"app: secrets: {\n\tSESSION " + canary + "\n}",
+		"app: secrets: {\n\tSESSION: \"" + canary + "\n}",
+		"app: secrets: {\n\tSESSION: \"\"\"\n\t\t" + canary + " \\q\n\t\t\"\"\"\n}",
+		"app: secrets: {\n\tSESSION: " + canary + "\n}",
+		"app: secrets: { // }\n\tA: \"}\", SESSION: " + canary + "\n}",
+		"_x: \"\"\"\n\t" + canary + " \\q\n\t\"\"\"\n",
 	} {
 		diags := diagnose(t, text(minimal+more))
 		if len(diags) == 0 {
@@ -113,8 +176,8 @@ func TestOneDiagnosticPerMistake(t *testing.T) {
 		`environments: local: 3`,
 		`environments: local: {}, environments: local: platform: {context: 3}`,
 		`app: resources: memory: "lots"`,
-		`app: secrets: A: {sops: "a", path: "b"}`,
-		`environments: other: platform: {kind: "fly", org: "acme"}, environments: other: regions: iad: {}`,
+		`app: secrets: A: {sops: {file: "a", key: "b"}, file: "c"}`,
+		`environments: other: platform: {kind: "fly", org: "acme"}, environments: other: regions: iad: {machines: "1", primary: true}`,
 	} {
 		if diags := diagnose(t, text(strings.Replace(minimal, `local: platform: kind: "minikube"`, `local: platform: kind: string | *"minikube"`, 1)+more)); len(diags) != 1 {
 			t.Errorf("%s: %d diagnostics", more, len(diags))
