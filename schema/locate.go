@@ -88,16 +88,14 @@ func (l *loader) pos(p path, label bool) token.Pos {
 
 // ours tells whether a position is in the text and not in the schema.
 func (l *loader) ours(p token.Pos) bool {
-	return p.IsValid() && slices.ContainsFunc(l.src.Files, func(f File) bool { return f.Name == p.Filename() })
+	_, ok := l.src.file(p.Filename())
+	return ok && p.IsValid()
 }
 
 // add reports a mistake at p.
 func (l *loader) add(p path, pos token.Pos, rule, message, hint string) {
 	d := l.src.diagnostic(pos, l.src.name(), rule, message, hint)
 	d.Path = p.String()
-	if sensitive.MatchString(d.Path) || sensitive.MatchString(d.line) {
-		d.line = ""
-	}
 	l.diags = append(l.diags, d)
 	if l.broken == nil {
 		l.broken = map[string]bool{}

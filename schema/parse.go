@@ -24,6 +24,7 @@ type program struct {
 	files    []*ast.File            // its own, without those that an @if leaves out
 	packages map[string][]*ast.File // what it imports, by path
 	tags     []*tag                 // fields whose value may come from outside
+	foreign  map[string]string      // tags of imported packages, with these
 	diags    Diagnostics
 }
 
@@ -36,7 +37,7 @@ func parse(src Source) ([]*ast.File, Diagnostics) {
 // newProgram turns text into syntax, sets the tags and refuses what reaches
 // outside of the text.
 func newProgram(src Source) (*program, Diagnostics) {
-	p := &program{src: src, packages: map[string][]*ast.File{}}
+	p := &program{src: src, packages: map[string][]*ast.File{}, foreign: map[string]string{}}
 	text := 0
 	all := src.all()
 	for _, f := range all {
@@ -56,7 +57,7 @@ func newProgram(src Source) (*program, Diagnostics) {
 	switches := p.switches()
 	for _, f := range p.parse(src.Files, switches) {
 		dropSchema(f)
-		p.outside(f, true)
+		p.outside(f, "")
 		p.files = append(p.files, f)
 	}
 	if len(p.files) == 0 && len(p.diags) == 0 {
@@ -149,7 +150,7 @@ func (p *program) follow(files []*ast.File, above []string, switches *switches) 
 			}
 			imported := p.parse(pkg.Files, switches)
 			for _, f := range imported {
-				p.outside(f, false)
+				p.outside(f, path)
 			}
 			p.follow(imported, append(slices.Clip(above), path), switches)
 			p.packages[path] = imported
@@ -261,8 +262,9 @@ func dropSchema(f *ast.File) {
 	})
 }
 
-// outside reports what would read anything but text that is there.
-func (p *program) outside(f *ast.File, own bool) {
+// outside reports what would read anything but text that is there. imported is
+// the package of the file, empty for the forge itself.
+func (p *program) outside(f *ast.File, imported string) {
 	at := func(pos token.Pos, rule, message, hint string) { p.add(pos, f.Filename, rule, message, hint) }
 	for spec := range f.ImportSpecs() {
 		path, err := literal.Unquote(spec.Path.Value)
@@ -289,8 +291,13 @@ func (p *program) outside(f *ast.File, own bool) {
 		case "embed", "extern", "inject":
 			at(a.Pos(), "import", fmt.Sprintf("@%s has no effect in a forge", a.Name()), "write the value itself")
 		case "if":
-			if own && !slices.Contains(header, a) {
+			if imported == "" && !slices.Contains(header, a) {
 				at(a.Pos(), "tag", "@if has no effect here", "it stands before the package clause and is about the whole file")
+			}
+		case "tag":
+			if imported != "" {
+				_, body := a.Split()
+				p.foreign[arguments(body)[0]] = imported
 			}
 		}
 		return true

@@ -1,7 +1,7 @@
 // Package schema is the language of forge.cue: its definition in CUE, the way
 // from text to a [forge.Forge], and the diagnostics for text that is not
-// valid. Reading is hermetic: no network, no imports but CUE's standard
-// library, no files but those given.
+// valid. Reading is hermetic: no network, and no files but those of the forge's
+// package and of the module around it.
 package schema
 
 import (
@@ -13,7 +13,6 @@ import (
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
-	"cuelang.org/go/cue/build"
 	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/errors"
 
@@ -71,11 +70,11 @@ func load(src Source, checks []Check) (f *forge.Forge, warnings Diagnostics, err
 			f, warnings, err = nil, nil, fmt.Errorf("read %s: internal error: %v\n%s", src.name(), p, debug.Stack())
 		}
 	}()
-	files, diags := parse(src)
+	text, diags := newProgram(src)
 	if len(diags) > 0 {
-		return nil, nil, diags.sorted()
+		return nil, nil, src.sorted(diags)
 	}
-	l := &loader{src: src, files: files}
+	l := &loader{src: src, text: text, files: text.files}
 	if f = l.load(); f != nil {
 		for _, check := range checks {
 			for _, found := range check(f) {
@@ -83,7 +82,7 @@ func load(src Source, checks []Check) (f *forge.Forge, warnings Diagnostics, err
 			}
 		}
 	}
-	if diags := l.diags.sorted(); diags.Errors() > 0 {
+	if diags := src.sorted(l.diags); diags.Errors() > 0 {
 		return nil, nil, diags
 	} else {
 		return f, diags, nil
@@ -98,6 +97,7 @@ func (l *loader) find(f forge.Finding) {
 // loader holds what one Load works on.
 type loader struct {
 	src   Source
+	text  *program
 	files []*ast.File
 	index *index // of files; made when the first position is asked for
 	model *model // of the schema; made when the first diagnostic needs it
@@ -121,13 +121,9 @@ func (l *loader) load() *forge.Forge {
 	if err := l.lang.Err(); err != nil {
 		panic(err) // it is embedded and tested
 	}
-	inst := build.NewContext().NewInstance("", nil)
-	for _, f := range l.files {
-		if err := inst.AddSyntax(f); err != nil {
-			l.addCompileErrors(err)
-		}
-	}
-	if len(l.diags) > 0 {
+	inst, err := l.text.instance()
+	if err != nil {
+		l.addCompileErrors(err)
 		return nil
 	}
 	l.user = l.ctx.BuildInstance(inst)
@@ -137,7 +133,7 @@ func (l *loader) load() *forge.Forge {
 	}
 	l.whole = l.lang.LookupPath(cue.MakePath(cue.Def("Forge"))).Unify(l.user)
 	if err := l.whole.Validate(cue.Concrete(true), cue.Final()); err != nil {
-		l.explain(l.errors(err))
+		l.explain(l.explainTags(l.errors(err)))
 	}
 	w := l.decode()
 	l.check(w)

@@ -318,7 +318,8 @@ func (s Source) Paths() []string {
 	for _, f := range s.all() {
 		paths = append(paths, f.Name)
 	}
-	return paths
+	slices.Sort(paths)
+	return slices.Compact(paths)
 }
 
 // all are the files of the forge and of what it imports.

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -123,6 +124,7 @@ func (p *program) setTags(s *switches) {
 	for _, given := range p.src.Tags {
 		p.setTag(given, s)
 	}
+	p.refer()
 }
 
 func (p *program) setTag(given string, s *switches) {
@@ -182,6 +184,10 @@ func (p *program) setTag(given string, s *switches) {
 		return
 	}
 	names := slices.Sorted(maps.Keys(known))
+	if pkg, ok := p.foreign[name]; ok {
+		wrong(message, fmt.Sprintf("that of package %q is for those who evaluate it by itself: a tag belongs into a file of the forge", pkg))
+		return
+	}
 	hint := "this forge has no tags; a field becomes one with @tag(" + name + ") behind its value"
 	if near := didYouMean(name, names); near != "" {
 		hint = near
@@ -261,11 +267,35 @@ var truths = map[string]bool{
 
 // inject unifies the field with a value.
 func (t *tag) inject(lit ast.Expr) {
+	both := &ast.BinaryExpr{X: t.field.Value, OpPos: t.attr, Op: token.AND, Y: lit}
 	if alias, ok := t.field.Value.(*ast.Alias); ok {
-		alias.Expr = &ast.BinaryExpr{X: alias.Expr, OpPos: t.attr, Op: token.AND, Y: lit}
+		both.X, alias.Expr = alias.Expr, both
 		return
 	}
-	t.field.Value = &ast.BinaryExpr{X: t.field.Value, OpPos: t.attr, Op: token.AND, Y: lit}
+	t.field.Value = both
+}
+
+// refer lets the references to fields with a tag refer to their new values.
+func (p *program) refer() {
+	values := map[ast.Node]ast.Node{}
+	for _, t := range p.tags {
+		if t.field.Value != t.value {
+			values[t.value] = t.field.Value
+		}
+	}
+	if len(values) == 0 {
+		return
+	}
+	for _, f := range p.files {
+		ast.Walk(f, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok && id.Node != nil {
+				if now, ok := values[id.Node]; ok {
+					id.Node = now
+				}
+			}
+			return true
+		}, nil)
+	}
 }
 
 // tagFinder finds the fields with a @tag in one file.
@@ -422,40 +452,65 @@ func arguments(body string) []string {
 }
 
 // explainTags reports the tags that are to blame for errors of CUE: those that
-// are not set, and those whose value their field does not accept. The errors
-// that follow from them are taken away.
+// are not set, and those whose value their field does not accept. It returns
+// the errors that do not follow from these.
 func (l *loader) explainTags(errs []errors.Error) []errors.Error {
+	if len(l.text.tags) == 0 {
+		return errs
+	}
+	// Beside a key that is not allowed CUE does not look for missing values;
+	// the text by itself has no such keys.
+	all := append(slices.Clip(errs), errors.Errors(l.user.Validate(cue.Concrete(true)))...)
+	var broken []path
 	for _, t := range l.text.tags {
 		v := l.user.LookupPath(t.label)
 		known := len(t.label.Selectors()) > 0 && v.Exists()
-		def, _ := v.Default()
-		switch {
-		case t.set == nil && known && def.IsConcrete(), t.set != nil && (!known || v.Err() == nil):
+		if t.set == nil && known && settled(v) || t.set != nil && (!known || v.Err() == nil) {
 			continue
 		}
-		var blamed, rest []errors.Error
-		for _, e := range errs {
-			if l.follows(e, t, v) {
-				blamed = append(blamed, e)
-			} else {
-				rest = append(rest, e)
+		var blamed []path
+		for _, e := range all {
+			if p := cuePath(e.Path()); l.follows(e, t, v) && !settled(l.whole.LookupPath(selectors(l.whole, p))) {
+				blamed = append(blamed, p)
 			}
 		}
 		if len(blamed) == 0 {
 			continue
 		}
-		errs = rest
-		for _, e := range blamed {
-			l.breaks(cuePath(e.Path()))
-		}
+		broken = append(append(broken, t.at), blamed...)
 		if t.set == nil {
 			l.add(t.at, t.value.Pos(), "tag", fmt.Sprintf("it has no value: tag %q is not set", t.name),
 				"write "+t.example()+", or give it a default: "+t.defaulted())
 			continue
 		}
-		l.add(t.at, t.value.Pos(), "tag", fmt.Sprintf("it does not accept %s, which tag %q is set to", unlessSecret(t.name, fmt.Sprintf("%q", *t.set)), t.name), "")
+		l.add(t.at, t.value.Pos(), "tag", fmt.Sprintf("it does not accept %s, which tag %q is set to", unlessSecret(t.name, fmt.Sprintf("%q", *t.set)), t.name),
+			l.src.accepts(t))
 	}
-	return errs
+	for _, p := range broken {
+		l.breaks(p)
+	}
+	return slices.DeleteFunc(errs, func(e errors.Error) bool {
+		p := cuePath(e.Path())
+		return slices.ContainsFunc(broken, func(q path) bool {
+			return slices.Equal(p, q) || len(p) < len(q) && slices.Equal(p, q[:len(p)])
+		})
+	})
+}
+
+// settled tells whether v is one value, if need be by default.
+func settled(v cue.Value) bool {
+	v, _ = v.Default()
+	return v.Err() == nil && v.IsConcrete() && v.Kind()&(cue.StructKind|cue.ListKind) == 0
+}
+
+// accepts is a hint that repeats what is written behind the colon.
+func (s Source) accepts(t *tag) string {
+	f, _ := s.file(t.file)
+	from, to := t.value.Pos().Offset(), t.value.End().Offset()
+	if from >= to || to > len(f.Data) || to-from > 80 || bytes.ContainsAny(f.Data[from:to], "\n\r") {
+		return ""
+	}
+	return "it is written to be " + string(f.Data[from:to])
 }
 
 // defaulted is the field with a default, for a hint.
@@ -477,16 +532,25 @@ func (l *loader) follows(e errors.Error, t *tag, v cue.Value) bool {
 	if cuePath(e.Path()).String() == t.at.String() {
 		return true
 	}
-	from, to := t.value.Pos(), t.value.End()
-	for _, p := range append(e.InputPositions(), e.Position()) {
-		if !p.IsValid() || p.Filename() != t.file {
-			continue
+	within := []ast.Node{t.value}
+	if v.Exists() {
+		// A field that refers to another one is as incomplete as that one is.
+		if n := cue.Dereference(v).Source(); n != nil {
+			within = append(within, n)
 		}
-		if p.Offset() >= from.Offset() && p.Offset() < to.Offset() || p == t.attr || v.Exists() && p == v.Pos() {
+	}
+	for _, p := range append(e.InputPositions(), e.Position()) {
+		if p.IsValid() && (p == t.attr || slices.ContainsFunc(within, func(n ast.Node) bool { return contains(n, p) })) {
 			return true
 		}
 	}
 	return false
+}
+
+// contains tells whether a position is in the text of a node.
+func contains(n ast.Node, p token.Pos) bool {
+	from, to := n.Pos(), n.End()
+	return from.IsValid() && to.IsValid() && p.Filename() == from.Filename() && p.Offset() >= from.Offset() && p.Offset() < to.Offset()
 }
 
 // breaks marks a path like one with a diagnostic.
