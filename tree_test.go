@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"internal/secret/detect":        {},
 	"internal/secret/sops":          {},
 	"schema":                        {"internal/forge", "internal/secret/detect"},
+	"internal/report":               {"schema"},
 	"charts":                        {},
 	"internal/compile":              {"internal/forge", "charts"},
 	"internal/reconcile":            {"internal/forge", "internal/secret"},

@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Severity says what a diagnostic means for the forge.
@@ -18,23 +20,26 @@ const (
 	SeverityWarning Severity = "warning" // a forge with one is used
 )
 
-// Diagnostic is one mistake in the text of a forge. It never holds the value
-// of a secret. Its JSON form is stable.
+// Diagnostic is one mistake in the text of a forge, or a warning about it. It
+// never holds the value of a secret. Its JSON form is stable.
 type Diagnostic struct {
 	Severity Severity `json:"severity"`
 	File     string   `json:"file"`
-	Line     int      `json:"line"`           // from 1; 0: the whole file
-	Col      int      `json:"column"`         // from 1, in bytes; 0: the whole line
-	Path     string   `json:"path,omitempty"` // environments.prod.expose.kind
-	Rule     string   `json:"rule"`           // what is broken; see Rules
-	Message  string   `json:"message"`        // one sentence without a full stop
-	Hint     string   `json:"hint,omitempty"` // what to do next
+	Line     int      `json:"line"`                // from 1; 0: the whole file
+	Col      int      `json:"column"`              // from 1, in bytes; 0: the whole line
+	EndCol   int      `json:"endColumn,omitempty"` // after the last byte of what is meant; 0: not known
+	Path     string   `json:"path,omitempty"`      // environments.prod.expose.kind
+	Rule     string   `json:"rule,omitempty"`      // F101; empty only when the name is in no catalogue
+	Name     string   `json:"name"`                // of the rule: unknown-key
+	Message  string   `json:"message"`             // one sentence without a full stop
+	Hint     string   `json:"hint,omitempty"`      // what to do next
 
 	line string // of the file, for the excerpt; empty where it may hold a secret
+	span [2]int // Col and EndCol in UTF-16 code units
 }
 
-// Diagnostics are the mistakes of one forge, sorted by file, line, column and
-// path.
+// Diagnostics are the mistakes of one forge and the warnings about it, sorted
+// by file, line, column and path.
 type Diagnostics []Diagnostic
 
 // Errors is the number of diagnostics that are no warnings.
@@ -48,37 +53,79 @@ func (d Diagnostics) Errors() int {
 	return n
 }
 
+// Warnings is the number of diagnostics that are warnings.
+func (d Diagnostics) Warnings() int { return len(d) - d.Errors() }
+
 // Error is the first mistake and the number of the others.
 func (d Diagnostics) Error() string {
-	switch len(d) {
-	case 0:
-		return "no mistake"
-	case 1:
-		return d[0].String()
+	first, n := 0, d.Errors()
+	if n > 0 {
+		first = slices.IndexFunc(d, func(x Diagnostic) bool { return x.Severity == SeverityError })
 	}
-	return fmt.Sprintf("%s (and %d more)", d[0], len(d)-1)
+	switch {
+	case len(d) == 0:
+		return "no mistake"
+	case n < 2:
+		return d[first].String()
+	}
+	return fmt.Sprintf("%s (and %d more)", d[first], n-1)
 }
 
 // String is the diagnostic in one line, without the hint.
 func (d Diagnostic) String() string {
-	var b strings.Builder
-	b.WriteString(d.place())
-	b.WriteString(": ")
-	if d.Path != "" {
-		b.WriteString(d.Path + ": ")
+	s := d.Place() + ": " + string(d.Severity) + ": " + d.Text()
+	if d.Rule != "" {
+		s += " [" + d.Rule + "]"
 	}
-	b.WriteString(d.Message)
-	return b.String()
+	return s
 }
 
-func (d Diagnostic) place() string {
+// Text is the message with the path before it.
+func (d Diagnostic) Text() string {
+	if d.Path == "" {
+		return Printable(d.Message)
+	}
+	return Printable(d.Path + ": " + d.Message)
+}
+
+// Place is the file with line and column as far as they are known.
+func (d Diagnostic) Place() string {
+	file := Printable(d.File)
 	switch {
 	case d.Line == 0:
-		return d.File
+		return file
 	case d.Col == 0:
-		return fmt.Sprintf("%s:%d", d.File, d.Line)
+		return fmt.Sprintf("%s:%d", file, d.Line)
 	}
-	return fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Col)
+	return fmt.Sprintf("%s:%d:%d", file, d.Line, d.Col)
+}
+
+// Span is Col and EndCol in UTF-16 code units, as editors and SARIF count.
+// end is 0 when the end is not known, and both are when there is no column.
+func (d Diagnostic) Span() (start, end int) {
+	if d.span[0] == 0 {
+		return d.Col, d.EndCol
+	}
+	return d.span[0], d.span[1]
+}
+
+// Printable shows what a terminal would obey instead of showing it.
+func Printable(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r < utf8.RuneSelf:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // WriteOptions say how diagnostics are shown.
@@ -88,16 +135,20 @@ type WriteOptions struct {
 }
 
 const (
-	bold  = "\x1b[1m"
-	red   = "\x1b[31m"
-	cyan  = "\x1b[36m"
-	dim   = "\x1b[2m"
-	reset = "\x1b[0m"
+	bold   = "\x1b[1m"
+	red    = "\x1b[31m"
+	yellow = "\x1b[33m"
+	cyan   = "\x1b[36m"
+	dim    = "\x1b[2m"
+	reset  = "\x1b[0m"
 )
 
-// Write shows the diagnostics to a person:
+// Write shows the diagnostics to a person, in the form that editors know from
+// compilers:
 //
-//	forge.cue:12:3: environments.prod.expose.kind: "ingres" is not …
+//	forge.cue:12:16: error: environments.prod.expose.kind: "ingres" is not … [F107]
+//	  | 	expose: kind: "ingres"
+//	  | 	              ^~~~~~~~
 //	  hint: did you mean "ingress"?
 func (d Diagnostics) Write(w io.Writer, o WriteOptions) error {
 	color := func(code, s string) string {
@@ -108,72 +159,93 @@ func (d Diagnostics) Write(w io.Writer, o WriteOptions) error {
 	}
 	out := bufio.NewWriter(w)
 	for _, x := range d {
-		path := ""
-		if x.Path != "" {
-			path = x.Path + ": "
+		loud := red
+		if x.Severity == SeverityWarning {
+			loud = yellow
 		}
-		fmt.Fprintf(out, "%s %s%s\n", color(bold, x.place()+":"), path, color(red, x.Message))
-		if o.Excerpt && x.line != "" && x.Col > 0 && x.Col <= len(x.line)+1 {
-			fmt.Fprintf(out, "  %s\n", color(dim, "| ")+x.line)
-			fmt.Fprintf(out, "  %s\n", color(dim, "| ")+indent(x.line[:x.Col-1])+color(red, "^"))
+		fmt.Fprintf(out, "%s %s %s", color(bold, x.Place()+":"), color(loud, string(x.Severity)+":"), x.Text())
+		if x.Rule != "" {
+			fmt.Fprintf(out, " %s", color(dim, "["+x.Rule+"]"))
+		}
+		fmt.Fprintln(out)
+		if line, mark := x.excerpt(); o.Excerpt && line != "" {
+			fmt.Fprintf(out, "  %s%s\n", color(dim, "| "), line)
+			space := strings.TrimRight(mark, "^~")
+			fmt.Fprintf(out, "  %s%s%s\n", color(dim, "| "), space, color(loud, mark[len(space):]))
 		}
 		if x.Hint != "" {
-			fmt.Fprintf(out, "  %s %s\n", color(cyan, "hint:"), x.Hint)
+			fmt.Fprintf(out, "  %s %s\n", color(cyan, "hint:"), Printable(x.Hint))
 		}
 	}
 	return out.Flush()
 }
 
-// indent is blank space as wide as s.
-func indent(s string) string {
+// excerpt is the line of the file, and below it a caret under the place;
+// empty when there is nothing to show.
+func (d Diagnostic) excerpt() (line, mark string) {
+	if d.line == "" || d.Col < 1 || d.Col > len(d.line)+1 {
+		return "", ""
+	}
+	end := d.EndCol
+	if end <= d.Col || end > len(d.line)+1 {
+		end = d.Col
+	}
+	mark = blank(d.line[:d.Col-1]) + "^"
+	if n := len(blank(d.line[d.Col-1 : end-1])); n > 1 {
+		mark += strings.Repeat("~", n-1)
+	}
 	return strings.Map(func(r rune) rune {
-		if r == '\t' {
-			return r
+		if r != '\t' && !unicode.IsPrint(r) {
+			return utf8.RuneError
 		}
-		return ' '
-	}, s)
+		return r
+	}, d.line), mark
 }
 
+// blank is space as wide as s on a terminal.
+func blank(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\t':
+			b.WriteRune(r)
+		case unicode.In(r, unicode.Mn, unicode.Me):
+		case wide(r):
+			b.WriteString("  ")
+		default:
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
+}
+
+// wide tells whether a terminal gives a rune two columns.
+func wide(r rune) bool {
+	return r >= 0x1100 && (unicode.In(r, unicode.Han, unicode.Hangul, unicode.Hiragana, unicode.Katakana) ||
+		r >= 0x3000 && r <= 0x303e || r >= 0xff01 && r <= 0xff60 || r >= 0xffe0 && r <= 0xffe6 ||
+		r >= 0x1f300 && r <= 0x1f64f || r >= 0x1f680 && r <= 0x1f6ff || r >= 0x1f900 && r <= 0x1faff)
+}
+
+// sorted sorts, and keeps one diagnostic for each place, path and rule: what
+// else is said there follows from it.
 func (d Diagnostics) sorted() Diagnostics {
 	slices.SortStableFunc(d, func(a, b Diagnostic) int {
 		return cmp.Or(
 			cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col),
-			cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
+			cmp.Compare(a.Path, b.Path), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Message, b.Message))
 	})
 	return slices.CompactFunc(d, func(a, b Diagnostic) bool {
-		return a.File == b.File && a.Line == b.Line && a.Col == b.Col && a.Path == b.Path && a.Message == b.Message
+		return a.File == b.File && a.Line == b.Line && a.Col == b.Col && a.Path == b.Path && a.Name == b.Name &&
+			(a.Message == b.Message || !many(a.Name))
 	})
 }
 
-// Rules are the values of Diagnostic.Rule, each with what it asks for.
-var Rules = map[string]string{
-	"syntax":                 "The text is CUE, and not nested too deep.",
-	"size":                   "A file is not larger than 1 MiB.",
-	"package":                "Files that are read together have the same package clause.",
-	"import":                 "Nothing is read but the files given and CUE's standard library.",
-	"reference":              "A name without quotes is that of another field.",
-	"version":                "The version of the language is one that this build reads.",
-	"unknown-key":            "Every key is part of the language.",
-	"unread-key":             "Every key is read: it does not depend on something that is not chosen.",
-	"unsupported":            "Every key and value is supported by this build.",
-	"missing-key":            "Keys without a default are written.",
-	"closed":                 "A definition of the file allows what is added to it.",
-	"name":                   "Names that are free to choose are well formed.",
-	"value":                  "A value is one of those its key accepts, and there is just one.",
-	"secret-value":           "The value of a secret is not in the file.",
-	"secret-source":          "A secret has exactly one source.",
-	"latest":                 "The tag of an image is not latest.",
-	"image-not-pinned":       "Every environment ends up with a tag or a digest.",
-	"set-twice":              "A variable is in env or in secrets, not in both.",
-	"injected":               "Variables that forged makes are not written.",
-	"prefix":                 "No variable begins with PRODUCTION_ or DEVELOPMENT_.",
-	"no-environment":         "There is an environment.",
-	"namespace":              "The namespace is not one of the cluster's own, and not too long.",
-	"same-namespace":         "Two environments do not share a namespace.",
-	"same-domain":            "A domain is written once for each cluster.",
-	"ingress-without-domain": "An ingress has a domain.",
-	"scaling":                "max is at least min; a range has a target, and a target has a range.",
-	"limit":                  "A limit is at least the request.",
-	"bound":                  "Durations are within their bounds.",
-	"object-name":            "The names that forged gives to objects are not too long.",
+// many tells whether one place may break a rule in several ways at once, so
+// that different words are different mistakes.
+func many(rule string) bool {
+	switch rule {
+	case "unsupported", "compile", "chart-impure", "fks-support":
+		return true
+	}
+	return false
 }
