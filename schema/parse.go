@@ -213,8 +213,8 @@ func schemaPackage() []*ast.File {
 	return files
 }
 
-// dropSchema takes the line v1.#Forge away, which tells other tools what a
-// forge is. Here it would only say everything a second time.
+// dropSchema takes away what tells other tools what a forge is: v1.#Forge, and
+// names of environments for editors. Here it would only say everything a second time.
 func dropSchema(f *ast.File) {
 	var schema *ast.ImportSpec
 	name := ""
@@ -231,17 +231,18 @@ func dropSchema(f *ast.File) {
 	}
 	n := len(f.Decls)
 	f.Decls = slices.DeleteFunc(f.Decls, func(d ast.Decl) bool {
-		embed, ok := d.(*ast.EmbedDecl)
-		if !ok {
-			return false
+		switch d := d.(type) {
+		case *ast.EmbedDecl:
+			return isDefinition(d.Expr, name, "#Forge")
+		case *ast.Field: // environments: {dev?: v1.#Environment}
+			label, _, err := ast.LabelName(d.Label)
+			s, ok := d.Value.(*ast.StructLit)
+			return err == nil && label == "environments" && ok && !slices.ContainsFunc(s.Elts, func(e ast.Decl) bool {
+				named, ok := e.(*ast.Field)
+				return !ok || named.Constraint != token.OPTION || !isDefinition(named.Value, name, "#Environment")
+			})
 		}
-		sel, ok := embed.Expr.(*ast.SelectorExpr)
-		if !ok {
-			return false
-		}
-		of, ok := sel.X.(*ast.Ident)
-		def, isIdent := sel.Sel.(*ast.Ident)
-		return ok && isIdent && of.Name == name && def.Name == "#Forge"
+		return false
 	})
 	used := n == len(f.Decls) // an import that is not used is a mistake
 	ast.Walk(f, func(n ast.Node) bool {
@@ -260,6 +261,17 @@ func dropSchema(f *ast.File) {
 		imp, ok := d.(*ast.ImportDecl)
 		return ok && len(imp.Specs) == 0
 	})
+}
+
+// isDefinition tells whether an expression is a definition of the schema.
+func isDefinition(e ast.Expr, schema, name string) bool {
+	sel, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	of, ok := sel.X.(*ast.Ident)
+	def, isIdent := sel.Sel.(*ast.Ident)
+	return ok && isIdent && of.Name == schema && def.Name == name
 }
 
 // outside reports what would read anything but text that is there. imported is
