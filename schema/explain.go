@@ -226,7 +226,7 @@ func (l *loader) holds(p path, when []condition) answer {
 
 // tagPath is the path of what a condition of the object at p looks at.
 func (l *loader) tagPath(p path, c condition) path {
-	for len(p) > 0 && len(l.model.find(p.with(c.tag[0]))) == 0 {
+	for len(p) > 0 && !l.model.has(p, c.tag[0]) {
 		p = p[:len(p)-1]
 	}
 	return p.with(c.tag...)

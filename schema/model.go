@@ -312,6 +312,14 @@ func (m *model) find(p path) []found {
 	return at
 }
 
+// has tells whether the object at p has a key of that name; names that are
+// free to choose do not count.
+func (m *model) has(p path, name string) bool {
+	return slices.ContainsFunc(m.find(p), func(f found) bool {
+		return slices.ContainsFunc(f.keys, func(c *key) bool { return c.name == name })
+	})
+}
+
 // at returns the most telling of the keys at p, nil when there is none.
 func (m *model) at(p path) *key { return telling(m.find(p)) }
 
@@ -344,7 +352,7 @@ func (k *key) want() string {
 	case boolean:
 		return "true or false"
 	case open:
-		return "fields in braces"
+		return "a set of fields in braces"
 	}
 	return "a string"
 }

@@ -100,9 +100,8 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 		if p.String() == "forge" {
 			return fmt.Sprintf("%s is not a version of the language that this build reads", shown), `write forge: "v1"`, "version"
 		}
-		hint = didYouMean(s, allowed)
-		if hint == "" {
-			hint = synonym(s)
+		if hint = synonym(s); hint == "" {
+			hint = didYouMean(s, allowed)
 		}
 		if !isString && slices.Contains(elsewhere, shown) {
 			hint = fmt.Sprintf("write it in quotes: %q", shown)
@@ -227,29 +226,31 @@ func (l *loader) notHere(p path, shown, s string, allowed []string) (message, hi
 		case len(l.failing(p, f)) == 0:
 			because = nil
 			for _, w := range f.when {
-				because = append(because, w.condition)
+				because = append(because, l.narrow(p, w))
+			}
+			if len(because) > 1 && because[1].tag.String() == "platform.distribution" {
+				because = because[1:] // it says the kind, too
 			}
 		}
 	}
 	if !exists || len(because) == 0 {
 		return "", ""
 	}
-	return fmt.Sprintf("%s is not possible when %s", shown, conditions(l.narrow(p, because))),
+	return fmt.Sprintf("%s is not possible when %s", shown, conditions(because)),
 		"possible there: " + strings.ReplaceAll(quoted(allowed), " and ", ", ")
 }
 
-// narrow leaves of each condition the one value that makes it hold.
-func (l *loader) narrow(p path, when []condition) []condition {
-	out := slices.Clone(when)
-	for i, c := range out {
-		for n := len(p) - 1; n >= 0; n-- {
-			if got, ok := l.tag(l.tagPath(p[:n], c)); ok && slices.Contains(c.want, got) {
-				out[i].want = []string{got}
-				break
-			}
-		}
+// narrow leaves of a condition the one value that makes it hold, and names
+// what it looks at as seen from further below.
+func (l *loader) narrow(p path, w placed) condition {
+	c := w.condition
+	if got, ok := l.tag(l.tagPath(p[:w.depth], c)); ok {
+		c.want = []string{got}
 	}
-	return out
+	if w.depth < len(p)-1 && len(c.tag) == 1 {
+		c.tag = path{p[w.depth-1], c.tag[0]}
+	}
+	return c
 }
 
 // unknownKey reports a key that is written and not allowed at p.
@@ -285,11 +286,7 @@ func (l *loader) unknownKey(p path) {
 // unread says under which conditions a key would be read: those that do not
 // hold, with the values of one kind or mode put together.
 func (l *loader) unread(p path, all []found) string {
-	type group struct {
-		tag  string
-		want []string
-	}
-	var groups []group
+	var groups []condition
 	var others []string
 	for _, f := range all {
 		failing := l.failing(p, f)
@@ -302,11 +299,10 @@ func (l *loader) unread(p path, all []found) string {
 			}
 			continue
 		}
-		tag := failing[0].tag.String()
-		i := slices.IndexFunc(groups, func(g group) bool { return g.tag == tag })
+		i := slices.IndexFunc(groups, func(c condition) bool { return slices.Equal(c.tag, failing[0].tag) })
 		if i < 0 {
 			i = len(groups)
-			groups = append(groups, group{tag: tag})
+			groups = append(groups, condition{tag: failing[0].tag})
 		}
 		for _, w := range failing[0].want {
 			if !slices.Contains(groups[i].want, w) {
@@ -316,7 +312,7 @@ func (l *loader) unread(p path, all []found) string {
 	}
 	var s []string
 	for _, g := range groups {
-		s = append(s, condition{path{g.tag}, g.want}.String())
+		s = append(s, g.String())
 	}
 	return strings.Join(append(s, others...), ", or when ")
 }
