@@ -7,7 +7,10 @@
 // Fly Machines has no namespace, one in Compose no network policy.
 package forge
 
-import "time"
+import (
+	"reflect"
+	"time"
+)
 
 // Forge is one app and the environments it is deployed to.
 type Forge struct {
@@ -192,7 +195,7 @@ type Platform struct {
 
 	// Compose.
 	Project string
-	DataDir string // relative to the directory of forge.cue
+	DataDir string // absolute, or as seen from the working directory
 	Bind    string // address that published ports listen on
 }
 
@@ -440,7 +443,7 @@ const (
 // Chart is a Helm chart of the user.
 type Chart struct {
 	Kind     string // where it comes from
-	Path     string // path: relative to the directory of forge.cue
+	Path     string // path: absolute, or as seen from the working directory
 	URL      string // oci, repository
 	Name     string // repository
 	Version  string // oci, repository: a version or a constraint
@@ -482,6 +485,9 @@ type Policy struct {
 	Windows     []Window      // when changes may be made; none: always
 	Ignore      []IgnoreRule
 }
+
+// Equal tells whether two policies are the same.
+func (p Policy) Equal(o Policy) bool { return reflect.DeepEqual(p, o) }
 
 // Window is a time of the week in which changes may be made. One whose To is
 // not after its From ends on the next day.

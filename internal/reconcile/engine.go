@@ -90,7 +90,7 @@ func (e *Engine) Set(g Generation) error {
 		if prev == nil || prev.environments[name] == nil || !reflect.DeepEqual(prev.environments[name].Environment, env.Environment) {
 			e.deleted[name] = 0
 		}
-		repoliced := prev == nil || prev.environments[name] == nil || prev.environments[name].Policy != env.Policy
+		repoliced := prev == nil || prev.environments[name] == nil || !prev.environments[name].Policy.Equal(env.Policy)
 		for _, id := range env.graph.order {
 			e.want(next.nodes[id], repoliced, now)
 		}
@@ -140,7 +140,7 @@ func (e *Engine) disown(next, prev *generation, now time.Time) {
 			delete(e.units, id)
 			continue
 		}
-		if !u.orphan || prev.environments[id.Environment] == nil || prev.environments[id.Environment].Policy != env.Policy {
+		if !u.orphan || prev.environments[id.Environment] == nil || !prev.environments[id.Environment].Policy.Equal(env.Policy) {
 			u.orphan = true
 			u.reset(now)
 		}
