@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"forged.dev/forged/schema"
@@ -57,8 +58,8 @@ func TestModules(t *testing.T) {
 				if err := os.WriteFile(name, txtar.Format(archive), 0o644); err != nil {
 					t.Fatal(err)
 				}
-			} else if got.String() != string(want.Data) {
-				t.Errorf("got (run with -update to accept):\n%s\nwant:\n%s", got.String(), want.Data)
+			} else if diff := cmp.Diff(string(want.Data), got.String()); diff != "" {
+				t.Errorf("-want +got; run with -update to accept:\n%s", diff)
 			}
 		})
 	}

@@ -483,8 +483,11 @@ func (l *loader) explainTags(errs []errors.Error) []errors.Error {
 				"write "+t.example()+", or give it a default: "+t.defaulted())
 			continue
 		}
-		l.add(t.at, t.value.Pos(), "tag", fmt.Sprintf("it does not accept %s, which tag %q is set to", unlessSecret(t.name, fmt.Sprintf("%q", *t.set)), t.name),
-			l.src.accepts(t))
+		given := fmt.Sprintf("%q, which was", *t.set)
+		if unlessSecret(t.name, "") != "" {
+			given = "what was"
+		}
+		l.add(t.at, t.value.Pos(), "tag", fmt.Sprintf("it does not accept %s given with -t %s=…", given, t.name), l.src.accepts(t))
 	}
 	for _, p := range broken {
 		l.breaks(p)
