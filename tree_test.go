@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"internal/secret/sops":          {},
 	"schema":                        {"internal/forge", "internal/secret/detect"},
 	"internal/report":               {"schema"},
+	"internal/evaluate":             {"internal/forge", "schema"},
 	"charts":                        {},
 	"internal/compile":              {"internal/forge", "charts"},
 	"internal/reconcile":            {"internal/forge", "internal/secret"},

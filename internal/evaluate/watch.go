@@ -1,0 +1,59 @@
+package evaluate
+
+import (
+	"errors"
+	"math"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// tune sets the collector up for an evaluation, whose garbage is small beside
+// what it keeps; what it returns undoes that.
+func tune() func() {
+	before := debug.SetGCPercent(400)
+	if 0 <= before && before < 400 {
+		return func() { debug.SetGCPercent(before) }
+	}
+	debug.SetGCPercent(before) // somebody wants even less of it
+	return func() {}
+}
+
+// watch looks at the memory of this process.
+type watch struct {
+	samples [2]metrics.Sample
+	restore []func()
+}
+
+func newWatch(b Bounds) *watch {
+	w := &watch{}
+	w.samples[0].Name = "/memory/classes/total:bytes"
+	w.samples[1].Name = "/memory/classes/heap/released:bytes"
+	// Close to the bound the collector works harder, so that what passes the
+	// bound is needed and not just left lying about.
+	soft := int64(min(b.Memory/8*7, math.MaxInt64))
+	if before := debug.SetMemoryLimit(-1); before > soft {
+		debug.SetMemoryLimit(soft)
+		w.restore = append(w.restore, func() { debug.SetMemoryLimit(before) })
+	}
+	// Should all of this be too slow, the system refuses more.
+	w.restore = append(w.restore, limitMemory(3*b.Memory))
+	return w
+}
+
+// memory is what the Go runtime holds of the system's memory, in bytes.
+func (w *watch) memory() uint64 {
+	metrics.Read(w.samples[:])
+	return w.samples[0].Value.Uint64() - w.samples[1].Value.Uint64()
+}
+
+// stop undoes what newWatch has set up.
+func (w *watch) stop() {
+	for _, restore := range w.restore {
+		restore()
+	}
+}
+
+func exceeded(err error) bool {
+	_, ok := errors.AsType[*ExceededError](err)
+	return ok
+}
