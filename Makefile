@@ -30,18 +30,20 @@ demo: build ## show what forged does, on a control plane started for it
 run: build ## the same, without the people: left running for you to meddle with
 	go run ./hack/demo -interactive
 
-test: sandbox ## run all tests of both modules against a real control plane
+test: sandbox ## run all tests of all modules against a real control plane
 	hack/with-sandbox.sh hack/test.sh
 
 check: lint test ## everything that must hold before a change is handed in
 
-lint: $(GOLANGCI_LINT) $(GOFUMPT) ## formatting, vet and static analysis of both modules
+lint: $(GOLANGCI_LINT) $(GOFUMPT) ## formatting, vet and static analysis of all modules
 	@files=$$($(GOFUMPT) -l bench charts cmd deploy hack internal sandbox schema tree_test.go); \
 		[ -z "$$files" ] || { echo "not formatted, run make format:"; echo "$$files"; exit 1; }
 	go vet ./...
 	cd sandbox && go vet ./...
+	cd hack/sops && go vet ./...
 	$(GOLANGCI_LINT) run ./...
 	cd sandbox && ../$(GOLANGCI_LINT) run ./...
+	cd hack/sops && ../../$(GOLANGCI_LINT) run ./...
 
 format: $(GOFUMPT) ## format the Go files
 	$(GOFUMPT) -w bench charts cmd deploy hack internal sandbox schema tree_test.go

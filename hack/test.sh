@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of both modules; fails when any of them fails, but runs both.
+# Runs the tests of all modules; fails when any of them fails, but runs all.
 # FORGED_SANDBOX_DIR must name a sandbox that is up: see with-sandbox.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,4 +15,6 @@ echo "== forged"
 go test ${race[@]+"${race[@]}"} -timeout 30m ./... || status=1
 echo "== sandbox"
 (cd sandbox && go test ${race[@]+"${race[@]}"} -timeout 30m ./...) || status=1
+echo "== sops"
+(cd hack/sops && go test ${race[@]+"${race[@]}"} -timeout 10m ./...) || status=1
 exit $status

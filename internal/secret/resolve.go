@@ -8,66 +8,218 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"filippo.io/age"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/secret/sops"
 )
 
 // MaxSize is the most a secret may have, in bytes.
 const MaxSize = 1 << 20
 
-// Resolver turns references into values. It reads on every call, so that a
-// rotated file or a changed variable is seen.
+// maxEncrypted is the most an encrypted file may have.
+const maxEncrypted = 8 << 20
+
+// Resolver turns references into values. Variables and files are read anew by
+// every Pass, so that a rotated file or a changed variable is seen.
 type Resolver struct {
 	Dir       string                           // directory of forge.cue; relative files are looked for here
 	LookupEnv func(name string) (string, bool) // nil: os.LookupEnv
+
+	mu   sync.Mutex
+	kept map[string]printed // by command line
 }
 
-// Resolve reads a reference to a variable or a file. Exactly one newline at
-// the end is not part of the value; any other line break is refused. Errors
-// name the variable or the file, never the value. A reference to a generated
-// value is an error here: see Generate.
+// printed is what a command printed.
+type printed struct {
+	value Value
+	at    time.Time
+}
+
+// Pass resolves the references that are needed at one moment: each file is
+// decrypted once for all of them. It is used by one goroutine.
+type Pass struct {
+	*Resolver
+
+	// MaxAge is how old what a command printed may be. 0: it is run for this
+	// pass.
+	MaxAge time.Duration
+
+	started time.Time
+	files   map[string]*sops.Document
+	ids     []age.Identity
+	keys    string // where ids are from; empty: they were not looked for yet
+}
+
+// Pass begins a pass.
+func (r *Resolver) Pass(maxAge time.Duration) *Pass {
+	return &Pass{Resolver: r, MaxAge: maxAge, started: time.Now(), files: map[string]*sops.Document{}}
+}
+
+// Resolve is Resolve of a pass for one reference.
 func (r *Resolver) Resolve(ctx context.Context, ref forge.SecretRef) (Value, error) {
-	if err := ctx.Err(); err != nil {
+	return r.Pass(0).Resolve(ctx, ref)
+}
+
+// Resolve reads one line: any line break but one at the end is refused. Errors
+// name the source, never the value. Two kinds of references are errors here:
+// see Generate for one, and the cluster's own client for the other.
+func (p *Pass) Resolve(ctx context.Context, ref forge.SecretRef) (Value, error) {
+	v, err := p.ResolveText(ctx, ref)
+	if err != nil {
 		return Value{}, err
+	}
+	if err := OneLine(v); err != nil {
+		return Value{}, fmt.Errorf("%s %w", p.Describe(ref), err)
+	}
+	return v, nil
+}
+
+// ResolveText is Resolve for what may have more than one line.
+func (p *Pass) ResolveText(ctx context.Context, ref forge.SecretRef) (Value, error) {
+	raw, err := p.raw(ctx, ref)
+	if err != nil {
+		return Value{}, err
+	}
+	v, err := Clean(raw)
+	if err != nil {
+		return Value{}, fmt.Errorf("%s %w", p.Describe(ref), err)
+	}
+	return v, nil
+}
+
+func (p *Pass) raw(ctx context.Context, ref forge.SecretRef) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	switch {
 	case ref.Env != "":
-		lookup := r.LookupEnv
-		if lookup == nil {
-			lookup = os.LookupEnv
-		}
-		text, ok := lookup(ref.Env)
+		text, ok := p.lookup(ref.Env)
 		if !ok {
-			return Value{}, fmt.Errorf("variable %s is not set", ref.Env)
+			return nil, fmt.Errorf("variable %s is not set", ref.Env)
 		}
-		v, err := clean([]byte(text))
-		if err != nil {
-			return Value{}, fmt.Errorf("variable %s %w", ref.Env, err)
-		}
-		return v, nil
+		return []byte(text), nil
 	case ref.File != "":
-		path := ref.File
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(r.Dir, path)
+		return read(p.path(ref.File), MaxSize+3) // room to see what is too long and a newline
+	case ref.SOPS != nil:
+		return p.sops(ctx, *ref.SOPS)
+	case ref.OP != "":
+		out, err := p.command(ctx, []string{"op", "read", "--no-newline", ref.OP})
+		if errors.Is(err, exec.ErrNotFound) {
+			return nil, fmt.Errorf("%s is read by the 1Password CLI, and there is no op on the PATH: install it from https://developer.1password.com/docs/cli", ref.OP)
 		}
-		raw, err := read(path)
 		if err != nil {
-			return Value{}, err // names the path
+			return nil, fmt.Errorf("%s: %w", ref.OP, err)
 		}
-		v, err := clean(raw)
-		if err != nil {
-			return Value{}, fmt.Errorf("file %s %w", path, err)
-		}
-		return v, nil
+		return out, nil
+	case len(ref.Exec) > 0:
+		return p.command(ctx, ref.Exec)
+	case ref.Kubernetes != nil:
+		return nil, errors.New("a Secret of a cluster is read with the cluster's client")
 	case ref.Generate != nil:
-		return Value{}, errors.New("a generated secret is read where it is kept")
+		return nil, errors.New("a generated secret is read where it is kept")
 	default:
-		return Value{}, errors.New("the reference is empty: want env, file or generate")
+		return nil, errors.New("the reference is empty: want env, file, sops, kubernetes, op, exec or generate")
 	}
 }
 
-func read(path string) ([]byte, error) {
+func (r *Resolver) lookup(name string) (string, bool) {
+	if r.LookupEnv == nil {
+		return os.LookupEnv(name)
+	}
+	return r.LookupEnv(name)
+}
+
+func (r *Resolver) path(path string) string {
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(r.Dir, path)
+	}
+	return path
+}
+
+// sops reads one value of an encrypted file.
+func (p *Pass) sops(ctx context.Context, ref forge.SOPSRef) ([]byte, error) {
+	path := p.path(ref.File)
+	doc := p.files[path]
+	if doc == nil {
+		raw, err := read(path, maxEncrypted+1)
+		if err != nil {
+			return nil, err
+		}
+		if len(raw) > maxEncrypted {
+			return nil, fmt.Errorf("file %s has more than %d bytes", path, maxEncrypted)
+		}
+		if p.keys == "" {
+			keys := sops.Keys{LookupEnv: p.lookup, Run: p.command}
+			if p.ids, p.keys, err = keys.Identities(ctx); err != nil {
+				return nil, fmt.Errorf("the age keys for file %s: %w", path, err)
+			}
+		}
+		if doc, err = sops.Open(raw, sops.FormatOf(path), p.ids); errors.Is(err, sops.ErrNoIdentity) {
+			return nil, fmt.Errorf("file %s %w; looked in %s", path, err, p.keys)
+		} else if err != nil {
+			return nil, fmt.Errorf("file %s %w", path, err)
+		}
+		p.files[path] = doc
+	}
+	raw, err := doc.Lookup(ref.Key)
+	if err != nil {
+		return nil, fmt.Errorf("file %s: %w", path, err)
+	}
+	return raw, nil
+}
+
+// command runs a command unless what it printed is still good enough.
+func (p *Pass) command(ctx context.Context, argv []string) ([]byte, error) {
+	key := strings.Join(argv, "\x00")
+	p.mu.Lock()
+	old, ok := p.kept[key]
+	p.mu.Unlock()
+	if ok && (!old.at.Before(p.started) || p.started.Sub(old.at) < p.MaxAge) {
+		return old.value.Reveal(), nil
+	}
+	out, err := run(ctx, commandLimit, p.Dir, argv)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	if p.kept == nil {
+		p.kept = map[string]printed{}
+	}
+	p.kept[key] = printed{New(out), time.Now()}
+	p.mu.Unlock()
+	return out, nil
+}
+
+// Describe names the source of a reference for people, as the start of a
+// sentence: "variable TOKEN". It has nothing in it that could be secret.
+func (r *Resolver) Describe(ref forge.SecretRef) string {
+	switch {
+	case ref.Env != "":
+		return "variable " + ref.Env
+	case ref.File != "":
+		return "file " + r.path(ref.File)
+	case ref.SOPS != nil:
+		return "key " + ref.SOPS.Key + " of file " + r.path(ref.SOPS.File)
+	case ref.OP != "":
+		return ref.OP
+	case len(ref.Exec) > 0:
+		return "what command " + filepath.Base(ref.Exec[0]) + " prints"
+	case ref.Kubernetes != nil:
+		return "key " + ref.Kubernetes.Key + " of Secret " + ref.Kubernetes.Name
+	case ref.Generate != nil:
+		return "a generated value"
+	}
+	return "an empty reference"
+}
+
+func read(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -79,16 +231,12 @@ func read(path string) ([]byte, error) {
 	} else if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("file %s is not a regular file", path)
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, MaxSize+3)) // room to see what is too long and a newline
-	if err != nil {
-		return nil, err
-	}
-	return raw, nil
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
-// clean takes off one line ending and refuses what is not one line of text
-// with something in it. Its errors go on from the name of the source.
-func clean(raw []byte) (Value, error) {
+// Clean takes off one line ending and refuses what is too long or has nothing
+// in it. Its errors go on from the name of the source.
+func Clean(raw []byte) (Value, error) {
 	if rest, ok := bytes.CutSuffix(raw, []byte("\n")); ok {
 		raw = bytes.TrimSuffix(rest, []byte("\r"))
 	}
@@ -97,10 +245,17 @@ func clean(raw []byte) (Value, error) {
 		return Value{}, fmt.Errorf("holds more than %d bytes", MaxSize)
 	case len(raw) == 0:
 		return Value{}, errors.New("is empty")
-	case bytes.ContainsAny(raw, "\r\n"):
-		return Value{}, errors.New("holds more than one line")
 	}
 	return New(raw), nil
+}
+
+// OneLine refuses a value of more than one line: variables with line breaks
+// are lost on the way more often than not.
+func OneLine(v Value) error {
+	if bytes.ContainsAny(v.Reveal(), "\r\n") {
+		return errors.New("holds more than one line")
+	}
+	return nil
 }
 
 // Alphabets of generated values.

@@ -54,7 +54,7 @@ func TestResolve(t *testing.T) {
 		{"no such file", forge.SecretRef{File: "missing"}, "", filepath.Join(dir, "missing")},
 		{"directory", forge.SecretRef{File: "."}, "", "is not a regular file"},
 		{"generate", forge.SecretRef{Generate: &forge.Generate{}}, "", "read where it is kept"},
-		{"nothing", forge.SecretRef{}, "", "want env, file or generate"},
+		{"nothing", forge.SecretRef{}, "", "the reference is empty"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v, err := r.Resolve(t.Context(), tt.ref)
