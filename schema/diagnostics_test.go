@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/schema"
 )
 
@@ -97,6 +100,36 @@ func TestExcerpt(t *testing.T) {
 				t.Errorf("%q", out.String())
 			}
 		})
+	}
+}
+
+// What is found after loading has its place too, as far as the text alone
+// shows it.
+func TestFind(t *testing.T) {
+	src := text(minimal + "_shared: db: password: env: \"A\"\nenvironments: local: services: _shared\n")
+	known := schema.Diagnostics{{Severity: schema.SeverityWarning, File: "forge.cue", Line: 5, Col: 2, Name: "x", Message: "known"}}
+	got := src.Find(known,
+		forge.Finding{Path: []string{"app", "image", "tag"}, Rule: "compile", Message: "a"},
+		forge.Finding{Path: []string{"environments", "local", "services", "redis", "password"}, Rule: "secret-missing", Message: "b"},
+		forge.Finding{Path: []string{"environments", "none"}, Rule: "unsupported", Message: "c"},
+		forge.Finding{Rule: "no-such-rule", Message: "d"},
+	)
+	var all []string
+	for _, d := range got {
+		all = append(all, d.String())
+	}
+	want := []string{
+		"forge.cue: error: d",
+		"forge.cue:5:2: warning: known",
+		"forge.cue:5:39: error: app.image.tag: a [F318]",
+		"forge.cue:7:1: warning: environments.none: c [F601]",
+		"forge.cue:9:22: error: environments.local.services.redis.password: b [F203]",
+	}
+	if diff := cmp.Diff(want, all); diff != "" {
+		t.Error(diff)
+	}
+	if got := src.Find(known); !cmp.Equal(got, known, cmp.AllowUnexported(schema.Diagnostic{})) {
+		t.Error(got)
 	}
 }
 

@@ -2,11 +2,14 @@ package schema
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"cuelang.org/go/cue/token"
+
+	"forged.dev/forged/internal/forge"
 )
 
 // diagnostic makes a Diagnostic of the rule with this name.
@@ -20,6 +23,22 @@ func (s Source) diagnostic(p token.Pos, file, rule, message, hint string) Diagno
 		d.File, d.Line, d.Col = pos.Filename, pos.Line, pos.Column
 	}
 	return d
+}
+
+// Find gives findings their places in the text, and puts them among the
+// diagnostics that are known already. It is for checks that come after Load,
+// because they need what is not in the text; it evaluates nothing, so a place
+// that only evaluation would show is that of what encloses it.
+func (s Source) Find(known Diagnostics, found ...forge.Finding) Diagnostics {
+	if len(found) == 0 {
+		return known
+	}
+	text, _ := newProgram(s)
+	l := &loader{src: s, text: text, files: text.files}
+	for _, f := range found {
+		l.find(f)
+	}
+	return s.sorted(append(slices.Clone(known), l.diags...))
 }
 
 // sorted are the diagnostics in order, each once, with the excerpts of their

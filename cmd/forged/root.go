@@ -80,7 +80,7 @@ when forge.cue changes, and when somebody changes what runs.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exit{usageCode(c), fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(newValidate(s), newPlan(s), newRun(s), newStatus(s), newVersion(s), newGenDocs(s))
+	root.AddCommand(newValidate(s), newExplain(s), newPlan(s), newRun(s), newStatus(s), newVersion(s), newGenDocs(s))
 	// cobra adds these two late; they are wanted now, for their texts.
 	root.InitDefaultCompletionCmd("validate")
 	root.InitDefaultHelpCmd()

@@ -5,10 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"forged.dev/forged/internal/compile"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/report"
 	"forged.dev/forged/schema"
 )
 
@@ -17,130 +21,127 @@ func newValidate(s streams) *cobra.Command {
 		Use:   "validate [FILE...]",
 		Short: "Check forges, offline",
 		Long: `Check forges and say everything that is wrong with them, with line and column.
-Each FILE is a forge of its own; - is standard input; without any it is
-forge.cue in the working directory. No cluster is asked and no secret is read.
+Each FILE is a forge, or a file of one: files of one package are checked together, and
+once. A directory stands for the package in it; - is standard input; without any FILE
+it is forge.cue in the working directory. No cluster is asked and no secret is read.
 
-Exit codes: 0 all are valid, 1 at least one is not, 2 one could not be read.`,
+Every mistake has a rule, whose id stands at its end; forged explain says more about it.
+A warning does not make a forge invalid, unless --strict is given.
+
+Exit codes: 0 all are valid, 1 at least one is not, 2 one could not be judged.`,
 		Example: `  forged validate
-  forged validate staging/forge.cue prod/forge.cue
-  forged validate -o json < forge.cue -
+  forged validate --strict staging/forge.cue prod/forge.cue
+  forged validate -t sha=$GITHUB_SHA --format github
+  forged validate --format sarif > forged.sarif
   git ls-files '*forge.cue' | xargs forged validate`,
 		Args: cobra.ArbitraryArgs,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"cue"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 	}
-	output := choiceFlag(c, "output", "o", "form of the answer", "text", "json")
+	format := choiceFlag(c, "format", "", "form of the answer", report.Formats()...)
+	c.Flags().VarP(format, "output", "o", "the same as --format")
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(report.Formats(), cobra.ShellCompDirectiveNoFileComp))
+	strict := c.Flags().Bool("strict", false, "refuse warnings too")
+	tags := c.Flags().StringArrayP("tag", "t", nil, "give a tag its value: KEY=VALUE (may be repeated)")
 	c.RunE = func(c *cobra.Command, files []string) error {
-		if len(files) == 0 {
-			files = []string{"forge.cue"}
+		v := validator{in: s.in, tags: *tags}
+		r := report.Report{Strict: *strict, Forges: v.all(c.Context(), files)}
+		r.Dir, r.Root = directories()
+		if format.value == "sarif" {
+			r.Version = buildInfo().Version
 		}
-		report := validateAll(c.Context(), files, s)
-		if output.value == "json" {
-			return report.writeJSON(s)
+		if err := r.Write(format.value, s.out, s.err, colored(s.err)); err != nil {
+			return &exit{exitNotRun, fmt.Errorf("write the report: %w", err)}
 		}
-		return report.writeText(s)
+		switch {
+		case !r.Judged():
+			return &exit{exitNotRun, nil}
+		case !r.Accepted():
+			return &exit{exitError, nil}
+		}
+		return nil
 	}
 	return c
 }
 
-// validation is what validate answers; its JSON form is stable.
-type validation struct {
-	Valid bool            `json:"valid"`
-	Files []validatedFile `json:"files"`
+// validator judges forges, one after the other.
+type validator struct {
+	in   interface{ Read([]byte) (int, error) } // standard input
+	tags []string
+
+	// resolve looks up what the references of a valid forge lead to; nil: they
+	// are not looked at. Relative paths start at dir.
+	resolve func(ctx context.Context, dir string, f *forge.Forge) []forge.Finding
 }
 
-type validatedFile struct {
-	File         string             `json:"file"`
-	Valid        bool               `json:"valid"`
-	App          string             `json:"app,omitempty"`
-	Environments []string           `json:"environments,omitempty"`
-	Diagnostics  schema.Diagnostics `json:"diagnostics,omitempty"`
-	Error        string             `json:"error,omitempty"` // why it could not be judged
-}
-
-func validateAll(ctx context.Context, files []string, s streams) validation {
-	v := validation{Valid: true}
+func (v validator) all(ctx context.Context, files []string) []report.Forge {
+	var all []report.Forge
+	if len(files) == 0 {
+		one := v.judge(ctx, schema.ReadEach("forge.cue")[0])
+		if errors.Is(one.Err, os.ErrNotExist) {
+			one.Err = fmt.Errorf("%w; name the file: forged validate FILE", one.Err)
+		}
+		return append(all, one)
+	}
+	var named []string
 	for _, file := range files {
-		f := validateOne(ctx, file, s)
-		v.Valid = v.Valid && f.Valid
-		v.Files = append(v.Files, f)
+		if file != "-" {
+			named = append(named, file)
+			continue
+		}
+		src, err := schema.ReadFrom("<stdin>", v.in)
+		all = append(all, v.judge(ctx, schema.Reading{Paths: []string{"<stdin>"}, Source: src, Err: err}))
 	}
-	return v
+	for _, reading := range schema.ReadEach(named...) {
+		all = append(all, v.judge(ctx, reading))
+	}
+	return all
 }
 
-func validateOne(ctx context.Context, file string, s streams) validatedFile {
-	out := validatedFile{File: file}
-	var src schema.Source
-	var err error
-	if file == "-" {
-		out.File = "<stdin>"
-		src, err = schema.ReadFrom(out.File, s.in)
-	} else {
-		src, err = schema.Read(file)
-	}
-	if err != nil {
-		out.Error = err.Error()
+func (v validator) judge(ctx context.Context, reading schema.Reading) report.Forge {
+	out := report.Forge{File: reading.Paths[0], Err: reading.Err}
+	if out.Err != nil {
 		return out
 	}
-	l, err := load(ctx, src, nil)
-	switch {
-	case errors.As(err, &out.Diagnostics):
-	case err != nil:
-		out.Error = err.Error()
-	default:
-		out.Valid, out.App = true, l.forge.App.Name
-		for _, env := range l.forge.Environments {
+	src := reading.Source
+	src.Tags = v.tags
+	f, diagnostics, err := judge(ctx, src)
+	if err == nil && v.resolve != nil {
+		diagnostics = src.Find(diagnostics, v.resolve(ctx, src.Dir, f)...)
+	}
+	if err != nil && !errors.As(err, &diagnostics) {
+		out.Err = err
+		return out
+	}
+	out.Diagnostics = diagnostics
+	if diagnostics.Errors() == 0 {
+		out.App = f.App.Name
+		for _, env := range f.Environments {
 			out.Environments = append(out.Environments, env.Name)
 		}
 	}
 	return out
 }
 
-// exit is how validate ends; what could not be judged outweighs what is
-// invalid.
-func (v validation) exit(err error) error {
-	for _, f := range v.Files {
-		if f.Error != "" {
-			return &exit{exitNotRun, err}
-		}
-	}
-	if !v.Valid {
-		return &exit{exitError, err}
-	}
-	return nil
+// judge is everything that can be said of a forge offline.
+func judge(ctx context.Context, src schema.Source) (*forge.Forge, schema.Diagnostics, error) {
+	return schema.Load(ctx, src, compile.Check)
 }
 
-func (v validation) writeJSON(s streams) error {
-	if err := writeJSON(s.out, v); err != nil {
-		return &exit{exitNotRun, err}
+// directories are the working directory, and the one that names of files start
+// at for those who look at a whole repository.
+func directories() (dir, root string) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", ""
 	}
-	return v.exit(nil)
-}
-
-func (v validation) writeText(s streams) error {
-	var bad []string
-	for _, f := range v.Files {
-		switch {
-		case f.Error != "":
-			hint := ""
-			if len(v.Files) == 1 && f.File == "forge.cue" {
-				hint = "; name the file: forged validate FILE"
-			}
-			bad = append(bad, f.Error+hint)
-		case !f.Valid:
-			_ = f.Diagnostics.Write(s.err, schema.WriteOptions{Color: colored(s.err), Excerpt: true})
-			bad = append(bad, fmt.Sprintf("%s is invalid: %s", f.File, count(len(f.Diagnostics), "mistake")))
-		default:
-			if _, err := fmt.Fprintf(s.out, "%s: valid: %s in %s\n", f.File, f.App, strings.Join(f.Environments, ", ")); err != nil {
-				return &exit{exitNotRun, err}
-			}
+	if root = os.Getenv("GITHUB_WORKSPACE"); root != "" {
+		if rel, err := filepath.Rel(root, dir); err == nil && filepath.IsLocal(rel) {
+			return dir, root
 		}
 	}
-	if len(bad) == 0 {
-		return nil
-	}
-	return v.exit(errors.New(strings.Join(bad, "\nforged: ")))
+	return dir, dir
 }
 
 func writeJSON(w interface{ Write([]byte) (int, error) }, v any) error {

@@ -13,14 +13,10 @@ import (
 // line it is in, and to out what is valid.
 func (r Report) Text(out, errs io.Writer, color bool) error {
 	var bad bytes.Buffer
-	invalid := 0
 	for _, f := range r.Forges {
 		// What was said before stays before: the two may be one terminal.
 		if err := f.Diagnostics.Write(&bad, schema.WriteOptions{Color: color, Excerpt: true}); err != nil {
 			return err
-		}
-		if !r.accepts(f) {
-			invalid++
 		}
 		file := schema.Printable(f.File)
 		switch n := f.Diagnostics.Warnings(); {
@@ -50,9 +46,37 @@ func (r Report) Text(out, errs io.Writer, color bool) error {
 			}
 		}
 	}
-	if len(r.Forges) < 2 || invalid == 0 {
+	if len(r.Forges) < 2 {
 		return nil
 	}
-	_, err := fmt.Fprintf(errs, "forged: %d of %d forges are not valid: %s\n", invalid, len(r.Forges), counted(r.count()))
+	return r.sum(errs)
+}
+
+// sum writes what came out of several forges, unless all are well.
+func (r Report) sum(w io.Writer) error {
+	valid, invalid, unknown := 0, 0, 0
+	for _, f := range r.Forges {
+		switch {
+		case f.Err != nil:
+			unknown++
+		case r.accepts(f):
+			valid++
+		default:
+			invalid++
+		}
+	}
+	if invalid+unknown == 0 {
+		return nil
+	}
+	var parts []string
+	for _, x := range []struct {
+		n    int
+		what string
+	}{{valid, "valid"}, {invalid, "invalid"}, {unknown, "not judged"}} {
+		if x.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", x.n, x.what))
+		}
+	}
+	_, err := fmt.Fprintf(w, "forged: %d forges: %s; %s\n", len(r.Forges), strings.Join(parts, ", "), counted(r.count()))
 	return err
 }
