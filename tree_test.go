@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"schema":                        {"internal/forge", "internal/secret/detect"},
 	"internal/report":               {"schema"},
 	"internal/evaluate":             {"internal/forge", "schema"},
+	"internal/localfiles":           {"internal/forge"},
 	"charts":                        {},
 	"internal/compile":              {"internal/forge", "charts"},
 	"internal/reconcile":            {"internal/forge", "internal/secret"},

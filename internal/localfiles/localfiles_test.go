@@ -1,0 +1,139 @@
+package localfiles_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/localfiles"
+)
+
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func check(dir string, env forge.Environment, shared ...forge.ConfigFile) []string {
+	env.Name = "dev"
+	env.App.ConfigFiles = append(shared, env.App.ConfigFiles...)
+	var found []string
+	for _, f := range localfiles.Check(dir)(&forge.Forge{App: forge.App{ConfigFiles: shared}, Environments: []forge.Environment{env}}) {
+		found = append(found, fmt.Sprintf("%s %s: %s", f.Rule, strings.Join(f.Path, "."), strings.ReplaceAll(f.Message, dir, "DIR")))
+	}
+	return found
+}
+
+func chart(name, path string) forge.NamedChart {
+	return forge.NamedChart{Name: name, Chart: forge.Chart{Kind: forge.ChartPath, Path: path}}
+}
+
+func TestCharts(t *testing.T) {
+	const head = "apiVersion: v2\nname: x\nversion: 1.0.0\n"
+	for _, test := range []struct {
+		name  string
+		files map[string]string
+		want  []string
+	}{
+		{"a chart", map[string]string{"Chart.yaml": head, "templates/a.yaml": "a: {{ .Values.a | quote }}\n"}, nil},
+		{"words that are no calls", map[string]string{
+			"Chart.yaml": head, "templates/a.yaml": "# now\na: {{ .Values.now }} {{ \"randAlpha\" }} {{/* lookup */}}\n", "README.md": "{{ now }}",
+		}, nil},
+		{"a template that Helm cannot read", map[string]string{"Chart.yaml": head, "templates/a.yaml": "{{ now "}, nil},
+		{"a chart that asks the clock, chance and the cluster", map[string]string{
+			"Chart.yaml":           head,
+			"templates/a.yaml":     "a: {{ now | unixEpoch }}\n",
+			"templates/_h.tpl":     "{{ define \"x\" }}\n{{ if .a }}{{ with (lookup \"v1\" \"Secret\" \"a\" \"b\").data }}{{ . }}{{ else }}{{ (randAlphaNum 8) | b64enc }}{{ end }}{{ end }}{{ end }}",
+			"templates/sub/b.yaml": "{{ range until 3 }}\n\n{{ $ca := genCA \"a\" 1 }}{{ end }}",
+		}, []string{"chart-impure environments.dev.charts.x.path: its templates render differently each time: " +
+			"templates/_h.tpl:2 calls lookup, templates/_h.tpl:2 calls randAlphaNum, templates/a.yaml:1 calls now, and 1 more"}},
+		{"a chart in a chart", map[string]string{"Chart.yaml": head, "charts/y/templates/a.yaml": "{{ uuidv4 }}"}, []string{
+			"chart-impure environments.dev.charts.x.path: its templates render differently each time: charts/y/templates/a.yaml:1 calls uuidv4",
+		}},
+		{"no Chart.yaml", map[string]string{"templates/a.yaml": ""}, []string{
+			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: it has no Chart.yaml",
+		}},
+		{"nothing", nil, []string{"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: no such file or directory"}},
+		{"too large", map[string]string{"Chart.yaml": head, "templates/a.yaml": strings.Repeat("a", 1<<20+1)}, []string{
+			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: templates/a.yaml is larger than 1 MiB",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "chart"), test.files)
+			if test.files == nil {
+				_ = os.Remove(filepath.Join(dir, "chart"))
+			}
+			got := check(dir, forge.Environment{Charts: []forge.NamedChart{chart("x", filepath.Join(dir, "chart"))}})
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A link does not lead out of a chart, and a pipe is not waited for.
+func TestChartThatReachesOut(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"chart/Chart.yaml": "name: x\n", "chart/templates/a.yaml": "", "secret/templates/b.yaml": "{{ now }}"})
+	for _, link := range [][2]string{{"../../secret/templates/b.yaml", "b.yaml"}, {"../../secret", "more"}, {".", "loop"}} {
+		if err := os.Symlink(link[0], filepath.Join(dir, "chart/templates", link[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "chart/templates/pipe.yaml"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := check(dir, forge.Environment{Charts: []forge.NamedChart{chart("x", filepath.Join(dir, "chart"))}}); got != nil {
+		t.Error(got)
+	}
+}
+
+func TestAppChartIsReadOnce(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"Chart.yaml": "name: x\n", "templates/a.yaml": "{{ now }}"})
+	c := chart("x", dir)
+	env := forge.Environment{Charts: []forge.NamedChart{c}}
+	env.App.Chart = &c.Chart
+	if got := check(dir, env); len(got) != 2 || !strings.HasPrefix(got[0], "chart-impure environments.dev.app.chart.path: ") {
+		t.Error(got)
+	}
+}
+
+// Charts that are fetched are looked at when they have been fetched.
+func TestChartElsewhere(t *testing.T) {
+	c := chart("x", "")
+	c.Kind, c.URL = forge.ChartOCI, "oci://example.com/x"
+	if got := check(t.TempDir(), forge.Environment{Charts: []forge.NamedChart{c}}); got != nil {
+		t.Error(got)
+	}
+}
+
+func TestConfigFiles(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a.yaml": "a", "large.yaml": strings.Repeat("a", 1<<20+1)})
+	file := func(at, name string) forge.ConfigFile { return forge.ConfigFile{Path: at, File: name} }
+	env := forge.Environment{}
+	env.App.ConfigFiles = []forge.ConfigFile{file("/a", filepath.Join(dir, "a.yaml")), file("/d", "."), file("/l", "large.yaml"), {Path: "/t", Text: "x"}}
+	want := []string{
+		"config-file app.configFiles./m.file: missing.yaml cannot be read: no such file or directory",
+		"config-file environments.dev.app.configFiles./d.file: . is not a regular file",
+		"config-file environments.dev.app.configFiles./l.file: large.yaml is larger than 1 MiB",
+	}
+	if diff := cmp.Diff(want, check(dir, env, file("/b", "a.yaml"), file("/m", "missing.yaml"))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
