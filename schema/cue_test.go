@@ -55,7 +55,7 @@ func newWorkspace(t *testing.T) workspace {
 		t.Fatal(err)
 	}
 	w := workspace{cue, t.TempDir()}
-	_, module := schema.Workspace(nil)
+	_, module := schema.Workspace("forge", nil)
 	for name, text := range module {
 		w.write(t, "cue.mod/"+name, text)
 	}
@@ -76,7 +76,7 @@ func (w workspace) write(t *testing.T, name, text string) {
 // forge writes a forge into a directory of its own.
 func (w workspace) forge(t *testing.T, dir, text string, environments ...string) {
 	t.Helper()
-	beside, _ := schema.Workspace(environments)
+	beside, _ := schema.Workspace("forge", environments)
 	for name, text := range beside {
 		w.write(t, dir+"/"+name, text)
 	}

@@ -211,3 +211,25 @@ func (l leaf) fallback() string {
 	}
 	return v
 }
+
+// Values are what a key of an environment may be on a kind of platform, the
+// default first; none when it is no choice there.
+func Values(kind, distribution string, key ...string) []string {
+	m, err := newModel()
+	if err != nil {
+		panic(err) // it is embedded and tested
+	}
+	s := m.environment().choose(path{"platform", "kind"}, kind)
+	if distribution != "" {
+		s = s.choose(path{"platform", "distribution"}, distribution)
+	}
+	if s = s.find(key); s == nil {
+		return nil
+	}
+	l := s.leaf()
+	values := slices.DeleteFunc(slices.Clone(l.values()), func(v string) bool { return v == l.fallback() })
+	if len(values) < len(l.values()) {
+		values = slices.Insert(values, 0, l.fallback())
+	}
+	return values
+}
