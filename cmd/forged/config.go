@@ -36,6 +36,10 @@ func load(ctx context.Context, src schema.Source, only []string) (*loaded, error
 		return nil, compileDiagnostics(src.Files[0].Name, err)
 	}
 	l := &loaded{forge: f, secrets: map[string][]string{}}
+	of := map[string][]forge.Resource{}
+	for _, r := range resources {
+		of[r.ID.Environment] = append(of[r.ID.Environment], r)
+	}
 	var names []string
 	for _, env := range f.Environments {
 		names = append(names, env.Name)
@@ -45,7 +49,7 @@ func load(ctx context.Context, src schema.Source, only []string) (*loaded, error
 		l.generation.Environments = append(l.generation.Environments, reconcile.Environment{
 			Name: env.Name, Platform: env.Platform.Kind, Target: env.Platform.Context,
 			Policy:    env.Policy,
-			Resources: slices.DeleteFunc(slices.Clone(resources), func(r forge.Resource) bool { return r.ID.Environment != env.Name }),
+			Resources: of[env.Name],
 		})
 		for _, ref := range secretRefs(env) {
 			if ref.File != "" {
