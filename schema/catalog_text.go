@@ -49,7 +49,7 @@ app: env: LOG_LEVEL: _settings.level
 		Title: "A value that is given on the command line has a place in the forge, and fits it.",
 		Why: "A field with @tag(sha) takes its value from -t sha=…, so that a pipeline can say which image it has built. " +
 			"A value without such a field would be ignored, and a field without its value would stay open.",
-		Wrong: `app: image: {repository: "ghcr.io/acme/shop-api", tag: string @tag(sha,short=)}
+		Wrong: `app: image: {repository: "ghcr.io/acme/shop-api", tag: string @tag(sha)}
 `,
 		Right: `app: image: {repository: "ghcr.io/acme/shop-api", tag: *"1.4.2" | string @tag(sha)}
 `,

@@ -264,7 +264,7 @@ func TestFilesOfOnePackage(t *testing.T) {
 		t.Fatal(err)
 	}
 	diags := diagnose(t, src)
-	if len(diags) != 1 || diags[0].Rule != "package" || diags[0].File != other {
+	if len(diags) != 1 || diags[0].Name != "package" || diags[0].File != other {
 		t.Errorf("%v", diags)
 	}
 
@@ -375,7 +375,7 @@ func TestHostileText(t *testing.T) {
 			}
 		})
 	}
-	if d := diagnose(t, text(fill("#")+strings.Repeat("#", 200))); len(d) != 1 || d[0].Rule != "size" {
+	if d := diagnose(t, text(fill("#")+strings.Repeat("#", 200))); len(d) != 1 || d[0].Name != "size" {
 		t.Errorf("%v", d)
 	}
 	if d := diagnose(t, schema.Source{}); len(d) != 1 {
