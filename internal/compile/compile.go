@@ -1,6 +1,9 @@
 // Package compile turns an environment into the resources the engine
 // reconciles: one pure function for each platform, without I/O. The same
 // environment always gives the same resources, in the same order.
+//
+// It also says, as findings at a path of forge.cue, what cannot be had as
+// written, and what this build does not do yet.
 package compile
 
 import (
@@ -13,14 +16,9 @@ import (
 // Forge compiles every environment, in their order. Either all of them
 // compile or none does: the error joins what is wrong with each.
 func Forge(f *forge.Forge) ([]forge.Resource, error) {
-	type place struct {
-		target    forge.Target
-		namespace string
-	}
 	var (
 		resources []forge.Resource
 		problems  []error
-		taken     = map[place]string{}
 	)
 	for _, env := range f.Environments {
 		compiled, err := Environment(env)
@@ -28,15 +26,10 @@ func Forge(f *forge.Forge) ([]forge.Resource, error) {
 			problems = append(problems, err)
 			continue
 		}
-		at := place{target(env), env.Platform.Namespace}
-		if other, ok := taken[at]; ok {
-			problems = append(problems, fmt.Errorf(
-				"environment %q: namespace %q in context %q belongs to environment %q already; give one of them another platform.namespace",
-				env.Name, at.namespace, at.target.Context, other))
-			continue
-		}
-		taken[at] = env.Name
 		resources = append(resources, compiled...)
+	}
+	for _, found := range neighbours(f.Environments) {
+		problems = append(problems, asError(found))
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -46,22 +39,40 @@ func Forge(f *forge.Forge) ([]forge.Resource, error) {
 
 // Environment compiles one environment. Its resources come in an order in
 // which each stands after the ones it needs. An error says what in forge.cue
-// cannot be had, and what to write instead.
+// cannot be had, and what to write instead; [Check] finds the same things
+// with their path.
 func Environment(env forge.Environment) ([]forge.Resource, error) {
-	if err := check(env); err != nil {
-		return nil, err
+	var problems []error
+	for _, found := range check(env) {
+		problems = append(problems, asError(found))
 	}
-	switch env.Platform.Kind {
-	case forge.PlatformKubernetes:
-		return kubernetes(env, sharedSizes)
-	case forge.PlatformMinikube:
-		return minikube(env)
-	default:
-		return nil, fmt.Errorf("environment %q: platform.kind %q is none of %q, %q",
-			env.Name, env.Platform.Kind, forge.PlatformKubernetes, forge.PlatformMinikube)
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
 	}
+	resources, err := platform(env)
+	if err == nil {
+		resources, err = order(resources)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("environment %q: %w", env.Name, err)
+	}
+	return resources, nil
 }
 
-func target(env forge.Environment) forge.Target {
-	return forge.Target{Kubeconfig: env.Platform.Kubeconfig, Context: env.Platform.Context}
+func platform(env forge.Environment) ([]forge.Resource, error) {
+	switch env.Platform.Kind {
+	case forge.PlatformKubernetes:
+		return kubernetes(env)
+	case forge.PlatformMinikube:
+		return minikube(env)
+	case forge.PlatformFKS:
+		return fks(env)
+	case forge.PlatformFly:
+		return fly(env)
+	case forge.PlatformCompose:
+		return compose(env)
+	default:
+		return nil, fmt.Errorf("platform.kind %q is none of %q, %q, %q, %q, %q", env.Platform.Kind,
+			forge.PlatformCompose, forge.PlatformMinikube, forge.PlatformKubernetes, forge.PlatformFKS, forge.PlatformFly)
+	}
 }

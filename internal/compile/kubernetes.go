@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"slices"
 
 	"forged.dev/forged/internal/forge"
@@ -8,11 +9,12 @@ import (
 
 // sizes are what the backing services ask for. An empty memory limit is
 // worked out from what the service is told to hold.
-type sizes struct{ postgres, redis forge.Resources }
+type sizes struct{ postgres, redis, temporal forge.Resources }
 
 var sharedSizes = sizes{
 	postgres: forge.Resources{CPU: "250m", Memory: "512Mi", MemoryLimit: "2Gi"},
 	redis:    forge.Resources{CPU: "100m", Memory: "128Mi"},
+	temporal: forge.Resources{CPU: "250m", Memory: "512Mi", MemoryLimit: "1Gi"},
 }
 
 // Names of the embedded charts, which are also the names of the releases'
@@ -21,51 +23,105 @@ const (
 	chartApp      = "app"
 	chartPostgres = "postgres"
 	chartRedis    = "redis"
+	chartTemporal = "temporal"
 )
 
-// kubernetes compiles for any cluster: a namespace, its Secrets, and one
-// release for each part, so that order and waiting are the graph's business.
-func kubernetes(env forge.Environment, sizes sizes) ([]forge.Resource, error) {
-	b := builder{env: env, sizes: sizes}
-	namespace := b.resource(forge.KindNamespace, env.Platform.Namespace, forge.NamespaceSpec{
-		Name:   env.Platform.Namespace,
-		Create: env.Platform.CreateNamespace,
+// kubernetes compiles for any cluster, or several.
+func kubernetes(env forge.Environment) ([]forge.Resource, error) {
+	var (
+		all      []forge.Resource
+		previous forge.ID
+	)
+	for i, at := range places(env) {
+		p, err := builder{env: env, at: at, sizes: sharedSizes}.cluster(i == 0)
+		if err != nil {
+			return nil, err
+		}
+		// One region after the other: what fails in one does not reach the next.
+		app := builder{env: env, at: at}.id(forge.KindRelease, partApp)
+		if i > 0 {
+			for j := range p.resources {
+				if p.resources[j].ID == app {
+					p.resources[j].After = []forge.ID{previous}
+				}
+			}
+		}
+		previous = app
+		all = append(all, p.resources...)
+	}
+	return all, nil
+}
+
+// cluster compiles for one cluster: a namespace, its Secrets and files, and
+// one release for each part, so that order and waiting are the graph's
+// business. home is where migrations run.
+func (b builder) cluster(home bool) (*parts, error) {
+	p := &parts{}
+	namespace := p.add("", b.resource(forge.KindNamespace, b.at.namespace, forge.NamespaceSpec{
+		Name:   b.at.namespace,
+		Create: b.env.Platform.CreateNamespace,
 		Labels: b.namespaceLabels(),
-	})
-	secrets := b.resource(forge.KindSecrets, env.App.Name, b.secrets(), namespace.ID)
-	resources := []forge.Resource{namespace, secrets}
-
-	release := func(chart, name string, values map[string]any, secretNames []string, needs ...forge.ID) forge.ID {
-		spec := forge.ReleaseSpec{
-			Name:      name,
-			Namespace: env.Platform.Namespace,
-			Chart:     chart,
-			Values:    values,
-			Inputs:    checksumInputs(secrets.ID, secretNames),
-		}
-		needs = append([]forge.ID{namespace.ID, secrets.ID}, needs...)
-		r := b.resource(forge.KindRelease, chart, spec, needs...)
-		resources = append(resources, r)
-		return r.ID
-	}
-
-	var services []forge.ID
-	if b.hasPostgres() {
-		values, err := b.postgresValues()
-		if err != nil {
+	}))
+	b.flyServices(p)
+	spec := b.secrets()
+	secrets := p.add("", b.resource(forge.KindSecrets, b.env.App.Name, spec,
+		slices.Concat([]forge.ID{namespace}, sources(spec.Secrets))...))
+	c := clusterBuilder{builder: b, parts: p, namespace: namespace, secrets: secrets}
+	for _, step := range []func() error{c.files, c.external, c.postgres, c.redis, c.temporal} {
+		if err := step(); err != nil {
 			return nil, err
 		}
-		services = append(services, release(chartPostgres, b.postgresName(), values, []string{b.postgresName()}))
 	}
-	if b.hasRedis() {
-		values, err := b.redisValues()
-		if err != nil {
-			return nil, err
-		}
-		services = append(services, release(chartRedis, b.redisName(), values, []string{b.redisName()}))
+	var migration []forge.ID
+	if home && b.migrates() {
+		migration = append(migration, c.migration())
 	}
-	release(chartApp, env.App.Name, b.appValues(), b.appSecretNames(), services...)
-	return resources, nil
+	if err := c.app(migration); err != nil {
+		return nil, err
+	}
+	if err := c.charts(); err != nil {
+		return nil, err
+	}
+	c.certificates()
+	return p, nil
+}
+
+// clusterBuilder compiles what lives in one namespace.
+type clusterBuilder struct {
+	builder
+	*parts
+	namespace forge.ID
+	secrets   forge.ID
+	config    forge.ID   // zero: there are no files
+	disks     []forge.ID // claims of the app
+}
+
+// release adds one release of an embedded chart; part is what it stands for.
+func (c *clusterBuilder) release(part, chart, name string, values map[string]any, secretNames []string, needs ...forge.ID) {
+	spec := forge.ReleaseSpec{
+		Name:      name,
+		Namespace: c.at.namespace,
+		Chart:     chart,
+		Values:    values,
+		Inputs:    checksumInputs(c.secrets, secretNames),
+		Rules:     c.rules(),
+	}
+	c.add(part, c.resource(forge.KindRelease, chart, spec, slices.Concat([]forge.ID{c.namespace, c.secrets}, needs)...))
+}
+
+// feed gives the release that was added last one more input.
+func (c *clusterBuilder) feed(input forge.Input) {
+	last := &c.resources[len(c.resources)-1]
+	spec := last.Spec.(forge.ReleaseSpec)
+	spec.Inputs = append(spec.Inputs, input)
+	last.Spec = spec
+}
+
+func (c *clusterBuilder) rules() string {
+	if c.env.Platform.Kind == forge.PlatformFKS {
+		return forge.RulesFKS
+	}
+	return ""
 }
 
 // checksumInputs bring the checksum of each Secret into the values, from where
@@ -83,27 +139,153 @@ func checksumInputs(secrets forge.ID, names []string) []forge.Input {
 	return inputs
 }
 
-// builder holds what all parts of one environment's compilation share.
-type builder struct {
-	env   forge.Environment
-	sizes sizes
-}
-
-func (b builder) resource(kind, name string, spec forge.Spec, needs ...forge.ID) forge.Resource {
-	return forge.Resource{
-		ID:     forge.ID{Environment: b.env.Name, Kind: kind, Name: name},
-		Target: target(b.env),
-		Needs:  needs,
-		Spec:   spec,
+// files are the image, the config files and the disks of the app.
+func (c *clusterBuilder) files() error {
+	app := c.env.App
+	if c.env.Platform.LoadImages {
+		c.add(partImage, c.resource(forge.KindImage, app.Name, forge.ImageSpec{
+			Profile: c.env.Platform.Context, Image: app.Image.Reference(),
+		}))
 	}
+	if len(app.ConfigFiles) > 0 {
+		spec := forge.ConfigSpec{Namespace: c.at.namespace, Name: c.configName(), Labels: c.labels()}
+		for i, key := range configKeys(app.ConfigFiles) {
+			spec.Files = append(spec.Files, forge.ConfigEntry{Key: key, File: app.ConfigFiles[i].File, Text: app.ConfigFiles[i].Text})
+		}
+		c.config = c.add("", c.resource(forge.KindConfig, app.Name, spec, c.namespace))
+	}
+	for _, volume := range c.env.Volumes {
+		spec := forge.ClaimSpec{
+			Namespace: c.at.namespace, Name: app.Name + "-" + volume.Name, Labels: c.labels(),
+			Size: volume.Size, StorageClass: c.storageClass(volume.StorageClass), Access: volume.Access, Retain: volume.Retain,
+		}
+		c.disks = append(c.disks, c.add("", c.resource(forge.KindClaim, volume.Name, spec, c.namespace)))
+	}
+	return nil
 }
 
-// labels are those of objects that no chart makes.
-func (b builder) labels() map[string]string {
-	return map[string]string{
-		"app.kubernetes.io/part-of":    b.env.App.Name,
-		"app.kubernetes.io/managed-by": "forged",
-		"forged.dev/environment":       b.env.Name,
+func (c *clusterBuilder) postgres() error {
+	if !c.hasPostgres() {
+		return nil
+	}
+	values, err := c.postgresValues()
+	if err != nil {
+		return err
+	}
+	names := []string{c.postgresName()}
+	var needs []forge.ID
+	if c.env.Services.Postgres.TLS {
+		needs = append(needs, c.add("", c.resource(forge.KindCertificate, partPostgres, forge.CertificateSpec{
+			Namespace: c.at.namespace, Mode: forge.TLSSelfSigned, Labels: c.labels(),
+			Hosts: []string{
+				c.postgresName(), c.postgresName() + "." + c.at.namespace, c.postgresName() + "." + c.at.namespace + ".svc",
+			},
+			Secret: c.postgresTLSSecretName(), Valid: serviceCertificate,
+		}, c.namespace)))
+	}
+	if c.hasTemporal() {
+		names = append(names, c.temporalName())
+	}
+	c.release(partPostgres, chartPostgres, c.postgresName(), values, names, needs...)
+	if len(needs) > 0 { // a new certificate restarts the server
+		c.feed(forge.Input{
+			Path: []string{"secretChecksums", c.postgresTLSSecretName()}, From: needs[0], Output: forge.OutputChecksum,
+		})
+	}
+	return nil
+}
+
+func (c *clusterBuilder) redis() error {
+	if !c.hasRedis() {
+		return nil
+	}
+	values, err := c.redisValues()
+	if err != nil {
+		return err
+	}
+	c.release(partRedis, chartRedis, c.redisName(), values, []string{c.redisName()})
+	return nil
+}
+
+// migration runs as the app does, with other arguments.
+func (c *clusterBuilder) migration() forge.ID {
+	app := c.env.App
+	s := c.clusterSurroundings()
+	spec := forge.JobSpec{
+		Process:   forge.Process{Image: app.Image.Reference(), Args: slices.Clone(app.Migrate.Args), Env: s.env},
+		Namespace: c.at.namespace, Name: app.Name + "-migrate",
+		Labels:     mergeLabels(c.labels(), c.selector(chartApp, app.Name, componentMigration)),
+		PullPolicy: app.Image.PullPolicy, SecretNames: c.appSecretNames(), Files: c.mountedFiles(s),
+		Resources: app.Resources, Timeout: app.Migrate.Timeout, Rules: c.rules(),
+	}
+	if !app.Image.PullSecret.IsZero() {
+		spec.PullSecret = c.pullSecretName()
+	}
+	return c.add("", c.resource(forge.KindJob, "migrate", spec, c.before()...))
+}
+
+// before is what has to be ready before anything of the app's image starts.
+func (c *clusterBuilder) before() []forge.ID {
+	needs := slices.Concat([]forge.ID{c.namespace, c.secrets}, c.services(), c.disks, c.ready[partImage])
+	if c.config != (forge.ID{}) {
+		needs = append(needs, c.config)
+	}
+	return needs
+}
+
+func (c *clusterBuilder) app(migration []forge.ID) error {
+	if chart := c.env.App.Chart; chart != nil {
+		c.add(partApp, c.resource(forge.KindRelease, partApp, c.chartRelease(c.env.App.Name, *chart), slices.Concat(c.before(), migration)...))
+		return nil
+	}
+	if c.selfSigned() {
+		migration = append(migration, c.id(forge.KindCertificate, partApp))
+	}
+	c.release(partApp, chartApp, c.env.App.Name, c.appValues(), c.checkedSecretNames(), slices.Concat(c.before(), migration)...)
+	if c.config != (forge.ID{}) {
+		c.feed(forge.Input{Path: []string{"configChecksum"}, From: c.config, Output: forge.OutputChecksum})
+	}
+	return nil
+}
+
+// charts are the user's own beside the app. What they need, and what the app
+// needs of them, is known once all of them are there.
+func (c *clusterBuilder) charts() error {
+	if len(c.env.Charts) == 0 {
+		return nil
+	}
+	first := len(c.resources)
+	for _, chart := range c.env.Charts {
+		c.add(chart.Name, c.resource(forge.KindRelease, chart.Name, c.chartRelease(c.env.App.Name+"-"+chart.Name, chart.Chart), c.namespace, c.secrets))
+	}
+	for i, chart := range c.env.Charts {
+		needs, err := c.needs(chart.Needs)
+		if err != nil {
+			return fmt.Errorf("charts.%s.needs: %w", chart.Name, err)
+		}
+		r := &c.resources[first+i]
+		r.Needs = unique(slices.Concat(r.Needs, needs))
+	}
+	needs, err := c.needs(c.env.App.Needs)
+	if err != nil {
+		return fmt.Errorf("app.needs: %w", err)
+	}
+	for i := range c.resources {
+		if c.resources[i].ID == c.id(forge.KindRelease, partApp) {
+			c.resources[i].Needs = unique(slices.Concat(c.resources[i].Needs, needs))
+		}
+	}
+	return nil
+}
+
+func (c *clusterBuilder) chartRelease(name string, chart forge.Chart) forge.ReleaseSpec {
+	return forge.ReleaseSpec{
+		Name: name, Namespace: c.at.namespace,
+		Source: &forge.ChartSource{
+			Kind: chart.Kind, Path: chart.Path, URL: chart.URL, Name: chart.Name,
+			Version: chart.Version, Digest: chart.Digest, Username: chart.Username, Password: chart.Password,
+		},
+		Values: cloneMap(chart.Values), Rules: c.rules(),
 	}
 }
 
@@ -114,33 +296,4 @@ func (b builder) namespaceLabels() map[string]string {
 	labels["pod-security.kubernetes.io/warn"] = "restricted"
 	labels["pod-security.kubernetes.io/audit"] = "restricted"
 	return labels
-}
-
-// Names of releases are the names of what clients connect to: the charts call
-// their Service after the release.
-func (b builder) postgresName() string { return b.env.App.Name + "-postgres" }
-func (b builder) redisName() string    { return b.env.App.Name + "-redis" }
-
-func (b builder) hasPostgres() bool { return b.env.Services.Postgres.Mode == forge.ModeInCluster }
-func (b builder) hasRedis() bool    { return b.env.Services.Redis.Mode == forge.ModeInCluster }
-
-// clients are the labels of the workloads that are given the addresses of the
-// backing services, the app and every worker. Network policies let in these
-// and nobody else. The charts' tests hold them against the pods as rendered.
-func (b builder) clients() []any {
-	components := []string{"application"}
-	for _, worker := range b.env.Workers {
-		components = append(components, "worker-"+worker.Name)
-	}
-	slices.Sort(components[1:])
-	var clients []any
-	for _, component := range components {
-		clients = append(clients, map[string]any{
-			"app.kubernetes.io/name":      chartApp,
-			"app.kubernetes.io/instance":  b.env.App.Name,
-			"app.kubernetes.io/component": component,
-			"forged.dev/environment":      b.env.Name,
-		})
-	}
-	return clients
 }

@@ -7,9 +7,14 @@ import "forged.dev/forged/internal/forge"
 var laptopSizes = sizes{
 	postgres: forge.Resources{CPU: "50m", Memory: "128Mi", MemoryLimit: sharedSizes.postgres.MemoryLimit},
 	redis:    forge.Resources{CPU: "20m", Memory: "32Mi"},
+	temporal: forge.Resources{CPU: "50m", Memory: "128Mi", MemoryLimit: sharedSizes.temporal.MemoryLimit},
 }
 
 // minikube is Kubernetes with smaller servers.
 func minikube(env forge.Environment) ([]forge.Resource, error) {
-	return kubernetes(env, laptopSizes)
+	p, err := builder{env: env, at: places(env)[0], sizes: laptopSizes}.cluster(true)
+	if err != nil {
+		return nil, err
+	}
+	return p.resources, nil
 }

@@ -1,39 +1,35 @@
 package compile
 
 import (
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"forged.dev/forged/internal/forge"
 )
 
-const (
-	// passwordKey is where the charts of backing services look.
-	passwordKey = "password"
+// passwordKey is where the charts of backing services look.
+const passwordKey = "password"
 
-	// databaseUser is the role the app logs in as. It owns the database.
-	databaseUser = "appuser"
-
-	portPostgres = 5432
-	portRedis    = 6379
-)
-
-// Variables that forged gives to the app and its workers.
-const (
-	envDatabaseURL  = "DATABASE_URL"
-	envDatabase     = "APP_DB"
-	envDatabaseUser = "APP_DB_USER"
-	envRedisURL     = "REDIS_URL"
-)
-
-// envSecretName is the Secret whose keys become variables of the app.
-func (b builder) envSecretName() string { return b.env.App.Name + "-env" }
+// Names of Secrets in a cluster.
+func (b builder) envSecretName() string         { return b.env.App.Name + "-env" } // its keys become variables of the app
+func (b builder) filesSecretName() string       { return b.env.App.Name + "-files" }
+func (b builder) pullSecretName() string        { return b.env.App.Name + "-pull" }
+func (b builder) postgresTLSSecretName() string { return b.postgresName() + "-tls" }
 
 // hashKeySecretName is the Secret with the key that checksums of secrets are
 // made with, so that nobody can guess a secret and confirm it by its checksum.
 func hashKeySecretName(environment string) string { return "forged-" + environment }
+
+// clusterSurroundings are what the app is given in a cluster. The host is the
+// bare name: clients live in the same namespace, and it holds in a cluster of
+// any domain.
+func (b builder) clusterSurroundings() surroundings {
+	return b.surroundings(
+		servicePlace{b.postgresName(), b.postgresName(), passwordKey},
+		servicePlace{b.redisName(), b.redisName(), passwordKey},
+		servicePlace{host: b.temporalName()},
+	)
+}
 
 // secrets are all Secrets of the environment. They are applied by themselves:
 // a chart would write their values into the release record.
@@ -42,61 +38,73 @@ func (b builder) secrets() forge.SecretsSpec {
 		Key: "hash-key",
 		Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "hex", Length: 64}},
 	}})}
+	services := b.env.Services
 	if b.hasPostgres() {
-		objects = append(objects, b.passwordSecret(b.postgresName(), b.env.Services.Postgres.Password))
+		objects = append(objects, b.secret(b.postgresName(), []forge.SecretEntry{{Key: passwordKey, Ref: &services.Postgres.Password}}))
 	}
 	if b.hasRedis() {
-		objects = append(objects, b.passwordSecret(b.redisName(), b.env.Services.Redis.Password))
+		objects = append(objects, b.secret(b.redisName(), []forge.SecretEntry{{Key: passwordKey, Ref: &services.Redis.Password}}))
 	}
-	if entries := b.envEntries(); len(entries) > 0 {
-		objects = append(objects, b.secret(b.envSecretName(), entries))
+	if b.hasTemporal() {
+		objects = append(objects, b.secret(b.temporalName(), b.temporalEntries(servicePlace{b.postgresName(), b.postgresName(), passwordKey})))
 	}
-	slices.SortFunc(objects, func(x, y forge.SecretObject) int { return strings.Compare(x.Name, y.Name) })
-	return forge.SecretsSpec{Namespace: b.env.Platform.Namespace, Secrets: objects}
+	s := b.clusterSurroundings()
+	if len(s.entries) > 0 {
+		objects = append(objects, b.secret(b.envSecretName(), s.entries))
+	}
+	if len(s.files) > 0 {
+		objects = append(objects, b.secret(b.filesSecretName(), fileEntries(s.files)))
+	}
+	if pull := b.env.App.Image.PullSecret; !pull.IsZero() {
+		object := b.secret(b.pullSecretName(), []forge.SecretEntry{{Key: ".dockerconfigjson", Ref: &pull, MultiLine: true}})
+		object.Type = "kubernetes.io/dockerconfigjson"
+		objects = append(objects, object)
+	}
+	return forge.SecretsSpec{Namespace: b.at.namespace, Secrets: sortObjects(objects)}
 }
 
 func (b builder) secret(name string, entries []forge.SecretEntry) forge.SecretObject {
-	slices.SortFunc(entries, func(x, y forge.SecretEntry) int { return strings.Compare(x.Key, y.Key) })
+	sortEntries(entries)
 	return forge.SecretObject{Name: name, Labels: b.labels(), Entries: entries}
 }
 
-func (b builder) passwordSecret(name string, ref forge.SecretRef) forge.SecretObject {
-	return b.secret(name, []forge.SecretEntry{{Key: passwordKey, Ref: &ref}})
-}
-
-// envEntries are the app's own secrets and the addresses of its services.
-func (b builder) envEntries() []forge.SecretEntry {
+func fileEntries(files []secretFile) []forge.SecretEntry {
 	var entries []forge.SecretEntry
-	for _, key := range slices.Sorted(maps.Keys(b.env.App.Secrets)) {
-		ref := b.env.App.Secrets[key]
-		entries = append(entries, forge.SecretEntry{Key: key, Ref: &ref})
-	}
-	if b.hasPostgres() {
-		entries = append(entries, forge.SecretEntry{Key: envDatabaseURL, Join: b.address(
-			"postgresql://"+databaseUser+":", b.postgresName(), portPostgres, b.env.Services.Postgres.Database)})
-	}
-	if b.hasRedis() {
-		entries = append(entries, forge.SecretEntry{Key: envRedisURL, Join: b.address(
-			"redis://:", b.redisName(), portRedis, "0")})
+	for _, file := range files {
+		entries = append(entries, forge.SecretEntry{Key: file.key, Ref: &file.ref, MultiLine: true})
 	}
 	return entries
 }
 
-// address is a URL with the password of the Secret of the same name as the
-// Service. The host is the bare name: clients live in the same namespace, and
-// it holds in a cluster of any domain.
-func (b builder) address(upToPassword, service string, port int, path string) []forge.SecretPart {
-	return []forge.SecretPart{
-		{Literal: upToPassword},
-		{Secret: service, Key: passwordKey, URLEscape: true},
-		{Literal: fmt.Sprintf("@%s:%d/%s", service, port, path)},
-	}
-}
-
-// appSecretNames are the Secrets the app and its workers read.
+// appSecretNames are the Secrets whose keys the app and its workers read as
+// variables.
 func (b builder) appSecretNames() []string {
-	if len(b.envEntries()) == 0 {
+	if len(b.clusterSurroundings().entries) == 0 {
 		return nil
 	}
 	return []string{b.envSecretName()}
+}
+
+// sources are the resources whose outputs secrets are joined from.
+func sources(objects []forge.SecretObject) []forge.ID {
+	var ids []forge.ID
+	for _, object := range objects {
+		for _, entry := range object.Entries {
+			for _, part := range entry.Join {
+				if part.From != (forge.ID{}) {
+					ids = append(ids, part.From)
+				}
+			}
+		}
+	}
+	return unique(ids)
+}
+
+func sortEntries(entries []forge.SecretEntry) {
+	slices.SortFunc(entries, func(x, y forge.SecretEntry) int { return strings.Compare(x.Key, y.Key) })
+}
+
+func sortObjects(objects []forge.SecretObject) []forge.SecretObject {
+	slices.SortFunc(objects, func(x, y forge.SecretObject) int { return strings.Compare(x.Name, y.Name) })
+	return objects
 }

@@ -27,9 +27,6 @@ const (
 	appGrace   = 30 * time.Second // then it may finish what it has begun
 )
 
-// servicePort is where the app's Service listens, whatever the app's own port.
-const servicePort = 80
-
 // containerUser is the user and group of the app's containers. They never
 // start as root, and images that name their user by a word need the number.
 const containerUser = 1001
@@ -52,7 +49,7 @@ func (b builder) appValues() map[string]any {
 			},
 		}
 	}
-	return map[string]any{
+	values := map[string]any{
 		"partOf":      app.Name,
 		"environment": b.env.Name,
 		"image":       imageValues(app.Image.Reference(), app.Image.PullPolicy),
@@ -61,7 +58,7 @@ func (b builder) appValues() map[string]any {
 		"readOnlyRootFilesystem": false,
 		"port":                   int64(app.Port),
 		"args":                   texts(app.Args),
-		"env":                    b.envValues(),
+		"env":                    textMap(b.clusterSurroundings().env),
 		"secretNames":            texts(b.appSecretNames()),
 		"secretChecksums":        map[string]any{},
 		"resources":              resourcesValues(app.Resources),
@@ -75,48 +72,41 @@ func (b builder) appValues() map[string]any {
 		},
 		"preStopSeconds": seconds(appPreStop),
 		"graceSeconds":   seconds(appGrace),
-		"scaling":        scalingValues(b.env.Scaling),
+		"scaling":        scalingValues(b.at.scaling),
 		"service":        b.serviceValues(),
 		"ingress":        b.ingressValues(),
 		"networkPolicy":  map[string]any{"enabled": b.restrictsNetwork()},
 		"workers":        workers,
 	}
+	b.addOptional(values)
+	return values
 }
 
-// envValues are the variables that are no secrets.
-func (b builder) envValues() map[string]any {
-	// API Forge's entrypoint would otherwise try to become another user,
-	// which only root can.
-	env := map[string]any{"SKIP_USER_SWITCH": "true"}
-	for key, value := range b.env.App.Env {
-		env[key] = value
+// addOptional writes keys only where they mean something. Values of a release
+// that runs must not change because forged has learned something new.
+func (b builder) addOptional(values map[string]any) {
+	app := b.env.App
+	if !app.Image.PullSecret.IsZero() {
+		values["imagePullSecret"] = b.pullSecretName()
 	}
-	if b.hasPostgres() {
-		// The app puts these into the URL it is given, so they repeat it.
-		env[envDatabase] = b.env.Services.Postgres.Database
-		env[envDatabaseUser] = databaseUser
+	if files := b.mountedFiles(b.clusterSurroundings()); len(files) > 0 {
+		values["files"] = fileValues(files)
 	}
-	return env
-}
-
-func (b builder) serviceValues() map[string]any {
-	kind, annotations := "ClusterIP", map[string]string(nil)
-	if b.env.Expose.Kind == forge.ExposeLoadBalancer {
-		kind, annotations = "LoadBalancer", b.env.Expose.Annotations
+	if len(app.ConfigFiles) > 0 {
+		values["configChecksum"] = ""
 	}
-	return map[string]any{"type": kind, "port": int64(servicePort), "annotations": textMap(annotations)}
-}
-
-func (b builder) ingressValues() map[string]any {
-	if b.env.Expose.Kind != forge.ExposeIngress {
-		return map[string]any{"enabled": false, "className": "", "annotations": map[string]any{}, "hosts": []any{}, "tlsSecret": ""}
+	var volumes []any
+	for _, volume := range b.env.Volumes {
+		volumes = append(volumes, map[string]any{"claim": app.Name + "-" + volume.Name, "mount": volume.Mount})
 	}
-	return map[string]any{
-		"enabled":     true,
-		"className":   b.env.Expose.ClassName,
-		"annotations": textMap(b.env.Expose.Annotations),
-		"hosts":       texts(b.env.Domains),
-		"tlsSecret":   b.env.Expose.TLS.Secret,
+	if volumes != nil {
+		values["volumes"] = volumes
+	}
+	if b.env.Expose.Kind == forge.ExposeGateway {
+		values["route"] = b.routeValues()
+	}
+	if b.env.NetworkPolicy == networkStrict {
+		values["networkPolicy"] = map[string]any{"enabled": true, "egress": b.egress()}
 	}
 }
 
@@ -126,7 +116,7 @@ func (b builder) postgresValues() (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("environment %q: services.postgres.version %w", b.env.Name, err)
 	}
-	return map[string]any{
+	values := map[string]any{
 		"partOf":          b.env.App.Name,
 		"environment":     b.env.Name,
 		"image":           imageValues(image, "IfNotPresent"),
@@ -137,8 +127,20 @@ func (b builder) postgresValues() (map[string]any, error) {
 		"storage":         b.storageValues(postgres.Storage, postgres.StorageClass),
 		"sharedMemory":    "256Mi",
 		"resources":       resourcesValues(b.sizes.postgres),
-		"networkPolicy":   b.clientsValues(),
-	}, nil
+		"networkPolicy":   b.clientsValues(partPostgres),
+	}
+	if postgres.TLS {
+		values["tlsSecret"] = b.postgresTLSSecretName()
+	}
+	if postgres.Backup.Enabled {
+		values["backup"] = map[string]any{"schedule": postgres.Backup.Schedule, "keepDays": int64(postgres.Backup.KeepDays)}
+	}
+	if b.hasTemporal() {
+		values["roles"] = []any{map[string]any{
+			"name": temporalUser, "secretName": b.temporalName(), "key": envTemporalDatabasePassword, "databases": texts(temporalDatabases()),
+		}}
+	}
+	return values, nil
 }
 
 func (b builder) redisValues() (map[string]any, error) {
@@ -166,21 +168,20 @@ func (b builder) redisValues() (map[string]any, error) {
 		"maxMemory":       redis.MaxMemory,
 		"eviction":        redis.Eviction,
 		"resources":       resourcesValues(resources),
-		"networkPolicy":   b.clientsValues(),
+		"networkPolicy":   b.clientsValues(partRedis),
 	}, nil
 }
 
-func (b builder) restrictsNetwork() bool { return b.env.NetworkPolicy == "baseline" }
-
-func (b builder) clientsValues() map[string]any {
-	return map[string]any{"enabled": b.restrictsNetwork(), "clients": b.clients()}
+// storageClass is a volume's own, or the platform's.
+func (b builder) storageClass(own string) string {
+	if own != "" {
+		return own
+	}
+	return b.env.Platform.StorageClass
 }
 
 func (b builder) storageValues(size, class string) map[string]any {
-	if class == "" {
-		class = b.env.Platform.StorageClass
-	}
-	return map[string]any{"size": size, "className": class}
+	return map[string]any{"size": size, "className": b.storageClass(class)}
 }
 
 func imageValues(reference, pullPolicy string) map[string]any {
@@ -189,6 +190,14 @@ func imageValues(reference, pullPolicy string) map[string]any {
 
 func resourcesValues(r forge.Resources) map[string]any {
 	return map[string]any{"cpu": r.CPU, "memory": r.Memory, "cpuLimit": r.CPULimit, "memoryLimit": r.MemoryLimit}
+}
+
+func fileValues(files []forge.MountedFile) []any {
+	values := make([]any, 0, len(files))
+	for _, file := range files {
+		values = append(values, map[string]any{"path": file.Path, "secret": file.Secret, "config": file.Config, "key": file.Key})
+	}
+	return values
 }
 
 func scalingValues(s forge.Scaling) map[string]any {

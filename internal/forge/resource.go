@@ -10,6 +10,51 @@ const (
 	KindNamespace = "namespace"
 	KindSecrets   = "secrets"
 	KindRelease   = "release"
+
+	// On a cluster.
+	KindConfig      = "config"
+	KindClaim       = "claim"
+	KindJob         = "job"
+	KindIssuer      = "issuer"
+	KindCertificate = "certificate"
+	KindImage       = "image"
+
+	// Anywhere.
+	KindCheck = "check"
+	KindRoles = "roles"
+
+	// On Fly.
+	KindFlyApp         = "fly-app"
+	KindFlyIPs         = "fly-ips"
+	KindFlySecrets     = "fly-secrets"
+	KindFlyVolume      = "fly-volume"
+	KindFlyMachines    = "fly-machines"
+	KindFlyJob         = "fly-job"
+	KindFlyCertificate = "fly-certificate"
+	KindFlyPostgres    = "fly-postgres"
+	KindFlyPostgresApp = "fly-postgres-app"
+	KindUpstashRedis   = "upstash-redis"
+	KindFlyCluster     = "fly-cluster"
+
+	// On this machine.
+	KindComposeSecrets = "compose-secrets"
+	KindComposeProject = "compose-project"
+)
+
+// Names of outputs. The checksum of one Secret is "checksum/" and its name,
+// the version of the secrets of one Fly app "version/" and its name, the
+// password of a further role "password/" and its name.
+const (
+	OutputURL        = "url"
+	OutputHost       = "host"
+	OutputPoolerHost = "pooler-host"
+	OutputPort       = "port"
+	OutputUser       = "user"
+	OutputPassword   = "password"
+	OutputDatabase   = "database"
+	OutputKubeconfig = "kubeconfig" // secret
+	OutputApp        = "app"        // of a cluster on Fly: the Fly app that its Services are in
+	OutputChecksum   = "checksum"
 )
 
 // ID names a resource: environment/kind/name.
@@ -41,83 +86,42 @@ func (id *ID) UnmarshalText(b []byte) error {
 // Compare orders IDs by environment, kind and name.
 func (id ID) Compare(other ID) int { return strings.Compare(id.String(), other.String()) }
 
-// Target is the cluster a resource lives in. It is comparable: one client and
-// one set of watches is kept for each.
-type Target struct{ Kubeconfig, Context string }
+// Target is where a resource lives: a cluster, or an organization on Fly. It
+// is comparable: one client and one set of watches is kept for each.
+type Target struct {
+	Kubeconfig, Context string
 
-func (t Target) String() string { return t.Context }
+	// Cluster is the resource whose output [OutputKubeconfig] is the way into
+	// the cluster; it is among the needs of everything that lives there.
+	Cluster ID
+
+	Org string // slug; of what lives on Fly itself
+}
+
+func (t Target) String() string {
+	switch {
+	case t.Context != "":
+		return t.Context
+	case t.Cluster != ID{}:
+		return t.Cluster.Name
+	default:
+		return t.Org
+	}
+}
 
 // Resource is the smallest thing the engine reconciles.
 type Resource struct {
 	ID     ID
 	Target Target
 	Needs  []ID // must be ready first; their outputs may be inputs here
-	Spec   Spec
+
+	// After are rolled out first. Unlike one of Needs, what is out of reach
+	// there does not stop a heal here: it orders the regions of an environment.
+	After []ID
+
+	Spec Spec
 }
 
 // Spec is what a resource asks for. The provider registered for the
 // resource's kind knows the type behind it.
 type Spec interface{ spec() }
-
-// NamespaceSpec asks for a namespace.
-type NamespaceSpec struct {
-	Name   string
-	Create bool              // false: it must be there already
-	Labels map[string]string // set by us when we create it
-}
-
-// SecretsSpec asks for the Secrets of one namespace. They are applied as
-// plain objects and never pass through a chart, so that no value is stored in
-// a release record.
-type SecretsSpec struct {
-	Namespace string
-	Secrets   []SecretObject // sorted by Name
-}
-
-// SecretObject is one Secret.
-type SecretObject struct {
-	Name    string
-	Labels  map[string]string
-	Entries []SecretEntry // sorted by Key
-}
-
-// SecretEntry is one key of a Secret: either a reference or a text joined
-// from literals and other entries.
-type SecretEntry struct {
-	Key  string
-	Ref  *SecretRef
-	Join []SecretPart
-}
-
-// SecretPart is a literal, or the value of another entry of the same
-// SecretsSpec that is itself a reference.
-type SecretPart struct {
-	Literal string
-	Secret  string // name of the SecretObject
-	Key     string
-
-	// URLEscape asks for the value with every byte percent-encoded that RFC
-	// 3986 does not call unreserved (letters, digits, "-._~"), so that a
-	// password chosen by a person cannot change the shape of a URL.
-	URLEscape bool
-}
-
-// ReleaseSpec asks for one Helm release of an embedded chart.
-type ReleaseSpec struct {
-	Name      string
-	Namespace string
-	Chart     string         // name of the embedded chart: app, postgres, redis
-	Values    map[string]any // JSON-shaped: map[string]any, []any, string, bool, float64, int64
-	Inputs    []Input
-}
-
-// Input puts an output of another resource into Values before rendering.
-type Input struct {
-	Path   []string // where in Values
-	From   ID
-	Output string
-}
-
-func (NamespaceSpec) spec() {}
-func (SecretsSpec) spec()   {}
-func (ReleaseSpec) spec()   {}

@@ -1,0 +1,71 @@
+package compile
+
+import "forged.dev/forged/internal/forge"
+
+// fks is Kubernetes in a cluster that is a resource itself: everything in it
+// takes the way in from there.
+func fks(env forge.Environment) ([]forge.Resource, error) {
+	b := builder{env: env, sizes: sharedSizes, at: places(env)[0]}
+	cluster := forge.Resource{
+		ID:     b.id(forge.KindFlyCluster, env.Platform.Cluster),
+		Target: forge.Target{Org: env.Platform.Org},
+		Spec: forge.FlyClusterSpec{
+			Account: b.account(), Name: env.Platform.Cluster, Region: env.Platform.Region, Create: env.Platform.Create,
+			Kubeconfig: env.Platform.Kubeconfig, Context: env.Platform.Context,
+		},
+	}
+	b.at.target = forge.Target{Cluster: cluster.ID}
+	p, err := b.cluster(true)
+	if err != nil {
+		return nil, err
+	}
+	resources := append([]forge.Resource{cluster}, p.resources...)
+	if env.Expose.TLS.Mode == forge.TLSFly {
+		for _, domain := range env.Domains {
+			resources = append(resources, forge.Resource{
+				ID:     b.id(forge.KindFlyCertificate, domain),
+				Target: cluster.Target,
+				Needs:  []forge.ID{cluster.ID, b.id(forge.KindRelease, partApp)},
+				Spec: forge.FlyCertificateSpec{
+					Account: b.account(), AppFrom: forge.Input{From: cluster.ID, Output: forge.OutputApp}, Hostname: domain,
+				},
+			})
+		}
+	}
+	return resources, nil
+}
+
+// flyServices adds the services that Fly runs. They are no part of a cluster.
+func (b builder) flyServices(p *parts) {
+	target := forge.Target{Org: b.env.Platform.Org}
+	add := func(part, kind, name string, spec forge.Spec, needs ...forge.ID) {
+		p.add(part, forge.Resource{ID: b.id(kind, name), Target: target, Needs: needs, Spec: spec})
+	}
+	var further []forge.FlyPostgresUser
+	if b.hasTemporal() {
+		further = append(further, forge.FlyPostgresUser{Name: temporalUser, Databases: temporalDatabases()})
+	}
+	switch postgres := b.env.Services.Postgres; postgres.Mode {
+	case forge.ModeFlyManaged:
+		spec := forge.FlyPostgresSpec{
+			Account: b.account(), Name: postgres.Cluster, Create: postgres.Create, Plan: postgres.Plan, Region: postgres.Region,
+			StorageGB: postgres.StorageGB, Version: postgres.Version, PostGIS: postgres.PostGIS,
+			Database: postgres.Database, User: databaseUser, Further: further,
+		}
+		var needs []forge.ID
+		if app := b.env.Platform.AppName; b.env.Platform.Kind == forge.PlatformFly {
+			spec.AttachTo, needs = app, []forge.ID{b.id(forge.KindFlyApp, app)}
+		}
+		add(partPostgres, forge.KindFlyPostgres, postgres.Cluster, spec, needs...)
+	case forge.ModeFlyUnmanaged:
+		add(partPostgres, forge.KindFlyPostgresApp, postgres.AppName, forge.FlyPostgresAppSpec{
+			Account: b.account(), App: postgres.AppName, Database: postgres.Database, User: databaseUser, Further: further,
+		})
+	}
+	if redis := b.env.Services.Redis; redis.Mode == forge.ModeUpstash {
+		add(partRedis, forge.KindUpstashRedis, redis.Name, forge.UpstashRedisSpec{
+			Account: b.account(), Name: redis.Name, Create: redis.Create, Plan: redis.Plan,
+			Region: redis.Region, ReadRegions: append([]string(nil), redis.ReadRegions...), Evict: redis.Evict,
+		})
+	}
+}

@@ -1,0 +1,173 @@
+package compile
+
+import (
+	"slices"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// ruleUnsupported is what the language has and this build does not do.
+const ruleUnsupported = "unsupported"
+
+// Gaps finds what is valid and not done by this build yet. Each has a path of
+// its environment, so that the others can go on. When what is missing comes,
+// its line in one of the tables below goes, and nothing else.
+func Gaps(f *forge.Forge) []forge.Finding {
+	var all []forge.Finding
+	for _, env := range f.Environments {
+		all = append(all, gaps(env)...)
+	}
+	for _, n := range f.Notifications {
+		all = append(all, gapAt([]string{"notifications", n.Name}, "notifications are", "watch the metrics that forged run exports"))
+	}
+	return all
+}
+
+// Blocked are the findings that keep forged from acting on the environments
+// named, or on any if none is named.
+func Blocked(found []forge.Finding, environments []string) []forge.Finding {
+	return slices.DeleteFunc(slices.Clone(found), func(f forge.Finding) bool {
+		return f.Rule != ruleUnsupported || len(f.Path) < 2 || f.Path[0] != "environments" ||
+			len(environments) > 0 && !slices.Contains(environments, f.Path[1])
+	})
+}
+
+// gap is something that this build does not do. where are the paths below the
+// environment at which it is asked for; none: it is not.
+type gap struct {
+	what  string // completes "… not supported by this build yet"
+	hint  string
+	where func(forge.Environment) [][]string
+}
+
+// platformGaps hide everything else about an environment.
+var platformGaps = []gap{
+	{"Docker Compose is", "use minikube until then", kindIs(forge.PlatformCompose)},
+	{"Fly Kubernetes is", "use a cluster of another kind until then", kindIs(forge.PlatformFKS)},
+	{"Fly Machines are", "use a cluster until then", kindIs(forge.PlatformFly)},
+}
+
+var clusterGaps = []gap{
+	{"more than one cluster in an environment is", "write an environment for each cluster", at(
+		func(e forge.Environment) bool { return len(e.Regions) > 0 }, "regions")},
+	{"loading images into the node is", "run minikube image load, and leave loadImages out", at(
+		func(e forge.Environment) bool { return e.Platform.LoadImages }, "platform", "loadImages")},
+
+	// The app.
+	{"a login of the registry is", "give it to the nodes, or to the default service account", at(
+		func(e forge.Environment) bool { return !e.App.Image.PullSecret.IsZero() }, "app", "image", "pullSecret")},
+	{"config files are", "put them into the image, or use app.env", at(
+		func(e forge.Environment) bool { return len(e.App.ConfigFiles) > 0 }, "app", "configFiles")},
+	{"migrations are", "run them from the app's own start, or by hand", at(
+		func(e forge.Environment) bool { return e.App.Migrate.Run == forge.MigrateBeforeDeploy }, "app", "migrate")},
+	{"a chart of your own is", "use the one in forged until then", at(
+		func(e forge.Environment) bool { return e.App.Chart != nil }, "app", "chart")},
+	{"waiting for charts is", "leave needs out", at(
+		func(e forge.Environment) bool { return len(e.App.Needs) > 0 }, "app", "needs")},
+	{"charts beside the app are", "install them with helm until then", each(
+		func(e forge.Environment) []forge.NamedChart { return e.Charts }, func(c forge.NamedChart) string { return c.Name }, "charts")},
+	{"volumes of the app are", "keep its data in services until then", each(
+		func(e forge.Environment) []forge.Volume { return e.Volumes }, func(v forge.Volume) string { return v.Name }, "volumes")},
+	{"a network policy of level strict is", `write networkPolicy: "baseline"`, at(
+		func(e forge.Environment) bool { return e.NetworkPolicy == networkStrict }, "networkPolicy")},
+
+	// Services.
+	{"this way to run a service is", `write mode: "in-cluster" or "off"`, modeGaps},
+	{"encryption to PostgreSQL is", "leave tls out", at(
+		func(e forge.Environment) bool { return e.Services.Postgres.TLS }, "services", "postgres", "tls")},
+	{"backups are", "leave backup out, and dump by other means", at(
+		func(e forge.Environment) bool { return e.Services.Postgres.Backup.Enabled }, "services", "postgres", "backup")},
+
+	// The way in.
+	{"a route of a Gateway is", `use an Ingress: expose: kind: "ingress"`, at(
+		func(e forge.Environment) bool { return e.Expose.Kind == forge.ExposeGateway }, "expose", "kind")},
+	{"this way to a certificate is", `write tls: mode: "secret" with a Secret that is there, or "none"`, at(
+		func(e forge.Environment) bool {
+			return !slices.Contains([]string{"", forge.TLSNone, forge.TLSSecret}, e.Expose.TLS.Mode)
+		}, "expose", "tls", "mode")},
+	{"an Ingress with what the distribution asks for is", `write distribution: "generic", and the annotations yourself`, at(
+		distributionMatters, "platform", "distribution")},
+
+	// The policy.
+	{"deleting data is", "delete it by hand, and leave destroyData out", at(
+		func(e forge.Environment) bool { return !slices.Contains([]string{"", "never"}, e.Policy.DestroyData) }, "policy", "destroyData")},
+	{"replacing what cannot be changed in place is", "leave recreate out, and delete the object by hand", at(
+		func(e forge.Environment) bool { return !slices.Contains([]string{"", "never"}, e.Policy.Recreate) }, "policy", "recreate")},
+	{"going back when a rollout fails is", "leave rollback out", at(
+		func(e forge.Environment) bool { return e.Policy.Rollback }, "policy", "rollback")},
+	{"a window for changes is", `write mode: "observe" outside of it`, at(
+		func(e forge.Environment) bool { return len(e.Policy.Windows) > 0 }, "policy", "windows")},
+	{"ignoring fields is", "leave ignore out", at(
+		func(e forge.Environment) bool { return len(e.Policy.Ignore) > 0 }, "policy", "ignore")},
+}
+
+func gaps(env forge.Environment) []forge.Finding {
+	if found := look(env, platformGaps); len(found) > 0 {
+		return found
+	}
+	return look(env, clusterGaps)
+}
+
+func look(env forge.Environment, table []gap) []forge.Finding {
+	var found []forge.Finding
+	for _, g := range table {
+		for _, path := range g.where(env) {
+			found = append(found, gapAt(slices.Concat([]string{"environments", env.Name}, path), g.what, g.hint))
+		}
+	}
+	return found
+}
+
+func gapAt(path []string, what, hint string) forge.Finding {
+	return forge.Finding{Path: path, Rule: ruleUnsupported, Message: what + " not supported by this build yet", Hint: hint}
+}
+
+func at(asked func(forge.Environment) bool, path ...string) func(forge.Environment) [][]string {
+	return func(env forge.Environment) [][]string {
+		if asked(env) {
+			return [][]string{path}
+		}
+		return nil
+	}
+}
+
+func each[T any](list func(forge.Environment) []T, name func(T) string, path ...string) func(forge.Environment) [][]string {
+	return func(env forge.Environment) [][]string {
+		var paths [][]string
+		for _, item := range list(env) {
+			paths = append(paths, append(slices.Clone(path), name(item)))
+		}
+		return paths
+	}
+}
+
+func kindIs(kind string) func(forge.Environment) [][]string {
+	return at(func(env forge.Environment) bool { return env.Platform.Kind == kind }, "platform", "kind")
+}
+
+func modeGaps(env forge.Environment) [][]string {
+	var paths [][]string
+	for _, s := range []struct{ service, mode string }{
+		{partPostgres, env.Services.Postgres.Mode}, {partRedis, env.Services.Redis.Mode}, {partTemporal, env.Services.Temporal.Mode},
+	} {
+		done := s.mode == forge.ModeOff || s.mode == "" || s.mode == forge.ModeInCluster && s.service != partTemporal
+		if !done {
+			paths = append(paths, []string{"services", s.service, "mode"})
+		}
+	}
+	return paths
+}
+
+// distributionMatters tells whether an Ingress or a Service differs from what
+// it is on any cluster.
+func distributionMatters(env forge.Environment) bool {
+	b := builder{env: env, at: places(env)[0]}
+	switch {
+	case slices.Contains([]string{"", forge.DistributionGeneric}, env.Platform.Distribution):
+		return false
+	case env.Expose.Kind == forge.ExposeIngress:
+		return len(b.ingressAnnotations()) > 0
+	default:
+		return env.Expose.Kind == forge.ExposeLoadBalancer && len(b.loadBalancerAnnotations()) > 0
+	}
+}

@@ -1,0 +1,109 @@
+package compile_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"forged.dev/forged/internal/compile"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/schema"
+)
+
+// TestGaps: what this build does not do is found at its path and nowhere
+// else, and an environment without it is free.
+func TestGaps(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*forge.Environment)
+		want   []string // paths below the environment
+	}{
+		{"first light", func(*forge.Environment) {}, nil},
+		{"compose", func(e *forge.Environment) { e.Platform.Kind = forge.PlatformCompose }, []string{"platform/kind"}},
+		{"fks and more", func(e *forge.Environment) { e.Platform.Kind, e.NetworkPolicy = forge.PlatformFKS, "strict" }, []string{"platform/kind"}},
+		{"fly", func(e *forge.Environment) { e.Platform.Kind = forge.PlatformFly }, []string{"platform/kind"}},
+		{"regions", func(e *forge.Environment) { e.Regions = []forge.Region{{Name: "us"}} }, []string{"regions"}},
+		{"images", func(e *forge.Environment) { e.Platform.LoadImages = true }, []string{"platform/loadImages"}},
+		{"login", func(e *forge.Environment) { e.App.Image.PullSecret.Env = "A" }, []string{"app/image/pullSecret"}},
+		{"files", func(e *forge.Environment) { e.App.ConfigFiles = []forge.ConfigFile{{Path: "/a"}} }, []string{"app/configFiles"}},
+		{"migration", func(e *forge.Environment) { e.App.Migrate.Run = forge.MigrateBeforeDeploy }, []string{"app/migrate"}},
+		{"no migration", func(e *forge.Environment) { e.App.Migrate.Run = forge.MigrateNever }, nil},
+		{"own chart", func(e *forge.Environment) { e.App.Chart = &forge.Chart{} }, []string{"app/chart"}},
+		{"charts", func(e *forge.Environment) { e.Charts = []forge.NamedChart{{Name: "a"}, {Name: "b"}} }, []string{"charts/a", "charts/b"}},
+		{"needs", func(e *forge.Environment) { e.App.Needs = []string{"a"} }, []string{"app/needs"}},
+		{"volumes", func(e *forge.Environment) { e.Volumes = []forge.Volume{{Name: "uploads"}} }, []string{"volumes/uploads"}},
+		{"strict", func(e *forge.Environment) { e.NetworkPolicy = "strict" }, []string{"networkPolicy"}},
+		{"services", func(e *forge.Environment) {
+			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "external", "external", "in-cluster"
+		}, []string{"services/postgres/mode", "services/redis/mode", "services/temporal/mode"}},
+		{"services off", func(e *forge.Environment) {
+			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "off", "off", "off"
+		}, nil},
+		{"encryption", func(e *forge.Environment) { e.Services.Postgres.TLS = true }, []string{"services/postgres/tls"}},
+		{"backup", func(e *forge.Environment) { e.Services.Postgres.Backup.Enabled = true }, []string{"services/postgres/backup"}},
+		{"gateway", func(e *forge.Environment) { e.Expose.Kind = forge.ExposeGateway }, []string{"expose/kind"}},
+		{"certificate", func(e *forge.Environment) { e.Expose.TLS.Mode = forge.TLSCertManager }, []string{"expose/tls/mode"}},
+		{"certificate in a Secret", func(e *forge.Environment) { e.Expose.TLS = forge.TLS{Mode: forge.TLSSecret, Secret: "a"} }, nil},
+		{"distribution", func(e *forge.Environment) { e.Platform.Distribution = forge.DistributionEKS }, nil},
+		{"distribution that matters", func(e *forge.Environment) {
+			e.Platform.Distribution, e.Expose = forge.DistributionEKS, forge.Expose{Kind: forge.ExposeIngress, ClassName: "alb"}
+		}, []string{"platform/distribution"}},
+		{"data", func(e *forge.Environment) { e.Policy.DestroyData = "with-token" }, []string{"policy/destroyData"}},
+		{"recreate", func(e *forge.Environment) { e.Policy.Recreate = "any" }, []string{"policy/recreate"}},
+		{"defaults", func(e *forge.Environment) { e.Policy.Recreate, e.Policy.DestroyData = "never", "never" }, nil},
+		{"rollback", func(e *forge.Environment) { e.Policy.Rollback = true }, []string{"policy/rollback"}},
+		{"windows", func(e *forge.Environment) { e.Policy.Windows = []forge.Window{{}} }, []string{"policy/windows"}},
+		{"ignore", func(e *forge.Environment) { e.Policy.Ignore = []forge.IgnoreRule{{}} }, []string{"policy/ignore"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			env := readEnvironment(t, "minikube")
+			env.Services.Temporal.Mode = forge.ModeOff
+			test.change(&env)
+			found := compile.Gaps(&forge.Forge{Environments: []forge.Environment{env}})
+			var got []string
+			for _, f := range found {
+				got = append(got, strings.TrimPrefix(strings.Join(f.Path, "/"), "environments/local/"))
+				if !strings.HasSuffix(f.Message, " not supported by this build yet") || f.Hint == "" {
+					t.Errorf("%q does not say what is the matter, or %q what to do", f.Message, f.Hint)
+				}
+				if rule, ok := schema.RuleNamed(f.Rule); !ok || rule.Severity != schema.SeverityWarning {
+					t.Errorf("%q is no rule that warns", f.Rule)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if blocked := compile.Blocked(found, []string{"local"}); len(blocked) != len(found) {
+				t.Errorf("of %v only %v keep it from being acted on", found, blocked)
+			}
+			if blocked := compile.Blocked(found, []string{"prod"}); len(blocked) != 0 {
+				t.Errorf("%v keep another one from being acted on", blocked)
+			}
+		})
+	}
+}
+
+// TestNotifications are no environment's, and keep none from going on.
+func TestNotifications(t *testing.T) {
+	found := compile.Gaps(&forge.Forge{Notifications: []forge.Notification{{Name: "ops"}}})
+	if len(found) != 1 || !slices.Equal(found[0].Path, []string{"notifications", "ops"}) {
+		t.Errorf("found %v", found)
+	}
+	if blocked := compile.Blocked(found, nil); len(blocked) != 0 {
+		t.Errorf("%v keep environments from being acted on", blocked)
+	}
+}
+
+// TestGapsOfExamples: the first examples that people read run with this
+// build; the others say on which line they do not.
+func TestGapsOfExamples(t *testing.T) {
+	for _, e := range examples(t) {
+		runs := e.name == "forge" || e.name == "minimal"
+		if found := compile.Gaps(e.forge); runs != (len(found) == 0) {
+			t.Errorf("%s: %v", e.name, found)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package forge
+
+import "time"
+
+// RulesFKS is the rule table that fits what is rendered to Fly Kubernetes.
+const RulesFKS = "fks"
+
+// NamespaceSpec asks for a namespace.
+type NamespaceSpec struct {
+	Name   string
+	Create bool              // false: it must be there already
+	Labels map[string]string // set by us when we create it
+}
+
+// ReleaseSpec asks for one Helm release of an embedded chart, or of one of
+// the user's.
+//
+// Outputs: none.
+type ReleaseSpec struct {
+	Name      string
+	Namespace string
+	Chart     string         // name of the embedded chart: app, postgres, redis, temporal; empty: Source
+	Source    *ChartSource   // the user's own chart
+	Values    map[string]any // JSON-shaped: map[string]any, []any, string, bool, float64, int64
+	Inputs    []Input
+	Rules     string // table of rules that what is rendered is fitted with; empty: none
+}
+
+// ChartSource is where a chart of the user comes from.
+type ChartSource struct {
+	Kind     string // path, oci, repository
+	Path     string // path: relative to the directory of forge.cue
+	URL      string // oci, repository
+	Name     string // repository
+	Version  string // oci, repository: a version or a constraint
+	Digest   string // empty: not locked
+	Username SecretRef
+	Password SecretRef
+}
+
+// Input puts an output of another resource into Values before rendering.
+type Input struct {
+	Path   []string // where in Values; empty where the field that holds the Input says so
+	From   ID
+	Output string
+}
+
+// ConfigSpec asks for a ConfigMap with files. What stands in files beside
+// forge.cue is read by the provider, which looks at them for changes.
+//
+// Outputs: checksum.
+type ConfigSpec struct {
+	Namespace string
+	Name      string
+	Labels    map[string]string
+	Files     []ConfigEntry // sorted by Key
+}
+
+// ConfigEntry is one file of a ConfigMap: either File or Text is set, unless
+// the text is empty.
+type ConfigEntry struct {
+	Key  string
+	File string // relative to the directory of forge.cue
+	Text string
+}
+
+// ClaimSpec asks for a volume that is no release's, so that no uninstall
+// deletes it. It can grow.
+type ClaimSpec struct {
+	Namespace    string
+	Name         string
+	Labels       map[string]string
+	Size         string // quantity
+	StorageClass string // empty: the cluster's default
+	Access       string // ReadWriteOnce, ReadWriteOncePod, ReadWriteMany
+	Retain       bool   // it is left when nobody asks for it any more
+}
+
+// Process is what runs in a container.
+type Process struct {
+	Image      string   // with tag or digest
+	Entrypoint []string // empty: the image's own
+	Args       []string // empty: the image's own
+	Env        map[string]string
+}
+
+// JobSpec asks that a process has run to its end, once for each image (by
+// digest), entrypoint and arguments. That it has is recorded with what is
+// owned: an object that the cluster has cleaned away did run.
+type JobSpec struct {
+	Process
+	Namespace   string
+	Name        string // its objects are called by it and a hash
+	Labels      map[string]string
+	PullPolicy  string
+	PullSecret  string   // name of a Secret; empty: none
+	SecretNames []string // their keys become variables
+	Files       []MountedFile
+	Resources   Resources
+	Timeout     time.Duration
+	Rules       string // as in ReleaseSpec
+}
+
+// MountedFile is one key of a Secret or a ConfigMap, as a file.
+type MountedFile struct {
+	Path   string
+	Secret string // name
+	Config string // name
+	Key    string
+}
+
+// ImageSpec asks that an image of this machine is in the node of a Minikube.
+type ImageSpec struct {
+	Profile string // of minikube
+	Image   string
+}
+
+// IssuerSpec asks for an issuer of cert-manager. A ClusterIssuer may be that
+// of several environments: one that is as it is asked for is left alone,
+// whoever has made it.
+type IssuerSpec struct {
+	Kind         string // ClusterIssuer, Issuer
+	Name         string
+	Namespace    string // of an Issuer; of a ClusterIssuer: where it is recorded
+	Create       bool   // false: it must be there already
+	Labels       map[string]string
+	Email        string // of the ACME account
+	Server       string // production, staging
+	IngressClass string // that answers challenges
+}
+
+// CertificateSpec asks for a certificate in a cluster, valid and renewed. How
+// it comes about is said by Mode: forged signs it and keeps it in Secret
+// (self-signed), cert-manager does (cert-manager), or Google does and keeps it
+// to itself (gke-managed). The Secret has the keys tls.crt, tls.key and
+// ca.crt.
+//
+// Outputs: checksum, of the certificate.
+type CertificateSpec struct {
+	Namespace string
+	Mode      string // self-signed, cert-manager, gke-managed
+	Labels    map[string]string
+	Hosts     []string
+	Secret    string        // self-signed, cert-manager
+	Valid     time.Duration // self-signed
+	Issuer    ObjectRef     // cert-manager
+	Name      string        // gke-managed, cert-manager: of the object
+}
+
+func (NamespaceSpec) spec()   {}
+func (ReleaseSpec) spec()     {}
+func (ConfigSpec) spec()      {}
+func (ClaimSpec) spec()       {}
+func (JobSpec) spec()         {}
+func (ImageSpec) spec()       {}
+func (IssuerSpec) spec()      {}
+func (CertificateSpec) spec() {}
