@@ -58,7 +58,7 @@ bench-go: sandbox ## run the benchmarks of the packages
 	hack/with-sandbox.sh go test -run '^$$' -bench . -benchmem ./...
 
 docs: ## write the generated references
-	go test ./cmd/forged ./internal/server -run Reference -update
+	go test ./cmd/forged ./internal/server ./schema -run Reference -update
 
 image: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
