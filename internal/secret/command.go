@@ -39,15 +39,27 @@ func run(ctx context.Context, limit time.Duration, dir string, argv []string) ([
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case limited.Err() != nil:
-		return nil, fmt.Errorf("command %s did not end within %s", name, limit)
+		return nil, failure(fmt.Sprintf("command %s did not end within %s", name, limit))
 	case errors.Is(err, exec.ErrWaitDelay):
-		return nil, fmt.Errorf("command %s ended and left something running that still writes", name)
+		return nil, failure(fmt.Sprintf("command %s ended and left something running that still writes", name))
 	case errors.As(err, &code):
-		return nil, fmt.Errorf("command %s failed: %s; run it by hand to see why", name, code.ProcessState) // the code, or the signal
+		return nil, failure(fmt.Sprintf("command %s failed: %s; run it by hand to see why", name, code.ProcessState)) // the code, or the signal
 	case err != nil: // it did not start
 		return nil, fmt.Errorf("command %s cannot be run: %w", name, cause(err))
 	}
 	return out.buf, nil
+}
+
+// failure is the error of a command that may succeed another time.
+type failure string
+
+func (f failure) Error() string { return string(f) }
+
+// MayPass tells of an error of resolving that it may go away by itself, so that
+// it is worth trying again.
+func MayPass(err error) bool {
+	var f failure
+	return errors.As(err, &f)
 }
 
 // cause leaves out the path and the arguments that errors of exec begin with.

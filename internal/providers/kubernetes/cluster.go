@@ -56,6 +56,7 @@ type Cluster struct {
 	watches     map[watchKey]*watch
 	index       map[Ref]*tracked
 	own         map[Ref]*ownWrite
+	followed    map[Ref]*followed
 	inventories map[inventoryKey]*inventorySlot
 }
 

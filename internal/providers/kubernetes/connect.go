@@ -120,6 +120,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		watches:     map[watchKey]*watch{},
 		index:       map[Ref]*tracked{},
 		own:         map[Ref]*ownWrite{},
+		followed:    map[Ref]*followed{},
 		inventories: map[inventoryKey]*inventorySlot{},
 	}
 	op := "connect to " + target.Context

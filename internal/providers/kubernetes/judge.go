@@ -15,6 +15,7 @@ const (
 	causeLive   = "live"   // an object differs from its baseline
 	causeHealth = "health" // an object's health status has changed
 	causeWatch  = "watch"  // a watch works again after it had failed
+	causeSource = "source" // a Secret that forge.cue refers to has changed
 )
 
 // tracked is an object some resource owns.

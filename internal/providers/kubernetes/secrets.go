@@ -47,6 +47,7 @@ type secrets struct {
 	drifts  []Drift
 	wanted  []wanted // empty when they are to be removed
 	fresh   map[slotKey]secret.Value
+	waiting error // for what they are joined from
 }
 
 func (p *Secrets) look(ctx context.Context, r reconcile.Request) (*secrets, error) {
@@ -68,9 +69,14 @@ func (p *Secrets) look(ctx context.Context, r reconcile.Request) (*secrets, erro
 		return nil, err
 	}
 	if r.Remove {
+		c.follow(id, nil)
 		return s, nil // their sources may be gone as well
 	}
-	s.wanted, s.fresh, err = p.want(ctx, c, id, r.Resource.Target, spec)
+	s.wanted, s.fresh, err = p.want(ctx, c, r, spec)
+	if reconcile.KindOf(err) == reconcile.Waiting {
+		s.waiting = err // told when it is planned: what there is can be observed
+		return s, nil
+	}
 	return s, aboutResource(err, id)
 }
 

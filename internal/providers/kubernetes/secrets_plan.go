@@ -34,6 +34,9 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 		return []reconcile.Step{step}, nil
 	}
 
+	if s.waiting != nil {
+		return nil, s.waiting
+	}
 	var creates, updates []wanted
 	var steps []reconcile.Step
 	for _, w := range s.wanted {

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/forge"
@@ -46,6 +48,7 @@ func withHashKey(environment string, objects []forge.SecretObject) ([]forge.Secr
 // wanted is one Secret as it is to be.
 type wanted struct {
 	name     string
+	kind     string // type of the Secret
 	labels   map[string]string
 	data     map[string]secret.Value
 	checksum string // of the data
@@ -61,7 +64,7 @@ func (w wanted) object(c *Cluster, owner forge.ID, namespace string) *unstructur
 		data[key] = base64.StdEncoding.EncodeToString(value.Reveal())
 	}
 	obj := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": data,
+		"apiVersion": "v1", "kind": "Secret", "type": w.kind, "data": data,
 	}}
 	obj.SetNamespace(namespace)
 	obj.SetName(w.name)
@@ -85,26 +88,30 @@ type generated struct{ values map[slotKey]secret.Value }
 
 // want resolves all references and computes the Secrets. fresh are generated
 // values that are not in the cluster yet.
-func (p *Secrets) want(ctx context.Context, c *Cluster, id forge.ID, target forge.Target, spec forge.SecretsSpec) (ws []wanted, fresh map[slotKey]secret.Value, err error) {
+func (p *Secrets) want(ctx context.Context, c *Cluster, r reconcile.Request, spec forge.SecretsSpec) (ws []wanted, fresh map[slotKey]secret.Value, err error) {
+	id := r.Resource.ID
 	objects, keySlot := withHashKey(id.Environment, spec.Secrets)
-	values := map[slotKey]secret.Value{}
-	fresh = map[slotKey]secret.Value{}
+	l := &resolving{
+		p: p, c: c, r: r, namespace: spec.Namespace, pass: p.resolver.Pass(r.Policy.Interval),
+		values: map[slotKey]secret.Value{}, fresh: map[slotKey]secret.Value{}, live: map[string]map[string]secret.Value{},
+	}
+	c.follow(id, followedRefs(spec))
 	for _, o := range objects {
-		if err := p.resolve(ctx, c, knownKey{target, id}, spec.Namespace, o, values, fresh); err != nil {
+		if err := l.references(ctx, o); err != nil {
 			return nil, nil, err
 		}
 	}
-	key := values[keySlot].Reveal()
+	key := l.values[keySlot].Reveal()
 	if len(key) == 0 {
-		return nil, nil, invalidEntry(id, spec.Namespace, keySlot.secret, keySlot.key, errors.New("it must be generated"))
+		return nil, nil, l.invalid(keySlot.secret, keySlot.key, errors.New("it must be generated"))
 	}
 	for _, o := range objects {
-		w := wanted{name: o.Name, labels: o.Labels, data: map[string]secret.Value{}}
+		w := wanted{name: o.Name, kind: cmp.Or(o.Type, string(corev1.SecretTypeOpaque)), labels: o.Labels, data: map[string]secret.Value{}}
 		for _, e := range o.Entries {
-			v := values[slotKey{o.Name, e.Key}]
+			v := l.values[slotKey{o.Name, e.Key}]
 			if e.Ref == nil {
-				if v, err = join(e, values); err != nil {
-					return nil, nil, invalidEntry(id, spec.Namespace, o.Name, e.Key, err)
+				if v, err = l.join(ctx, o.Name, e); err != nil {
+					return nil, nil, err
 				}
 			}
 			w.data[e.Key] = v
@@ -120,10 +127,13 @@ func (p *Secrets) want(ctx context.Context, c *Cluster, id forge.ID, target forg
 			writeField(rest, []byte(k))
 			writeField(rest, []byte(o.Labels[k]))
 		}
+		if o.Type != "" {
+			writeField(rest, []byte(o.Type))
+		}
 		w.rest = hex.EncodeToString(rest.Sum(nil)[:8])
 		ws = append(ws, w)
 	}
-	return ws, fresh, nil
+	return ws, l.fresh, nil
 }
 
 // writeField writes b so that no two sequences of fields look alike.
@@ -134,47 +144,88 @@ func writeField(h hash.Hash, b []byte) {
 	h.Write(b)
 }
 
-// resolve fills in the references of one Secret.
-func (p *Secrets) resolve(ctx context.Context, c *Cluster, key knownKey, namespace string, o forge.SecretObject, values, fresh map[slotKey]secret.Value) error {
-	var live map[string]secret.Value // read at most once
+// resolving is the work of finding what one resource refers to at one moment.
+type resolving struct {
+	p         *Secrets
+	c         *Cluster
+	r         reconcile.Request
+	namespace string
+	pass      *secret.Pass
+	values    map[slotKey]secret.Value
+	fresh     map[slotKey]secret.Value
+	live      map[string]map[string]secret.Value // Secrets in the cluster, each read at most once
+}
+
+// references fills in the references of one Secret.
+func (l *resolving) references(ctx context.Context, o forge.SecretObject) error {
 	for _, e := range o.Entries {
 		if e.Ref == nil {
 			continue
 		}
 		slot := slotKey{o.Name, e.Key}
-		if e.Ref.Generate == nil {
-			v, err := p.resolver.Resolve(ctx, *e.Ref)
-			if err != nil {
-				if ctx.Err() != nil {
-					return Classify("resolve", secretRef(namespace, o.Name), ctx.Err())
-				}
-				return invalidEntry(key.id, namespace, o.Name, e.Key, err)
-			}
-			values[slot] = v
-			continue
+		var v secret.Value
+		var err error
+		if e.Ref.Generate != nil {
+			v, err = l.generated(ctx, slot, *e.Ref.Generate)
+		} else {
+			v, err = l.resolve(ctx, slot, *e.Ref, e.MultiLine)
 		}
-		if v, ok := p.generatedValue(key, slot); ok {
-			values[slot] = v
-			continue
-		}
-		if live == nil {
-			var err error
-			if live, err = readSecret(ctx, c, secretRef(namespace, o.Name)); err != nil {
-				return err // unknown is not absent: nothing is generated
-			}
-		}
-		if v, ok := live[e.Key]; ok {
-			values[slot] = v
-			p.rememberGenerated(key, slot, v)
-			continue
-		}
-		v, err := secret.Generate(*e.Ref.Generate)
 		if err != nil {
-			return invalidEntry(key.id, namespace, o.Name, e.Key, err)
+			return err
 		}
-		values[slot], fresh[slot] = v, v
+		l.values[slot] = v
 	}
 	return nil
+}
+
+// resolve reads a value where forge.cue says it is.
+func (l *resolving) resolve(ctx context.Context, slot slotKey, ref forge.SecretRef, multiLine bool) (secret.Value, error) {
+	if ref.Kubernetes != nil {
+		return l.followed(ctx, slot, *ref.Kubernetes, multiLine)
+	}
+	resolve := l.pass.Resolve
+	if multiLine {
+		resolve = l.pass.ResolveText
+	}
+	v, err := resolve(ctx, ref)
+	switch {
+	case err == nil:
+		return v, nil
+	case ctx.Err() != nil:
+		return v, Classify("resolve", secretRef(l.namespace, slot.secret), ctx.Err())
+	}
+	err = l.invalid(slot.secret, slot.key, err)
+	var e *reconcile.Error
+	if secret.MayPass(err) && errors.As(err, &e) {
+		e.Kind = reconcile.Unavailable
+	}
+	return v, err
+}
+
+// generated is a value that is made once and then kept in the cluster.
+func (l *resolving) generated(ctx context.Context, slot slotKey, g forge.Generate) (secret.Value, error) {
+	known := knownKey{l.r.Resource.Target, l.r.Resource.ID}
+	if v, ok := l.p.generatedValue(known, slot); ok {
+		return v, nil
+	}
+	live, ok := l.live[slot.secret]
+	if !ok {
+		var err error
+		if live, err = readSecret(ctx, l.c, secretRef(l.namespace, slot.secret)); err != nil {
+			return secret.Value{}, err // unknown is not absent: nothing is generated
+		}
+		l.live[slot.secret] = live
+	}
+	if v, ok := live[slot.key]; ok {
+		l.p.rememberGenerated(known, slot, v)
+		return v, nil
+	}
+	v, err := secret.Generate(g)
+	if err != nil {
+		return v, l.invalid(slot.secret, slot.key, err)
+	}
+	l.fresh[slot] = v
+	return v, nil
 }
 
 // readSecret reads what a Secret holds; empty if there is none.
@@ -200,27 +251,68 @@ func readSecret(ctx context.Context, c *Cluster, ref Ref) (map[string]secret.Val
 	return values, nil
 }
 
-func join(e forge.SecretEntry, values map[slotKey]secret.Value) (secret.Value, error) {
+// join puts a text together.
+func (l *resolving) join(ctx context.Context, name string, e forge.SecretEntry) (secret.Value, error) {
 	var b []byte
 	for _, part := range e.Join {
-		if part.Secret == "" {
-			b = append(b, part.Literal...)
-			continue
+		v, err := l.part(ctx, slotKey{name, e.Key}, part)
+		if err == nil && part.Field != "" {
+			if v, err = secret.Field(v, part.Field); err != nil {
+				err = l.invalid(name, e.Key, fmt.Errorf("%s %w", l.describe(part), err))
+			}
 		}
-		v, ok := values[slotKey{part.Secret, part.Key}]
-		if !ok {
-			return secret.Value{}, fmt.Errorf("it is joined from key %s of Secret %s, which is not a reference of this resource", part.Key, part.Secret)
-		}
-		if part.URLEscape {
+		switch {
+		case err != nil:
+			return secret.Value{}, err
+		case part.URLEscape:
 			b = appendEscaped(b, v.Reveal())
-		} else {
+		default:
 			b = append(b, v.Reveal()...)
 		}
 	}
 	if len(b) == 0 {
-		return secret.Value{}, errors.New("it is joined from nothing")
+		return secret.Value{}, l.invalid(name, e.Key, errors.New("it is joined from nothing"))
 	}
 	return secret.New(b), nil
+}
+
+// part is the value of one part, before anything is taken out of it.
+func (l *resolving) part(ctx context.Context, slot slotKey, part forge.SecretPart) (secret.Value, error) {
+	switch {
+	case part.Secret != "":
+		v, ok := l.values[slotKey{part.Secret, part.Key}]
+		if !ok {
+			return v, l.invalid(slot.secret, slot.key, fmt.Errorf("it is joined from key %s of Secret %s, which is not a reference of this resource", part.Key, part.Secret))
+		}
+		return v, nil
+	case part.Ref != nil && part.Ref.Generate != nil:
+		return secret.Value{}, l.invalid(slot.secret, slot.key, errors.New("a part of it is to be generated and has no place of its own"))
+	case part.Ref != nil:
+		return l.resolve(ctx, slot, *part.Ref, false)
+	case part.Output != "":
+		out, ok := l.r.Inputs[part.From][part.Output]
+		if !ok {
+			return secret.Value{}, reconcile.WaitingFor(part.From, part.Output)
+		}
+		if out.Secret.IsZero() {
+			return secret.New([]byte(out.Value)), nil
+		}
+		return out.Secret, nil
+	}
+	return secret.New([]byte(part.Literal)), nil
+}
+
+// describe names the source of a part for people.
+func (l *resolving) describe(part forge.SecretPart) string {
+	switch {
+	case part.Secret != "":
+		return "key " + part.Key + " of Secret " + part.Secret
+	case part.Ref != nil:
+		return l.pass.Describe(*part.Ref)
+	case part.Output != "":
+		return "output " + part.Output + " of " + part.From.String()
+	}
+	return "a literal"
 }
 
 // appendEscaped percent-encodes all but the unreserved characters of RFC 3986.
@@ -238,9 +330,10 @@ func appendEscaped(b, raw []byte) []byte {
 	return b
 }
 
-func invalidEntry(id forge.ID, namespace, name, key string, err error) error {
+// invalid is what only new config or the world can mend.
+func (l *resolving) invalid(name, key string, err error) error {
 	return &reconcile.Error{
-		Kind: reconcile.Invalid, ID: id, Op: "resolve", Object: secretRef(namespace, name).String(),
+		Kind: reconcile.Invalid, ID: l.r.Resource.ID, Op: "resolve", Object: secretRef(l.namespace, name).String(),
 		Err: fmt.Errorf("key %s: %w", key, err),
 	}
 }
