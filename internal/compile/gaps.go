@@ -72,7 +72,12 @@ var clusterGaps = []gap{
 		func(e forge.Environment) bool { return e.NetworkPolicy == networkStrict }, "networkPolicy")},
 
 	// Services.
-	{"this way to run a service is", `write mode: "in-cluster" or "off"`, modeGaps},
+	{"this way to run PostgreSQL is", `write mode: "in-cluster", or "off" and put its address into app.secrets`, modeGap(partPostgres,
+		func(s forge.Services) string { return s.Postgres.Mode })},
+	{"this way to run Redis is", `write mode: "in-cluster", or "off" and put its address into app.secrets`, modeGap(partRedis,
+		func(s forge.Services) string { return s.Redis.Mode })},
+	{"Temporal is", `write mode: "off", and tell the app by app.env where one is`, modeGap(partTemporal,
+		func(s forge.Services) string { return s.Temporal.Mode })},
 	{"encryption to PostgreSQL is", "leave tls out", at(
 		func(e forge.Environment) bool { return e.Services.Postgres.TLS }, "services", "postgres", "tls")},
 	{"backups are", "leave backup out, and dump by other means", at(
@@ -145,17 +150,11 @@ func kindIs(kind string) func(forge.Environment) [][]string {
 	return at(func(env forge.Environment) bool { return env.Platform.Kind == kind }, "platform", "kind")
 }
 
-func modeGaps(env forge.Environment) [][]string {
-	var paths [][]string
-	for _, s := range []struct{ service, mode string }{
-		{partPostgres, env.Services.Postgres.Mode}, {partRedis, env.Services.Redis.Mode}, {partTemporal, env.Services.Temporal.Mode},
-	} {
-		done := s.mode == forge.ModeOff || s.mode == "" || s.mode == forge.ModeInCluster && s.service != partTemporal
-		if !done {
-			paths = append(paths, []string{"services", s.service, "mode"})
-		}
-	}
-	return paths
+func modeGap(service string, mode func(forge.Services) string) func(forge.Environment) [][]string {
+	return at(func(env forge.Environment) bool {
+		is := mode(env.Services)
+		return is != "" && is != forge.ModeOff && (is != forge.ModeInCluster || service == partTemporal)
+	}, "services", service, "mode")
 }
 
 // distributionMatters tells whether an Ingress or a Service differs from what
