@@ -25,7 +25,7 @@ func Field(v Value, field string) (Value, error) {
 	if err != nil || u.Scheme == "" || u.Host == "" {
 		return Value{}, errors.New("is not a URL with a scheme and a host") // the parser's error would quote it
 	}
-	part := ""
+	var part string
 	switch field {
 	case fieldUser:
 		part = u.User.Username()
