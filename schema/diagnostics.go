@@ -244,7 +244,7 @@ func (d Diagnostics) sorted() Diagnostics {
 // that different words are different mistakes.
 func many(rule string) bool {
 	switch rule {
-	case "unsupported", "compile", "chart-impure", "fks-support":
+	case "unsupported", "compile", "chart-impure", "fks-support", "tag":
 		return true
 	}
 	return false

@@ -64,15 +64,20 @@ func (s Source) excerpts(d Diagnostics) {
 	line, rest, at := "", text, 0
 	for i := range d {
 		x := &d[i]
+		if x.Line < 1 || x.Line > len(secret) {
+			continue
+		}
 		for ; at < x.Line; at++ {
 			line, rest, _ = strings.Cut(rest, "\n")
 		}
 		line = strings.TrimSuffix(line, "\r")
-		if x.Line > len(secret) || x.Col < 1 || x.Col > len(line)+1 {
+		if x.Col < 1 || x.Col > len(line)+1 {
 			continue
 		}
 		if n := extent(line[x.Col-1:]); n > 0 {
 			x.EndCol = x.Col + n
+		} else if x.EndCol <= x.Col || x.EndCol > len(line)+1 {
+			x.EndCol = 0
 		}
 		x.span[0] = 1 + units(line[:x.Col-1])
 		if x.EndCol > 0 {

@@ -2,7 +2,9 @@ package report_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -25,8 +27,7 @@ var sarif = sync.OnceValue(func() cue.Value {
 	return v.LookupPath(cue.ParsePath("#Log"))
 })
 
-// checkSARIF wants a log that is valid, and whose results name rules that are
-// there.
+// checkSARIF wants a log of the right shape.
 func checkSARIF(t *testing.T, log []byte) {
 	t.Helper()
 	shape := sarif()
@@ -34,6 +35,14 @@ func checkSARIF(t *testing.T, log []byte) {
 	if err := shape.Unify(v).Validate(cue.Concrete(true)); err != nil {
 		t.Fatalf("no SARIF: %s\n%s", errors.Details(err, nil), log)
 	}
+	checkResults(t, log)
+}
+
+// checkResults wants results that name rules which are there, and places that
+// can be.
+func checkResults(t *testing.T, log []byte) {
+	t.Helper()
+	type region struct{ StartLine, StartColumn, EndColumn *int }
 	var got struct {
 		Runs []struct {
 			Tool struct {
@@ -42,10 +51,16 @@ func checkSARIF(t *testing.T, log []byte) {
 			Results []struct {
 				RuleID    string
 				RuleIndex int
+				Locations []struct {
+					PhysicalLocation struct {
+						ArtifactLocation struct{ URI string }
+						Region           *region
+					}
+				}
 			}
 		}
 	}
-	if err := v.Decode(&got); err != nil {
+	if err := json.Unmarshal(log, &got); err != nil {
 		t.Fatal(err)
 	}
 	for _, run := range got.Runs {
@@ -53,9 +68,23 @@ func checkSARIF(t *testing.T, log []byte) {
 			if rules := run.Tool.Driver.Rules; result.RuleIndex >= len(rules) || rules[result.RuleIndex].ID != result.RuleID {
 				t.Errorf("result of %s points at rule %d of %v", result.RuleID, result.RuleIndex, rules)
 			}
+			for _, l := range result.Locations {
+				if uri := l.PhysicalLocation.ArtifactLocation.URI; !uriReference.MatchString(uri) {
+					t.Errorf("%q is no URI", uri)
+				}
+				if at := l.PhysicalLocation.Region; at != nil {
+					for _, n := range []*int{at.StartLine, at.StartColumn, at.EndColumn} {
+						if n != nil && *n < 1 {
+							t.Errorf("%s: a region begins at %d", result.RuleID, *n)
+						}
+					}
+				}
+			}
 		}
 	}
 }
+
+var uriReference = regexp.MustCompile(`^([-._~:/?#\[\]@!$&'()*+,;=a-zA-Z0-9]|%[0-9a-fA-F]{2})*$`)
 
 func TestSARIF(t *testing.T) {
 	var out bytes.Buffer
