@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"cuelang.org/go/cue/format"
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
@@ -56,6 +57,27 @@ func TestExamples(t *testing.T) {
 			}
 			golden(t, filepath.Join("testdata", e.name+".golden"), resources)
 		})
+	}
+}
+
+// TestExamplesAreFormatted: people copy them. The smallest is small.
+func TestExamplesAreFormatted(t *testing.T) {
+	for _, e := range examples(t) {
+		file := filepath.Join("..", "..", "examples", e.name+".cue")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		formatted, err := format.Source(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(formatted), string(text)); diff != "" {
+			t.Errorf("%s is not formatted:\n%s", file, diff)
+		}
+		if lines := strings.Count(string(text), "\n"); e.name == "minimal" && lines > 15 {
+			t.Errorf("%s has %d lines", file, lines)
+		}
 	}
 }
 
