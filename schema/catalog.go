@@ -11,6 +11,8 @@ type Rule struct {
 	Title    string // what is asked for, in one sentence
 	Why      string // plain sentences
 
+	Details string // more to know, in Markdown without headings; mostly empty
+
 	// An example of a mistake and what to write instead, in CUE. Of a whole
 	// forge only what matters is there, see [Rule.Example]. Several files are
 	// told apart by lines such as "-- shop.cue --". Wrong is empty when no text

@@ -186,5 +186,36 @@ var flyRules = []Rule{
 		ID: "F453", Name: "fks-support", Severity: SeverityWarning,
 		Title: "Nothing is asked of Fly Kubernetes that it ignores or rewrites.",
 		Why:   "Fly Kubernetes is Kubernetes with parts missing. What it does not have is left out or written differently when it is applied, and this says where.",
+		Details: `What Fly's documentation of August 2026 says is not there, not read, or different:
+
+- Kinds: Ingress, Gateway and its routes, NetworkPolicy, HorizontalPodAutoscaler, CronJob, DaemonSet. The way in is a Service of type LoadBalancer, and Fly ends TLS.
+- Pods: more than one container, init containers, emptyDir volumes, hostPath, more than one volume, affinity, node selectors, spreading.
+- Containers: probes, lifecycle hooks, ports, workingDir, imagePullPolicy, securityContext, fieldRef and resourceFieldRef.
+- Services: NodePort, UDP, names of ports as targetPort.
+- Volumes: ReadWriteOncePod only, of the classes flyio-volume and flyio-volume-retain, and at most 500 GB. A volume is a disk of one host without a copy.
+- Addresses are IPv6.
+`,
+		Wrong: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+	}
+	workers: mail: {args: ["work"], health: exec: ["check"]}
+}
+`,
+		Right: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+	}
+	workers: mail: args: ["work"]
+}
+`,
 	},
 }

@@ -14,6 +14,7 @@ import (
 	"cuelang.org/go/cue/format"
 	"github.com/google/go-cmp/cmp"
 
+	"forged.dev/forged/internal/compile"
 	"forged.dev/forged/schema"
 )
 
@@ -59,7 +60,7 @@ func diagnose(t *testing.T, src schema.Source) schema.Diagnostics {
 }
 
 // checks are what other packages look at in a forge.
-func checks() []schema.Check { return nil }
+func checks() []schema.Check { return []schema.Check{compile.Check, compile.Gaps} }
 
 // Each file of examples/invalid has beside it what forged says of it.
 func TestInvalidExamples(t *testing.T) {
@@ -101,7 +102,7 @@ func TestInvalidExamples(t *testing.T) {
 }
 
 // withoutExample are rules that one file alone cannot break.
-var withoutExample = []string{"size", "package", "secret-missing", "chart-source", "chart-impure", "compile", "fks-support", "unsupported"}
+var withoutExample = []string{"size", "package", "secret-missing", "chart-source", "chart-impure", "compile"}
 
 // The examples are what people copy.
 func TestExamplesAreFormatted(t *testing.T) {

@@ -37,6 +37,9 @@ func RulesPage() string {
 func (r Rule) Page(said Diagnostics) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s: %s\n\n%s Breaking it is %s.\n\n%s\n", r.ID, r.Name, r.Title, r.article(), r.Why)
+	if r.Details != "" {
+		fmt.Fprintf(&b, "\n%s", r.Details)
+	}
 	if r.Wrong == "" {
 		return b.String()
 	}

@@ -101,7 +101,7 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Charts)) {
-		l.ruleAt(p.with("charts", name), "fks-support", "charts often hold what Fly Kubernetes ignores: probes, init containers, Ingresses", "read its templates with docs/reference/rules/F453.md beside you")
+		l.ruleAt(p.with("charts", name), "fks-support", "charts often hold what Fly Kubernetes ignores: probes, init containers, Ingresses", "forged explain F453 lists it: look for that in its templates")
 	}
 }
 

@@ -80,6 +80,17 @@ func explain(p *printer, r schema.Rule, said schema.Diagnostics) error {
 	p.wrapped(plain, "", r.Title)
 	p.line(plain, "")
 	p.wrapped(plain, "", r.Why)
+	if r.Details != "" {
+		p.line(plain, "")
+	}
+	for line := range strings.Lines(r.Details) {
+		text, item := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "- ")
+		if item {
+			p.wrapped(plain, "- ", text)
+		} else {
+			p.wrapped(plain, "", text)
+		}
+	}
 	block := func(title, text string) {
 		p.line(plain, "")
 		p.line(bold, title)
