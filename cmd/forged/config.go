@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"forged.dev/forged/internal/compile"
 	"forged.dev/forged/internal/daemon"
+	"forged.dev/forged/internal/evaluate"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/schema"
@@ -19,6 +21,8 @@ import (
 // loaded is a valid forge and what it asks for.
 type loaded struct {
 	forge      *forge.Forge
+	warnings   schema.Diagnostics
+	dir        string               // where relative paths in it start
 	generation reconcile.Generation // without number
 	secrets    map[string][]string  // secret files, by absolute path, with the environments that use them
 }
@@ -26,56 +30,96 @@ type loaded struct {
 // load turns text into what it asks for. What is wrong with the text comes
 // back as schema.Diagnostics; any other error means that it was not judged.
 // It touches nothing but src.
-func load(ctx context.Context, src schema.Source, only []string) (*loaded, error) {
-	f, _, err := schema.Load(ctx, src)
+func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []string) (*loaded, error) {
+	f, warnings, err := e.Evaluate(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	resources, err := compile.Forge(f)
-	if err != nil {
-		return nil, compileDiagnostics(src.Files[0].Name, err)
-	}
-	l := &loaded{forge: f, secrets: map[string][]string{}}
-	of := map[string][]forge.Resource{}
-	for _, r := range resources {
-		of[r.ID.Environment] = append(of[r.ID.Environment], r)
-	}
+	l := &loaded{forge: f, dir: src.Dir, secrets: map[string][]string{}}
+	l.generation.Hash = src.Hash()
 	var names []string
 	for _, env := range f.Environments {
 		names = append(names, env.Name)
-		if len(only) > 0 && !slices.Contains(only, env.Name) {
+	}
+	for _, name := range only {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("there is no environment %q in %s; it has %s", name, src.Name(), strings.Join(names, ", "))
+		}
+	}
+	chosen := func(name string) bool { return len(only) == 0 || slices.Contains(only, name) }
+	if d := notYet(warnings, names, chosen); len(d) > 0 {
+		return nil, d
+	}
+	var problems []error
+	for _, env := range f.Environments {
+		if !chosen(env.Name) {
+			continue
+		}
+		resources, err := compile.Environment(env)
+		if err != nil {
+			problems = append(problems, err)
 			continue
 		}
 		l.generation.Environments = append(l.generation.Environments, reconcile.Environment{
 			Name: env.Name, Platform: env.Platform.Kind, Target: env.Platform.Context,
-			Policy:    env.Policy,
-			Resources: of[env.Name],
+			Policy: env.Policy, Resources: resources,
 		})
-		for _, ref := range secretRefs(env) {
-			if ref.File != "" {
-				path := inDir(src.Dir, ref.File)
+		for _, ref := range f.References(env) {
+			file := ref.File
+			if ref.SOPS != nil {
+				file = ref.SOPS.File
+			}
+			if file != "" {
+				path := inDir(src.Dir, file)
 				l.secrets[path] = append(l.secrets[path], env.Name)
 			}
 		}
 	}
-	for _, name := range only {
-		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("there is no environment %q in %s; it has %s", name, src.Files[0].Name, strings.Join(names, ", "))
-		}
+	if len(problems) > 0 {
+		return nil, compileDiagnostics(src.Name(), errors.Join(problems...))
 	}
 	for path, envs := range l.secrets {
 		l.secrets[path] = slices.Compact(envs)
 	}
+	l.warnings = about(warnings, names, chosen)
 	return l, nil
 }
 
-// secretRefs are all references to secrets in an environment.
-func secretRefs(env forge.Environment) []forge.SecretRef {
-	refs := []forge.SecretRef{env.Services.Postgres.Password, env.Services.Redis.Password}
-	for _, ref := range env.App.Secrets {
-		refs = append(refs, ref)
+// notYet are the warnings about what this build cannot do yet in the chosen
+// environments, as the mistakes they are for who asks it to act on them.
+func notYet(warnings schema.Diagnostics, all []string, chosen func(string) bool) schema.Diagnostics {
+	gaps := slices.DeleteFunc(slices.Clone(warnings), func(d schema.Diagnostic) bool {
+		return d.Name != "unsupported" || strings.HasPrefix(d.Path, "notifications.")
+	})
+	others := ""
+	for _, name := range all {
+		if !slices.ContainsFunc(gaps, func(d schema.Diagnostic) bool {
+			return concerns(d, name) || !strings.HasPrefix(d.Path, "environments.")
+		}) {
+			others += " -e " + name
+		}
 	}
-	return refs
+	gaps = about(gaps, all, chosen)
+	for i := range gaps {
+		gaps[i].Severity = schema.SeverityError
+		if others != "" {
+			gaps[i].Hint += "; the other environments go on without it:" + others
+		}
+	}
+	return gaps
+}
+
+// about are the diagnostics that concern the chosen environments, or all.
+func about(diagnostics schema.Diagnostics, all []string, chosen func(string) bool) schema.Diagnostics {
+	return slices.DeleteFunc(slices.Clone(diagnostics), func(d schema.Diagnostic) bool {
+		return slices.ContainsFunc(all, func(name string) bool { return !chosen(name) && concerns(d, name) })
+	})
+}
+
+// concerns tells whether a diagnostic is about that environment alone.
+func concerns(d schema.Diagnostic, name string) bool {
+	at := "environments." + name
+	return d.Path == at || strings.HasPrefix(d.Path, at+".")
 }
 
 // inDir is path as seen from dir.
@@ -93,6 +137,7 @@ func inDir(dir, path string) string {
 // compiled: they name the environment and the field, and have no line.
 func compileDiagnostics(file string, err error) schema.Diagnostics {
 	var out schema.Diagnostics
+	rule, _ := schema.RuleNamed("compile")
 	var walk func(error)
 	walk = func(err error) {
 		if many, ok := err.(interface{ Unwrap() []error }); ok {
@@ -102,52 +147,85 @@ func compileDiagnostics(file string, err error) schema.Diagnostics {
 			return
 		}
 		out = append(out, schema.Diagnostic{
-			Severity: schema.SeverityError, File: file, Rule: "compile", Message: err.Error(),
+			Severity: schema.SeverityError, File: file, Rule: rule.ID, Name: "compile", Message: err.Error(),
 		})
 	}
 	walk(err)
 	return out
 }
 
-// source builds configurations for a daemon.
+// source is where a daemon's configurations come from.
 type source struct {
-	only     []string
-	instance string
-	activate func(*loaded, int, string) error
+	configFlags
+	evaluator *evaluate.Evaluator
+	activate  func(*loaded, int, string) error
+
+	mu    sync.Mutex
+	first *loaded // was built already, before there was a daemon
 }
 
-// build is a daemon.Build.
-func (s *source) build(ctx context.Context, path string, data []byte) (*daemon.Config, error) {
-	src := schema.Source{Dir: filepath.Dir(path), Files: []schema.File{{Name: path, Data: data}}}
-	l, err := load(ctx, src, s.only)
-	if d := schema.Diagnostics(nil); errors.As(err, &d) {
-		return nil, invalid(d)
-	}
+// read looks at the text. It may be called from several goroutines.
+func (s *source) read() daemon.Reading {
+	src, err := schema.Read(s.config)
 	if err != nil {
-		return nil, err
+		return daemon.Reading{Err: err}
 	}
-	if s.instance == "" {
-		s.instance = l.forge.App.Name // at the first load; what is owned is marked with it from then on
+	src.Tags = s.tags
+	return daemon.Reading{
+		Hash: src.Hash(), Files: src.Paths(), Dirs: src.Dirs,
+		Build: func(ctx context.Context) (*daemon.Config, error) { return s.build(ctx, src) },
+	}
+}
+
+func (s *source) build(ctx context.Context, src schema.Source) (*daemon.Config, error) {
+	l := s.takeFirst(src.Hash())
+	if l == nil {
+		var err error
+		l, err = load(ctx, s.evaluator, src, s.environments)
+		if d, ok := errors.AsType[schema.Diagnostics](err); ok {
+			return nil, &daemon.InvalidError{Problems: problems(d, schema.SeverityError)}
+		}
+		if x, ok := errors.AsType[*evaluate.UnjudgedError](err); ok {
+			return nil, &daemon.UnjudgedError{Err: x}
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return &daemon.Config{
 		Secrets:  l.secrets,
+		Warnings: problems(l.warnings, schema.SeverityWarning),
 		Activate: func(generation int, hash string) error { return s.activate(l, generation, hash) },
 	}, nil
 }
 
-func invalid(diagnostics schema.Diagnostics) *daemon.InvalidError {
-	e := &daemon.InvalidError{}
-	for _, d := range diagnostics {
-		e.Problems = append(e.Problems, daemon.Problem{
-			File: d.File, Line: d.Line, Column: d.Col, Path: d.Path, Message: d.Message, Hint: d.Hint,
-		})
+func (s *source) takeFirst(hash string) *loaded {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.first
+	s.first = nil
+	if l != nil && l.generation.Hash == hash {
+		return l
 	}
-	return e
+	return nil
 }
 
-// loadFile is load for the commands that read a forge once. Diagnostics are
-// shown on the way out.
-func loadFile(ctx context.Context, f configFlags, s streams) (*loaded, error) {
+// problems are the diagnostics of one severity.
+func problems(diagnostics schema.Diagnostics, severity schema.Severity) []daemon.Problem {
+	var out []daemon.Problem
+	for _, d := range diagnostics {
+		if d.Severity == severity {
+			out = append(out, daemon.Problem{
+				File: d.File, Line: d.Line, Column: d.Col, Path: d.Path, Rule: d.Rule, Message: d.Message, Hint: d.Hint,
+			})
+		}
+	}
+	return out
+}
+
+// loadFile is load for the commands that read a forge once, and for the start
+// of a daemon. Diagnostics are shown on the way out.
+func loadFile(ctx context.Context, e *evaluate.Evaluator, f configFlags, s streams) (*loaded, error) {
 	src, err := schema.Read(f.config)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w; name another file with --config", err)
@@ -155,22 +233,28 @@ func loadFile(ctx context.Context, f configFlags, s streams) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := load(ctx, src, f.environments)
-	if d := schema.Diagnostics(nil); errors.As(err, &d) {
-		return nil, refuse(f.config, d, s)
+	src.Tags = f.tags
+	l, err := load(ctx, e, src, f.environments)
+	if d, ok := errors.AsType[schema.Diagnostics](err); ok {
+		return nil, refuse(src.Name(), d, s)
 	}
 	if err != nil {
 		return nil, err
 	}
-	l.generation.Number, l.generation.Hash = 1, daemon.Hash(src.Files[0].Data)
+	l.generation.Number = 1
 	return l, nil
+}
+
+// warn shows the warnings to a person.
+func (l *loaded) warn(s streams) {
+	_ = l.warnings.Write(s.err, schema.WriteOptions{Color: colored(s.err), Excerpt: true})
 }
 
 // refuse shows diagnostics to a person and makes the error that ends the
 // command.
 func refuse(file string, d schema.Diagnostics, s streams) error {
 	_ = d.Write(s.err, schema.WriteOptions{Color: colored(s.err), Excerpt: true})
-	return fmt.Errorf("%s is invalid: %s", file, count(len(d), "mistake"))
+	return fmt.Errorf("%s is invalid: %s", file, count(d.Errors(), "mistake"))
 }
 
 func count(n int, noun string) string {

@@ -30,11 +30,16 @@ Exit codes: 0 nothing to change, 2 changes are pending, 1 an error.`,
 	output := choiceFlag(c, "output", "o", "form of the answer", "text", "json")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx := c.Context()
-		l, err := loadFile(ctx, flags, s)
+		e, err := newEvaluator(false)
 		if err != nil {
 			return err
 		}
-		w, err := newWorld(flags, instanceOf(flags, l), newLogger(s.err, "text", slog.LevelError), nil, 0)
+		l, err := loadFile(ctx, e, flags, s)
+		if err != nil {
+			return err
+		}
+		l.warn(s)
+		w, err := newWorld(l.dir, instanceOf(flags, l), newLogger(s.err, "text", slog.LevelError), nil, 0)
 		if err != nil {
 			return err
 		}

@@ -80,7 +80,7 @@ when forge.cue changes, and when somebody changes what runs.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exit{usageCode(c), fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(newValidate(s), newExplain(s), newPlan(s), newRun(s), newStatus(s), newVersion(s), newGenDocs(s))
+	root.AddCommand(newValidate(s), newExplain(s), newPlan(s), newRun(s), newStatus(s), newVersion(s), newGenDocs(s), newEvaluate(s))
 	// cobra adds these two late; they are wanted now, for their texts.
 	root.InitDefaultCompletionCmd("validate")
 	root.InitDefaultHelpCmd()
@@ -136,12 +136,14 @@ func choiceFlag(c *cobra.Command, name, short, usage string, words ...string) *c
 // its clusters.
 type configFlags struct {
 	config       string
+	tags         []string
 	environments []string
 	instance     string
 }
 
 func (f *configFlags) add(c *cobra.Command) {
-	c.Flags().StringVarP(&f.config, "config", "c", "forge.cue", "the forge to read")
+	c.Flags().StringVarP(&f.config, "config", "c", "forge.cue", "the forge to read: a file, or a directory")
+	c.Flags().StringArrayVarP(&f.tags, "tag", "t", nil, "give a tag its value: KEY=VALUE (may be repeated)")
 	c.Flags().StringSliceVarP(&f.environments, "environment", "e", nil, "only these environments (may be repeated)")
 	c.Flags().StringVar(&f.instance, "instance", "", "name under which forged owns what it makes (default: the app's name)")
 	_ = c.MarkFlagFilename("config", "cue")

@@ -15,13 +15,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"forged.dev/forged/internal/daemon"
+	"forged.dev/forged/internal/evaluate"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/server"
 )
-
-// loadTimeout bounds one evaluation of forge.cue in the daemon.
-const loadTimeout = 30 * time.Second
 
 type runFlags struct {
 	configFlags
@@ -40,9 +38,13 @@ func newRun(s streams) *cobra.Command {
 and when somebody changes what runs, put right what differs, as far as the
 mode of the environment allows.
 
-forge.cue is loaded again when it changes, on SIGHUP and on POST /-/reload. While
-the newest one is invalid the last good one stays in force. At the start an
-invalid forge.cue is an error.
+forge.cue is loaded again when it changes, or any other file that it consists of or
+imports, on SIGHUP and on POST /-/reload. While the newest one is invalid the last
+good one stays in force. At the start an invalid forge.cue is an error.
+
+A forge is evaluated by a process of its own, which may take 30s and 1GiB of memory,
+or half of what the control group has; FORGED_MAX_TIME and FORGED_MAX_MEMORY change
+that. One that asks for more is as good as invalid.
 
 SIGTERM and SIGINT end what is under way and stop; a second one stops at once.
 
@@ -72,14 +74,19 @@ policy does not allow.`,
 		signals := make(chan os.Signal, 4)
 		signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
 		defer signal.Stop(signals)
-		l, err := loadFile(c.Context(), flags.configFlags, s)
+		e, err := newEvaluator(!flags.once)
+		if err != nil {
+			return err
+		}
+		l, err := loadFile(c.Context(), e, flags.configFlags, s)
 		if err != nil {
 			return err
 		}
 		if flags.once {
+			l.warn(s)
 			return runOnce(c.Context(), flags, l, log, s)
 		}
-		return runDaemon(flags, l, log, signals)
+		return runDaemon(flags, e, l, log, signals)
 	}
 	return c
 }
@@ -92,20 +99,20 @@ func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-func runDaemon(flags runFlags, first *loaded, log *slog.Logger, signals <-chan os.Signal) error {
+func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log *slog.Logger, signals <-chan os.Signal) error {
 	ctx := context.Background()
 
 	build := buildInfo()
 	metrics := server.NewMetrics(build)
 	instance := instanceOf(flags.configFlags, first)
-	w, err := newWorld(flags.configFlags, instance, log, metrics, flags.grace)
+	w, err := newWorld(first.dir, instance, log, metrics, flags.grace)
 	if err != nil {
 		return err
 	}
 	defer w.close()
 
 	notifier := daemon.NewNotifier(os.Getenv)
-	src := &source{only: flags.environments, activate: func(l *loaded, generation int, hash string) error {
+	src := &source{configFlags: flags.configFlags, evaluator: evaluator, first: first, activate: func(l *loaded, generation int, hash string) error {
 		if now := instanceOf(flags.configFlags, l); now != instance {
 			return fmt.Errorf("app.name is %q now, and what runs belongs to %q: restart with --instance %s to keep it, or without to begin anew",
 				now, instance, instance)
@@ -119,12 +126,7 @@ func runDaemon(flags runFlags, first *loaded, log *slog.Logger, signals <-chan o
 		return nil
 	}}
 	reloader := daemon.NewReloader(daemon.ReloadOptions{
-		Path: flags.config, Logger: log, Notifier: notifier, Recheck: w.engine.Recheck,
-		Build: func(ctx context.Context, path string, data []byte) (*daemon.Config, error) {
-			ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-			defer cancel()
-			return src.build(ctx, path, data)
-		},
+		Path: flags.config, Read: src.read, Logger: log, Notifier: notifier, Recheck: w.engine.Recheck,
 	})
 	alive := daemon.Probe(5*time.Second, func() { w.engine.Changed() })
 	components := []daemon.Component{
@@ -155,7 +157,7 @@ func runDaemon(flags runFlags, first *loaded, log *slog.Logger, signals <-chan o
 }
 
 func runOnce(ctx context.Context, flags runFlags, l *loaded, log *slog.Logger, s streams) error {
-	w, err := newWorld(flags.configFlags, instanceOf(flags.configFlags, l), log, nil, flags.grace)
+	w, err := newWorld(l.dir, instanceOf(flags.configFlags, l), log, nil, flags.grace)
 	if err != nil {
 		return err
 	}

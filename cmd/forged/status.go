@@ -99,8 +99,18 @@ func showConfig(p *printer, c daemon.ConfigState, now time.Time) {
 			p.wrapped(red, "        ", problem.String())
 		}
 	}
+	for i, w := range c.Warnings {
+		if i == shownWarnings {
+			p.wrapped(yellow, "        ", fmt.Sprintf("and %d more; forged validate shows them", len(c.Warnings)-i))
+			break
+		}
+		p.wrapped(yellow, "        ", "warning: "+w.String())
+	}
 	p.line(plain, "")
 }
+
+// shownWarnings is how many warnings about the configuration are listed.
+const shownWarnings = 5
 
 // stateColors are the colours of states.
 var stateColors = map[reconcile.State]color{

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -26,10 +25,10 @@ type world struct {
 
 var instanceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// newWorld connects to nothing; clusters are connected at first use. metrics
-// may be nil; grace is the time to finish what is under way when stopping.
-// Close it.
-func newWorld(f configFlags, instance string, log *slog.Logger, metrics *server.Metrics, grace time.Duration) (*world, error) {
+// newWorld connects to nothing; clusters are connected at first use. dir is
+// where relative paths of the forge start; metrics may be nil; grace is the
+// time to finish what is under way when stopping. Close it.
+func newWorld(dir, instance string, log *slog.Logger, metrics *server.Metrics, grace time.Duration) (*world, error) {
 	if !instanceName.MatchString(instance) {
 		return nil, fmt.Errorf("the instance %q is not a name: want at most 63 of a-z, 0-9 and -, with none of the last at an end", instance)
 	}
@@ -45,7 +44,7 @@ func newWorld(f configFlags, instance string, log *slog.Logger, metrics *server.
 	w := &world{clusters: kubernetes.NewClusters(clusters)}
 	options.Providers = map[string]reconcile.Provider{
 		forge.KindNamespace: kubernetes.NewNamespaces(w.clusters),
-		forge.KindSecrets:   kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: filepath.Dir(f.config)}),
+		forge.KindSecrets:   kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: dir}),
 		forge.KindRelease:   helm.New(helm.Options{Clusters: w.clusters, Logger: log}),
 	}
 	w.engine = reconcile.New(options)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -11,29 +12,39 @@ import (
 	"path/filepath"
 )
 
-// maxFileSize bounds what is read of a watched file, in bytes. A forge.cue of
-// a thousand environments is below one MiB.
-const maxFileSize = 16 << 20
-
-// reading is what one look at a file found: its content's hash, or why it
-// could not be read. The zero hash with an empty problem is never produced.
-type reading struct {
-	hash    [sha256.Size]byte
-	data    []byte // nil where content is not kept
-	problem string // text of err; makes two failed readings comparable
-	err     error
+// Reading is one look at the text of the configuration.
+type Reading struct {
+	Hash string // of all the text
+	Err  error  // why it could not be read; the other fields are empty
+	// Files are those that were read, Dirs the directories in which a file may
+	// appear that belongs to them. What happens to any of these is seen.
+	Files, Dirs []string
+	// Build says what the text means. It touches nothing outside, and answers
+	// with an *InvalidError where it can say what is wrong in which line.
+	Build func(ctx context.Context) (*Config, error)
 }
 
-func (r reading) same(o reading) bool { return r.hash == o.hash && r.problem == o.problem }
+// key makes two readings comparable, failed ones too.
+func (r Reading) key() string {
+	if r.Err != nil {
+		return "!" + r.Err.Error()
+	}
+	return r.Hash
+}
 
-// readFile looks at a regular file. A device or a pipe is refused before it is
-// opened, because opening it could block for ever.
-func readFile(path string) reading {
+// maxFileSize bounds what is read of a secret file, in bytes.
+const maxFileSize = 16 << 20
+
+// readSecret looks at a regular file and keeps no more of it than a hash. A
+// device or a pipe is refused before it is opened, because opening it could
+// block for ever.
+func readSecret(path string) Reading {
 	data, err := readRegular(path)
 	if err != nil {
-		return reading{err: err, problem: err.Error()}
+		return Reading{Err: err}
 	}
-	return reading{hash: sha256.Sum256(data), data: data}
+	sum := sha256.Sum256(data)
+	return Reading{Hash: hex.EncodeToString(sum[:])}
 }
 
 func readRegular(path string) ([]byte, error) {
@@ -57,12 +68,6 @@ func readRegular(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: larger than %d MiB", path, maxFileSize>>20)
 	}
 	return data, nil
-}
-
-// Hash is the hash by which content is told apart, in hexadecimal.
-func Hash(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }
 
 // maxLinks bounds how many symbolic links one path may lead through; the

@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"os"
 	"path/filepath"
@@ -53,7 +56,7 @@ func TestWatchPoints(t *testing.T) {
 	}
 }
 
-func TestReadFileRefuses(t *testing.T) {
+func TestReadSecretRefuses(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
 	must(t, syscall.Mkfifo(pipe, 0o600))
@@ -66,10 +69,41 @@ func TestReadFileRefuses(t *testing.T) {
 		large:                        "larger than 16 MiB",
 		filepath.Join(dir, "absent"): "no such file",
 	} {
-		if r := readFile(path); r.err == nil || !strings.Contains(r.err.Error(), want) {
-			t.Errorf("%s: %v, want %q", path, r.err, want)
+		if r := readSecret(path); r.Err == nil || !strings.Contains(r.Err.Error(), want) {
+			t.Errorf("%s: %v, want %q", path, r.Err, want)
 		}
 	}
+}
+
+// hash is how the tests tell content apart.
+func hash(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// single reads a configuration of one file.
+func single(path string, build func(data []byte) (*Config, error)) func() Reading {
+	return func() Reading {
+		data, err := readRegular(path)
+		if err != nil {
+			return Reading{Err: err}
+		}
+		return Reading{
+			Hash: hash(data), Files: []string{path},
+			Build: func(context.Context) (*Config, error) { return build(data) },
+		}
+	}
+}
+
+// text is what a reading of single has read.
+func text(t *testing.T, r Reading) string {
+	t.Helper()
+	data, err := os.ReadFile(r.Files[0])
+	must(t, err)
+	if hash(data) != r.Hash {
+		t.Errorf("%s holds something else by now", r.Files[0])
+	}
+	return string(data)
 }
 
 func must(t *testing.T, err error) {

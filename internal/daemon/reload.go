@@ -10,16 +10,13 @@ import (
 	"time"
 )
 
-// Build turns the bytes of the configuration file into something that can be
-// put in force. It touches nothing outside. It answers with an *InvalidError
-// where it can say what is wrong in which line.
-type Build func(ctx context.Context, path string, data []byte) (*Config, error)
-
 // Config is a configuration that is valid as a whole.
 type Config struct {
 	// Secrets are the files secret values are read from, by path, with the
 	// environments that use them.
 	Secrets map[string][]string
+	// Warnings do not keep it from being put in force.
+	Warnings []Problem
 	// Activate puts the configuration in force as a whole, or leaves the one
 	// before in force and says why. generation counts from 1.
 	Activate func(generation int, hash string) error
@@ -28,13 +25,14 @@ type Config struct {
 // InvalidError says everything that is wrong with a configuration.
 type InvalidError struct{ Problems []Problem }
 
-// Problem is one mistake and where it is. Line and Column count from 1; 0
-// means unknown.
+// Problem is one mistake, or one warning, and where it is. Line and Column
+// count from 1; 0 means unknown.
 type Problem struct {
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
 	Path    string `json:"path,omitempty"` // field, e.g. environments.prod.scaling.min
+	Rule    string `json:"rule,omitempty"` // id of what is broken, e.g. F101
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 }
@@ -63,7 +61,14 @@ func (p Problem) String() string {
 	if p.Hint != "" {
 		s += " (" + p.Hint + ")"
 	}
+	if p.Rule != "" {
+		s += " [" + p.Rule + "]"
+	}
 	return s
+}
+
+func (p Problem) attributes() []any {
+	return []any{"position", p.Position(), "path", p.Path, "problem", p.Message, "hint", p.Hint, "rule", p.Rule}
 }
 
 func (e *InvalidError) Error() string {
@@ -74,16 +79,30 @@ func (e *InvalidError) Error() string {
 	return s
 }
 
-// Version is one content of the configuration file.
+// UnjudgedError says that a configuration could not be judged, for a reason
+// that is not in its text and may go away.
+type UnjudgedError struct{ Err error }
+
+func (e *UnjudgedError) Error() string { return e.Err.Error() }
+func (e *UnjudgedError) Unwrap() error { return e.Err }
+
+// The time before a configuration that could not be judged is tried again.
+const (
+	minRetry = 5 * time.Second
+	maxRetry = 5 * time.Minute
+)
+
+// Version is one content of the configuration.
 type Version struct {
-	Hash string    `json:"hash,omitempty"` // SHA-256, hexadecimal
+	Hash string    `json:"hash,omitempty"` // SHA-256 of the names and the text of all files, hexadecimal
 	At   time.Time `json:"at,omitzero"`    // when it was received, or put in force
 }
 
 // ConfigState tells which configuration is in force and how the last reload
 // went.
 type ConfigState struct {
-	Path       string    `json:"path"`
+	Path       string    `json:"path"`               // as given: a file or a directory
+	Files      []string  `json:"files,omitempty"`    // whose text was read last
 	OK         bool      `json:"ok"`                 // the last load succeeded
 	Generation int       `json:"generation"`         // how many configurations have been in force
 	Received   Version   `json:"received"`           // the newest content seen
@@ -91,12 +110,13 @@ type ConfigState struct {
 	Failures   uint64    `json:"failures"`           // loads that failed since the start
 	Error      string    `json:"error,omitempty"`    // of the last load
 	Problems   []Problem `json:"problems,omitempty"` // of the last load
+	Warnings   []Problem `json:"warnings,omitempty"` // about what is in force
 }
 
-// ReloadOptions are what a Reloader works with. Path and Build are required.
+// ReloadOptions are what a Reloader works with. Path and Read are required.
 type ReloadOptions struct {
-	Path    string
-	Build   Build
+	Path    string         // where the configuration is
+	Read    func() Reading // reads it
 	Logger  *slog.Logger
 	Watch   WatchOptions
 	Recheck func(environment string) // a secret file of the environment has changed; must not block
@@ -114,7 +134,11 @@ type Reloader struct {
 	poke     chan struct{}
 	done     chan struct{}
 	state    atomic.Pointer[ConfigState]
-	secrets  map[string][]string // owned by the goroutine that loads
+
+	// Owned by the goroutine that loads.
+	secrets map[string][]string
+	last    Reading       // that succeeded
+	retry   time.Duration // before the last reading is judged again; 0: never
 }
 
 type request struct{ reply chan error }
@@ -144,7 +168,7 @@ func (r *Reloader) State() ConfigState { return *r.state.Load() }
 // Start loads the configuration for the first time. There is no last good one
 // yet, so an error means that there is nothing to run.
 func (r *Reloader) Start(ctx context.Context) error {
-	return r.load(ctx, readFile(r.opts.Path))
+	return r.load(ctx, r.opts.Read())
 }
 
 // Run watches the files and carries out reloads until ctx ends. Call it once,
@@ -159,15 +183,21 @@ func (r *Reloader) Run(ctx context.Context) error {
 	}()
 	defer func() { stop(); <-watched }()
 	for {
+		var retry <-chan time.Time
+		if r.retry > 0 {
+			retry = time.After(r.retry)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case c := <-r.watcher.Changes():
 			r.changed(ctx, c)
 		case q := <-r.requests:
-			q.reply <- r.reload(ctx, readFile(r.opts.Path))
+			q.reply <- r.reload(ctx, r.opts.Read())
+		case <-retry:
+			_ = r.reload(ctx, r.opts.Read())
 		case <-r.poke:
-			_ = r.reload(ctx, readFile(r.opts.Path)) // logged and counted there
+			_ = r.reload(ctx, r.opts.Read()) // logged and counted there
 		}
 	}
 }
@@ -202,15 +232,15 @@ func (r *Reloader) Reload(ctx context.Context) error {
 
 func (r *Reloader) changed(ctx context.Context, c Change) {
 	if c.Path == r.opts.Path {
-		if c.Err == nil && c.Hash == r.State().Received.Hash && r.State().Error == "" {
+		if c.Reading.Err == nil && c.Reading.Hash == r.State().Received.Hash && r.State().Error == "" {
 			return // back to what is in force
 		}
-		_ = r.reload(ctx, reading{data: c.Data, err: c.Err})
+		_ = r.reload(ctx, c.Reading)
 		return
 	}
 	for _, env := range r.secrets[c.Path] {
-		if c.Err != nil {
-			r.opts.Logger.Warn("a secret file cannot be read", "environment", env, "file", c.Path, "error", c.Err)
+		if err := c.Reading.Err; err != nil {
+			r.opts.Logger.Warn("a secret file cannot be read", "environment", env, "file", c.Path, "error", err)
 		} else {
 			r.opts.Logger.Info("a secret file has changed", "environment", env, "file", c.Path)
 		}
@@ -222,7 +252,7 @@ func (r *Reloader) changed(ctx context.Context, c Change) {
 
 // reload is load while the daemon runs: it says so, and leaves no memory of
 // the evaluation behind.
-func (r *Reloader) reload(ctx context.Context, now reading) error {
+func (r *Reloader) reload(ctx context.Context, now Reading) error {
 	r.notified(r.opts.Notifier.Reloading())
 	err := r.load(ctx, now)
 	debug.FreeOSMemory()
@@ -240,17 +270,19 @@ func (r *Reloader) notified(err error) {
 	}
 }
 
-// load builds a configuration from one reading of the file and puts it in
-// force, or leaves everything as it is.
-func (r *Reloader) load(ctx context.Context, now reading) error {
+// load builds a configuration from one reading and puts it in force, or leaves
+// everything as it is.
+func (r *Reloader) load(ctx context.Context, now Reading) error {
 	began := time.Now()
 	state := r.State()
 	var built *Config
-	err := now.err
+	err := now.Err
 	if err == nil {
-		state.Received = Version{Hash: Hash(now.data), At: began}
-		built, err = r.opts.Build(ctx, r.opts.Path, now.data)
+		r.last = Reading{Files: now.Files, Dirs: now.Dirs} // without the text
+		state.Received, state.Files = Version{Hash: now.Hash, At: began}, now.Files
+		built, err = now.Build(ctx)
 	}
+	r.again(err)
 	if err != nil {
 		r.failed(state, err)
 		return err
@@ -265,13 +297,26 @@ func (r *Reloader) load(ctx context.Context, now reading) error {
 		r.failed(state, err)
 		return err
 	}
-	state.OK, state.Error, state.Problems = true, "", nil
+	state.OK, state.Error, state.Problems, state.Warnings = true, "", nil, built.Warnings
 	state.Generation++
 	state.Active = Version{Hash: state.Received.Hash, At: time.Now()}
 	r.state.Store(&state)
+	for _, p := range built.Warnings {
+		r.opts.Logger.Warn("warning about the configuration", p.attributes()...)
+	}
 	r.opts.Logger.Info("configuration in force", "file", r.opts.Path, "hash", short(state.Active.Hash),
 		"generation", state.Generation, "took", time.Since(began))
 	return nil
+}
+
+// again decides when to try again by ourselves: when the text was not judged,
+// which is not for its author to put right.
+func (r *Reloader) again(err error) {
+	if unjudged := (*UnjudgedError)(nil); errors.As(err, &unjudged) {
+		r.retry = min(max(2*r.retry, minRetry), maxRetry)
+	} else {
+		r.retry = 0
+	}
 }
 
 func (r *Reloader) failed(state ConfigState, err error) {
@@ -284,8 +329,7 @@ func (r *Reloader) failed(state ConfigState, err error) {
 	if invalid := (*InvalidError)(nil); errors.As(err, &invalid) {
 		state.Problems = invalid.Problems
 		for _, p := range invalid.Problems {
-			r.opts.Logger.Error("invalid configuration", append(attrs, "position", p.Position(),
-				"path", p.Path, "problem", p.Message, "hint", p.Hint)...)
+			r.opts.Logger.Error("invalid configuration", append(attrs, p.attributes()...)...)
 		}
 	} else {
 		r.opts.Logger.Error("cannot load the configuration", append(attrs, "error", err)...)
@@ -298,14 +342,14 @@ func (r *Reloader) failed(state ConfigState, err error) {
 	r.state.Store(&state)
 }
 
-// watch watches the configuration file and the secret files in force. A secret
-// file that stays in the set keeps its history.
+// watch watches the configuration and the secret files in force. A secret file
+// that stays in the set keeps its history.
 func (r *Reloader) watch(known string) {
-	files := []File{{Path: r.opts.Path, Known: known}}
+	watched := []Watched{{Path: r.opts.Path, Known: known, Files: r.last.Files, Dirs: r.last.Dirs, Read: r.opts.Read}}
 	for path := range r.secrets {
-		files = append(files, File{Path: path, Secret: true})
+		watched = append(watched, Watched{Path: path})
 	}
-	r.watcher.Watch(files)
+	r.watcher.Watch(watched)
 }
 
 func short(hash string) string { return hash[:min(12, len(hash))] }

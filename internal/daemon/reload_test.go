@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,13 +17,23 @@ import (
 
 // oneWord is a language whose only valid files hold one word; the word
 // "secret" asks for the secret file token.
-func oneWord(dir string, active *[]string) Build {
-	return func(_ context.Context, path string, data []byte) (*Config, error) {
+func oneWord(path string, active *[]string) func() Reading {
+	return orUnjudged(path, active, new(atomic.Bool))
+}
+
+// orUnjudged is oneWord, and cannot judge the word "unjudged" until it is told
+// that it can.
+func orUnjudged(path string, active *[]string, wayOut *atomic.Bool) func() Reading {
+	dir := filepath.Dir(path)
+	return single(path, func(data []byte) (*Config, error) {
 		if words := strings.Fields(string(data)); len(words) != 1 {
 			return nil, &InvalidError{[]Problem{
 				{File: path, Line: 1, Column: 3, Path: "a.b", Message: "too many words", Hint: "use one"},
 				{File: path, Line: 2, Message: "and another thing"},
 			}}
+		}
+		if string(data) == "unjudged" && !wayOut.Load() {
+			return nil, &UnjudgedError{errors.New("the machine is on fire")}
 		}
 		c := &Config{Activate: func(int, string) error {
 			if string(data) == "refused" {
@@ -34,8 +45,11 @@ func oneWord(dir string, active *[]string) Build {
 		if string(data) == "secret" {
 			c.Secrets = map[string][]string{filepath.Join(dir, "token"): {"prod", "test"}}
 		}
+		if string(data) == "dubious" {
+			c.Warnings = []Problem{{File: path, Line: 1, Path: "a.b", Rule: "F900", Message: "this is dubious", Hint: "do not"}}
+		}
 		return c, nil
-	}
+	})
 }
 
 type reloaderTest struct {
@@ -43,6 +57,7 @@ type reloaderTest struct {
 	path, token string
 	active      []string
 	rechecked   []string
+	wayOut      atomic.Bool
 	logs        recorder
 }
 
@@ -59,7 +74,7 @@ func reloading(t *testing.T, content string, test func(t *testing.T, r *reloader
 		must(t, os.WriteFile(r.path, []byte(content), 0o600))
 		must(t, os.WriteFile(r.token, []byte("hunter2"), 0o600))
 		r.Reloader = NewReloader(ReloadOptions{
-			Path: r.path, Build: oneWord(dir, &r.active), Logger: slog.New(r.logs),
+			Path: r.path, Read: orUnjudged(r.path, &r.active, &r.wayOut), Logger: slog.New(r.logs),
 			Watch:   WatchOptions{subscribe: func() (subscription, error) { return newFakeSubscription(), nil }},
 			Recheck: func(env string) { r.rechecked = append(r.rechecked, env) },
 		})
@@ -80,13 +95,13 @@ func reloading(t *testing.T, content string, test func(t *testing.T, r *reloader
 func TestReloadKeepsLastGood(t *testing.T) {
 	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
 		first := r.State()
-		if !first.OK || first.Generation != 1 || first.Active.Hash != Hash([]byte("one")) || first.Received.Hash != first.Active.Hash {
+		if !first.OK || first.Generation != 1 || first.Active.Hash != hash([]byte("one")) || first.Received.Hash != first.Active.Hash {
 			t.Errorf("after the start: %+v", first)
 		}
 
 		r.write(t, "one two")
 		bad := r.State()
-		if bad.OK || bad.Generation != 1 || bad.Failures != 1 || bad.Active != first.Active || bad.Received.Hash != Hash([]byte("one two")) {
+		if bad.OK || bad.Generation != 1 || bad.Failures != 1 || bad.Active != first.Active || bad.Received.Hash != hash([]byte("one two")) {
 			t.Errorf("after an invalid save: %+v", bad)
 		}
 		if len(bad.Problems) != 2 || bad.Problems[0].Position() != r.path+":1:3" {
@@ -111,7 +126,7 @@ func TestReloadKeepsLastGood(t *testing.T) {
 
 		r.write(t, "three")
 		good := r.State()
-		if !good.OK || good.Error != "" || good.Problems != nil || good.Generation != 2 || good.Active.Hash != Hash([]byte("three")) {
+		if !good.OK || good.Error != "" || good.Problems != nil || good.Generation != 2 || good.Active.Hash != hash([]byte("three")) {
 			t.Errorf("after a valid save: %+v", good)
 		}
 		if d := cmp.Diff([]string{"one", "three"}, r.active); d != "" {
@@ -124,7 +139,7 @@ func TestReloadRefusedByTheEngine(t *testing.T) {
 	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
 		r.write(t, "refused")
 		s := r.State()
-		if s.OK || s.Generation != 1 || s.Active.Hash != Hash([]byte("one")) || !strings.Contains(s.Error, "the engine refuses it") {
+		if s.OK || s.Generation != 1 || s.Active.Hash != hash([]byte("one")) || !strings.Contains(s.Error, "the engine refuses it") {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -134,13 +149,13 @@ func TestReloadBackToWhatIsInForce(t *testing.T) {
 	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
 		r.write(t, "one two")
 		r.write(t, "one")
-		if s := r.State(); !s.OK || s.Error != "" || s.Active.Hash != Hash([]byte("one")) {
+		if s := r.State(); !s.OK || s.Error != "" || s.Active.Hash != hash([]byte("one")) {
 			t.Errorf("%+v", s)
 		}
 		must(t, os.Remove(r.path))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if s := r.State(); s.OK || !strings.Contains(s.Error, "no such file") || s.Active.Hash != Hash([]byte("one")) {
+		if s := r.State(); s.OK || !strings.Contains(s.Error, "no such file") || s.Active.Hash != hash([]byte("one")) {
 			t.Errorf("%+v", s)
 		}
 		r.write(t, "one")
@@ -168,7 +183,7 @@ func TestReloadOnRequest(t *testing.T) {
 		r.Request()
 		r.Request()
 		synctest.Wait()
-		if s := r.State(); !s.OK || s.Active.Hash != Hash([]byte("good")) {
+		if s := r.State(); !s.OK || s.Active.Hash != hash([]byte("good")) {
 			t.Errorf("%+v", s)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -207,7 +222,7 @@ func TestReloadSecretFiles(t *testing.T) {
 			t.Errorf("rechecked %v", r.rechecked)
 		}
 		for len(r.logs) > 0 {
-			if l := <-r.logs; strings.Contains(l, "hunter") || strings.Contains(l, Hash([]byte("hunter4"))) {
+			if l := <-r.logs; strings.Contains(l, "hunter") || strings.Contains(l, hash([]byte("hunter4"))) {
 				t.Errorf("a secret was logged: %s", l)
 			}
 		}
@@ -217,10 +232,66 @@ func TestReloadSecretFiles(t *testing.T) {
 func TestStartInvalid(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forge.cue")
 	must(t, os.WriteFile(path, []byte("a b"), 0o600))
-	r := NewReloader(ReloadOptions{Path: path, Build: oneWord("", new([]string))})
+	r := NewReloader(ReloadOptions{Path: path, Read: oneWord(path, new([]string))})
 	err := r.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), path+":1:3: a.b: too many words (use one)") ||
 		!strings.Contains(err.Error(), path+":2: and another thing") {
 		t.Errorf("error %v", err)
 	}
+}
+
+func TestReloadWarnings(t *testing.T) {
+	reloading(t, "dubious", func(t *testing.T, r *reloaderTest) {
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		said := 0
+		for len(r.logs) > 0 {
+			if l := <-r.logs; strings.Contains(l, "this is dubious") {
+				said++
+				if !strings.Contains(l, "rule=F900") || !strings.Contains(l, r.path+":1") {
+					t.Error(l)
+				}
+			}
+		}
+		if said != 1 {
+			t.Errorf("warned %d times", said)
+		}
+		if s := r.State(); !s.OK || len(s.Warnings) != 1 || s.Warnings[0].String() != r.path+":1: a.b: this is dubious (do not) [F900]" {
+			t.Errorf("%+v", s)
+		}
+		r.write(t, "no good")
+		if s := r.State(); s.OK || len(s.Warnings) != 1 {
+			t.Errorf("the warnings are about what is in force: %+v", s)
+		}
+		r.write(t, "plain")
+		if s := r.State(); !s.OK || len(s.Warnings) != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestReloadUnjudged: what could not be judged is tried again, less and less
+// often, until it can.
+func TestReloadUnjudged(t *testing.T) {
+	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
+		began := time.Now()
+		r.write(t, "unjudged")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if s := r.State(); s.OK || s.Active.Hash != hash([]byte("one")) || s.Failures < 10 || s.Failures > 25 {
+			t.Errorf("after %s: %+v", time.Since(began), s)
+		}
+		r.wayOut.Store(true)
+		time.Sleep(maxRetry)
+		synctest.Wait()
+		s := r.State()
+		if !s.OK || s.Generation != 2 {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if again := r.State(); again.Generation != 2 || again.Failures != s.Failures {
+			t.Errorf("it goes on: %+v", again)
+		}
+	})
 }

@@ -103,7 +103,7 @@ func TestNotifications(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forge.cue")
 	must(t, os.WriteFile(path, []byte("one"), 0o600))
 	var active []string
-	r := NewReloader(ReloadOptions{Path: path, Build: oneWord("", &active), Notifier: n})
+	r := NewReloader(ReloadOptions{Path: path, Read: oneWord(path, &active), Notifier: n})
 	must(t, r.Start(t.Context()))
 	signals := make(chan os.Signal, 1)
 	done := make(chan error)

@@ -140,12 +140,12 @@ func TestSaves(t *testing.T) {
 				Path: path,
 				// Without a poll within the test's life: notifications must do.
 				Watch: WatchOptions{Quiet: 20 * time.Millisecond, Settle: 10 * time.Millisecond, Poll: time.Hour},
-				Build: func(_ context.Context, _ string, data []byte) (*Config, error) {
+				Read: single(path, func(data []byte) (*Config, error) {
 					if !bytes.HasSuffix(data, []byte(complete)) {
 						return nil, &InvalidError{[]Problem{{File: path, Line: 1, Message: "unexpected end of file"}}}
 					}
 					return &Config{Activate: func(int, string) error { active <- data; return nil }}, nil
-				},
+				}),
 			})
 			ctx, stop := start(t, r)
 			if got := <-active; !bytes.Equal(got, content(0)) {
@@ -166,7 +166,7 @@ func TestSaves(t *testing.T) {
 			if n := len(active); n > 0 {
 				t.Errorf("%d further reloads", n)
 			}
-			if got := r.State(); got.Generation != saveRounds+1 || !got.OK || got.Active.Hash != Hash(content(saveRounds)) {
+			if got := r.State(); got.Generation != saveRounds+1 || !got.OK || got.Active.Hash != hash(content(saveRounds)) {
 				t.Errorf("state %+v", got)
 			}
 		})
@@ -203,9 +203,9 @@ func TestDeletedFile(t *testing.T) {
 	r := NewReloader(ReloadOptions{
 		Path: path, Logger: slog.New(logs),
 		Watch: WatchOptions{Quiet: 20 * time.Millisecond, Settle: 10 * time.Millisecond, Poll: time.Hour},
-		Build: func(_ context.Context, _ string, data []byte) (*Config, error) {
+		Read: single(path, func(data []byte) (*Config, error) {
 			return &Config{Activate: func(int, string) error { active <- data; return nil }}, nil
-		},
+		}),
 	})
 	ctx, stop := start(t, r)
 	<-active

@@ -2,33 +2,39 @@ package daemon
 
 import (
 	"context"
-	"encoding/hex"
 	"log/slog"
 	"maps"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// File is one file to watch.
-type File struct {
+// Watched is something to watch: the text of the configuration, or a secret
+// file.
+type Watched struct {
 	Path string
-	// Known is the content hash the caller has acted on already; anything else
-	// is a change. Empty: what the file holds when it is first looked at.
+	// Known is the hash the caller has acted on already; anything else is a
+	// change. Empty: what is found at the first look.
 	Known string
-	// Secret files are compared by hash; their content is never handed out.
-	Secret bool
+	// Files and Dirs are where to look for changes before the first reading,
+	// besides at Path.
+	Files, Dirs []string
+	// Read looks at it. Nil: it is a secret file, which is compared by hash and
+	// whose content is never handed out.
+	Read func() Reading
 }
 
-// Change says that a file holds something else now.
+// Change says that something watched reads otherwise now.
 type Change struct {
 	Path string
-	Data []byte // nil for secret files
-	Hash string // empty for secret files: a hash of a weak secret gives it away
-	Err  error  // the file cannot be read now; the other fields are empty
+	// Reading is the new one. Of a secret file it has nothing but an error: a
+	// hash of a weak secret gives it away.
+	Reading Reading
 }
 
 // WatchOptions bound how soon and how surely a change is seen.
@@ -71,15 +77,16 @@ func subscribeToSystem() (subscription, error) {
 // Watcher tells when the content of files changes. Directories are watched
 // rather than files, because editors and ConfigMap volumes replace files; what
 // decides is the content's hash, never the kind of an event. A change is told
-// once its bytes have been the same in two readings, so that a half-written
-// file is not taken for a finished one.
+// once all that is read together has been the same in two readings, so that a
+// half-written file is not taken for a finished one, nor a new file beside an
+// old one for what was meant.
 type Watcher struct {
 	opts    WatchOptions
 	changes chan Change
 	wake    chan struct{}
 
-	mu    sync.Mutex
-	files []File
+	mu      sync.Mutex
+	watched []Watched
 }
 
 // NewWatcher makes a Watcher that watches nothing yet.
@@ -102,15 +109,15 @@ func NewWatcher(opts WatchOptions) *Watcher {
 	return &Watcher{opts: opts, changes: make(chan Change), wake: make(chan struct{}, 1)}
 }
 
-// Changes is where changes are told. Changes of one file that nobody has
+// Changes is where changes are told. Changes at one path that nobody has
 // picked up yet are told as one.
 func (w *Watcher) Changes() <-chan Change { return w.changes }
 
-// Watch replaces the set of watched files. A file that stays in the set and
-// has no Known hash keeps its history.
-func (w *Watcher) Watch(files []File) {
+// Watch replaces what is watched. What stays and has no Known hash keeps its
+// history.
+func (w *Watcher) Watch(watched []Watched) {
 	w.mu.Lock()
-	w.files = append([]File(nil), files...)
+	w.watched = slices.Clone(watched)
 	w.mu.Unlock()
 	select {
 	case w.wake <- struct{}{}:
@@ -177,31 +184,47 @@ type watchRun struct {
 	said    map[string]bool // what was warned of already
 }
 
-// tracked is what is known of one file.
+// tracked is what is known of one thing that is watched.
 type tracked struct {
-	file      File
-	told      string // hash or problem last told, as key() makes it
-	candidate *reading
-	since     time.Time // of the candidate
+	Watched
+	files, dirs []string // of the last reading that succeeded
+	last        Reading
+	told        string    // last told, as key() makes it
+	candidate   string    // what was read instead, likewise; empty: nothing
+	since       time.Time // of the candidate
 }
 
-func (r reading) key() string {
-	if r.problem != "" {
-		return "!" + r.problem
+func (t *tracked) read() {
+	if t.Read == nil {
+		t.last = readSecret(t.Path)
+		return
 	}
-	return hex.EncodeToString(r.hash[:])
+	if t.last = t.Read(); t.last.Err == nil {
+		t.files, t.dirs = t.last.Files, t.last.Dirs
+	}
 }
 
-// look reads every file and tells what has changed for good. It arms the timer
+// look reads everything and tells what has changed for good. It arms the timer
 // when a change needs a second look.
 func (r *watchRun) look() {
 	r.adopt()
-	r.subscribeAll()
+	// What was read says where to look next time, and what happens between a
+	// reading and the watch of a new place makes no event.
+	for range maxLinks {
+		r.subscribeAll()
+		for _, t := range r.tracked {
+			t.read()
+		}
+		if reflect.DeepEqual(r.resolve(), r.dirs) {
+			break
+		}
+	}
 	again := time.Duration(0)
 	for _, t := range r.tracked {
 		if wait := r.lookAt(t); wait > 0 && (again == 0 || wait < again) {
 			again = wait
 		}
+		t.last = Reading{} // it may hold much text
 	}
 	if again > 0 {
 		r.timer.Reset(again)
@@ -211,26 +234,26 @@ func (r *watchRun) look() {
 // lookAt returns how long to wait before the next look at t, 0 when it is
 // settled.
 func (r *watchRun) lookAt(t *tracked) time.Duration {
-	now := readFile(t.file.Path)
+	now := t.last.key()
 	if t.told == "" {
-		t.told = now.key()
+		t.told = now
 		return 0
 	}
-	if now.key() == t.told {
-		t.candidate = nil
+	if now == t.told {
+		t.candidate = ""
 		return 0
 	}
-	if t.candidate == nil || !t.candidate.same(now) {
-		t.candidate, t.since = &now, time.Now()
+	if t.candidate != now {
+		t.candidate, t.since = now, time.Now()
 		return r.opts.Settle
 	}
 	if wait := r.opts.Settle - time.Since(t.since); wait > 0 {
 		return wait
 	}
-	t.told, t.candidate = now.key(), nil
-	c := Change{Path: t.file.Path, Err: now.err}
-	if now.err == nil && !t.file.Secret {
-		c.Data, c.Hash = now.data, now.key()
+	t.told, t.candidate = now, ""
+	c := Change{Path: t.Path, Reading: t.last}
+	if t.Read == nil {
+		c.Reading.Hash = ""
 	}
 	r.tell(c)
 	return 0
@@ -246,21 +269,21 @@ func (r *watchRun) tell(c Change) {
 	r.pending = append(r.pending, c)
 }
 
-// adopt takes over the set given to Watch.
+// adopt takes over what was given to Watch.
 func (r *watchRun) adopt() {
 	r.mu.Lock()
-	files := r.files
+	watched := r.watched
 	r.mu.Unlock()
-	next := make(map[string]*tracked, len(files))
-	for _, f := range files {
-		t := r.tracked[f.Path]
+	next := make(map[string]*tracked, len(watched))
+	for _, w := range watched {
+		t := r.tracked[w.Path]
 		if t == nil {
-			t = &tracked{told: f.Known}
-		} else if f.Known != "" && f.Known != t.file.Known {
-			t.told, t.candidate = f.Known, nil
+			t = &tracked{told: w.Known, files: w.Files, dirs: w.Dirs}
+		} else if w.Known != "" && w.Known != t.Known {
+			t.told, t.candidate = w.Known, ""
 		}
-		t.file = f
-		next[f.Path] = t
+		t.Watched = w
+		next[w.Path] = t
 	}
 	r.tracked = next
 }
@@ -295,19 +318,36 @@ func (r *watchRun) subscribeAll() {
 	}
 }
 
-// resolve finds the directory entries that matter for all files.
+// anyText stands for all entries of a directory that end as it does.
+const anyText = ".cue"
+
+// resolve finds the directory entries that matter.
 func (r *watchRun) resolve() map[string]map[string]bool {
 	dirs := map[string]map[string]bool{}
-	for _, t := range r.tracked {
-		points, err := watchPoints(t.file.Path)
+	note := func(path string, text bool) {
+		points, err := watchPoints(path)
 		if err != nil {
-			r.warnOnce(t.file.Path, "cannot follow a path; looking at the file instead", err)
+			r.warnOnce(path, "cannot follow a path; looking at the file instead", err)
+		}
+		if end, err := filepath.EvalSymlinks(path); text && err == nil {
+			if end, err = filepath.Abs(end); err == nil {
+				points[end] = map[string]bool{anyText: true}
+			}
 		}
 		for dir, bases := range points {
 			if dirs[dir] == nil {
 				dirs[dir] = map[string]bool{}
 			}
 			maps.Copy(dirs[dir], bases)
+		}
+	}
+	for _, t := range r.tracked {
+		note(t.Path, false)
+		for _, file := range t.files {
+			note(file, false)
+		}
+		for _, dir := range t.dirs {
+			note(dir, true)
 		}
 	}
 	return dirs
@@ -330,5 +370,6 @@ func (r *watchRun) concerns(e fsnotify.Event) bool {
 	if r.dirs[e.Name] != nil { // the directory itself was moved or deleted
 		return true
 	}
-	return r.dirs[filepath.Dir(e.Name)][filepath.Base(e.Name)]
+	bases := r.dirs[filepath.Dir(e.Name)]
+	return bases[filepath.Base(e.Name)] || bases[anyText] && strings.HasSuffix(e.Name, anyText)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"github.com/google/go-cmp/cmp"
 )
 
 // fakeSubscription lets a test say when the system notices something.
@@ -60,7 +61,7 @@ func watching(t *testing.T, opts WatchOptions, test func(t *testing.T, path stri
 			opts.subscribe = func() (subscription, error) { return sub, nil }
 		}
 		w := NewWatcher(opts)
-		w.Watch([]File{{Path: path, Known: Hash([]byte("one"))}})
+		w.Watch([]Watched{{Path: path, Known: hash([]byte("one")), Read: single(path, nil)}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
@@ -91,12 +92,12 @@ func TestWatcherWaitsForFinalBytes(t *testing.T) {
 			sub.events <- write
 			time.Sleep(90 * time.Millisecond)
 			if c, ok := told(w); ok {
-				t.Fatalf("told of %q after %s", c.Data, time.Since(began))
+				t.Fatalf("told of %+v after %s", c, time.Since(began))
 			}
 		}
 		time.Sleep(time.Minute)
 		c, ok := told(w)
-		if !ok || string(c.Data) != "two" || c.Hash != Hash([]byte("two")) {
+		if !ok || text(t, c.Reading) != "two" {
 			t.Fatalf("told %v %+v", ok, c)
 		}
 		if c, ok := told(w); ok {
@@ -115,11 +116,11 @@ func TestWatcherSecondReadingDiffers(t *testing.T) {
 		must(t, os.WriteFile(path, []byte("two"), 0o600))
 		time.Sleep(50 * time.Millisecond)
 		if c, ok := told(w); ok {
-			t.Fatalf("told of %q", c.Data)
+			t.Fatalf("told of %+v", c)
 		}
 		time.Sleep(50 * time.Millisecond)
-		if c, ok := told(w); !ok || string(c.Data) != "two" {
-			t.Fatalf("told %v %q", ok, c.Data)
+		if c, ok := told(w); !ok || text(t, c.Reading) != "two" {
+			t.Fatalf("told %v %+v", ok, c)
 		}
 	})
 }
@@ -175,8 +176,8 @@ func TestWatcherWithoutEvents(t *testing.T) {
 					tt.poke(sub)
 				}
 				c := <-w.Changes()
-				if got := time.Since(began); got > tt.want || string(c.Data) != "two" {
-					t.Errorf("told of %q after %s, want within %s", c.Data, got, tt.want)
+				if got := time.Since(began); got > tt.want || text(t, c.Reading) != "two" {
+					t.Errorf("told of %+v after %s, want within %s", c, got, tt.want)
 				}
 			})
 			if quiet := tt.opts.subscribe == nil && tt.poke == nil; !quiet && len(logs) != 1 {
@@ -199,7 +200,7 @@ func TestWatcherSecretFile(t *testing.T) {
 	watching(t, WatchOptions{}, func(t *testing.T, path string, w *Watcher, sub *fakeSubscription) {
 		key := filepath.Join(filepath.Dir(path), "token")
 		must(t, os.WriteFile(key, []byte("hunter2"), 0o600))
-		w.Watch([]File{{Path: path}, {Path: key, Secret: true}})
+		w.Watch([]Watched{{Path: path, Read: single(path, nil)}, {Path: key}})
 		time.Sleep(time.Minute)
 		if c, ok := told(w); ok {
 			t.Fatalf("told of %+v before any change", c)
@@ -207,11 +208,11 @@ func TestWatcherSecretFile(t *testing.T) {
 		must(t, os.WriteFile(key, []byte("hunter3"), 0o600))
 		sub.events <- fsnotify.Event{Name: key, Op: fsnotify.Write}
 		c := <-w.Changes()
-		if c.Path != key || c.Data != nil || c.Hash != "" || c.Err != nil {
-			t.Errorf("told %+v", c)
+		if d := cmp.Diff(Change{Path: key}, c); d != "" {
+			t.Error(d)
 		}
 		must(t, os.Remove(key))
-		if c := <-w.Changes(); c.Path != key || !errors.Is(c.Err, os.ErrNotExist) {
+		if c := <-w.Changes(); c.Path != key || !errors.Is(c.Reading.Err, os.ErrNotExist) {
 			t.Errorf("told %+v", c)
 		}
 		w.Watch(nil)
@@ -229,11 +230,11 @@ func TestWatcherCoalesces(t *testing.T) {
 			sub.events <- fsnotify.Event{Name: path, Op: fsnotify.Write}
 			time.Sleep(time.Second)
 		}
-		if c, ok := told(w); !ok || string(c.Data) != "four" {
-			t.Errorf("told %v %q", ok, c.Data)
+		if c, ok := told(w); !ok || text(t, c.Reading) != "four" {
+			t.Errorf("told %v %+v", ok, c)
 		}
 		if c, ok := told(w); ok {
-			t.Errorf("told once more: %q", c.Data)
+			t.Errorf("told once more: %+v", c)
 		}
 	})
 }

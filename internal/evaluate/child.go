@@ -30,11 +30,12 @@ const (
 // apart evaluates in a child process. Whatever becomes of the child, this
 // process goes on and holds nothing of it.
 func (e *Evaluator) apart(ctx context.Context, src schema.Source, bounds Bounds) (*forge.Forge, schema.Diagnostics, error) {
+	cancelled := func() error { return fmt.Errorf("read %s: %w", src.Name(), context.Cause(ctx)) }
 	fail := func(err error) (*forge.Forge, schema.Diagnostics, error) {
-		return nil, nil, fmt.Errorf("read %s: %w", src.Name(), err)
+		return nil, nil, &UnjudgedError{src.Name(), err}
 	}
 	if ctx.Err() != nil {
-		return fail(context.Cause(ctx))
+		return nil, nil, cancelled()
 	}
 	binary, err := self()
 	if err != nil {
@@ -66,13 +67,13 @@ func (e *Evaluator) apart(ctx context.Context, src schema.Source, bounds Bounds)
 	waited := cmd.Wait()
 	switch a, err := parseAnswer(out.text); {
 	case ctx.Err() != nil:
-		return fail(context.Cause(ctx))
+		return nil, nil, cancelled()
 	case waited == nil && asked == nil && err == nil:
 		return a.forge, a.diagnostics, a.err
 	case limited.Err() != nil:
 		return nil, nil, tooLong(src, bounds)
 	case out.over:
-		return fail(fmt.Errorf("it comes to more than %s", size(uint64(out.most))))
+		return nil, nil, fmt.Errorf("read %s: it comes to more than %s", src.Name(), size(uint64(out.most)))
 	case waited == nil:
 		return fail(fmt.Errorf("the process that evaluates it made no sense: %w", errors.Join(asked, err)))
 	}
@@ -108,13 +109,13 @@ func died(src schema.Source, bounds Bounds, state *os.ProcessState, complaint st
 		if s.Signal() == syscall.SIGKILL {
 			hint = "; the system does that when it runs out of memory"
 		}
-		return fmt.Errorf("read %s: the process that evaluates it was ended by a signal (%s)%s", src.Name(), s.Signal(), hint)
+		return &UnjudgedError{src.Name(), fmt.Errorf("the process that evaluates it was ended by a signal (%s)%s", s.Signal(), hint)}
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(complaint), "\n")
 	if first == "" {
 		first = "it said nothing"
 	}
-	return fmt.Errorf("read %s: the process that evaluates it ended with %s: %s", src.Name(), state, first)
+	return &UnjudgedError{src.Name(), fmt.Errorf("the process that evaluates it ended with %s: %s", state, first)}
 }
 
 // bounded keeps the beginning of what is written to it. More than that is

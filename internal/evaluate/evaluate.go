@@ -9,6 +9,7 @@ package evaluate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"runtime/debug"
@@ -54,27 +55,62 @@ func (e *ExceededError) Error() string {
 	return fmt.Sprintf("read %s: its evaluation needs more than %s of memory; %s, or allow more with %s", e.Name, e.Most, cause, MemoryVariable)
 }
 
+// UnjudgedError says that a source was not judged for a reason that is not in
+// its text and may be gone the next time.
+type UnjudgedError struct {
+	Name string // of the source
+	Err  error
+}
+
+func (e *UnjudgedError) Error() string { return "read " + e.Name + ": " + e.Err.Error() }
+func (e *UnjudgedError) Unwrap() error { return e.Err }
+
 // Evaluate judges src. After an error that is no [schema.Diagnostics] the text
 // was not judged. After an *ExceededError without Apart, what was begun may
-// still go on in this process: the process is to end soon, and Evaluate
-// refuses to begin anything else.
+// still go on in this process: the process is to end soon, and nothing else is
+// begun in it.
 func (e *Evaluator) Evaluate(ctx context.Context, src schema.Source) (*forge.Forge, schema.Diagnostics, error) {
-	bounds := e.Bounds.effective()
 	if e.Apart || !ordinary(src) {
-		return e.apart(ctx, src, bounds)
+		return e.apart(ctx, src, e.Bounds.effective())
 	}
+	var a answer
+	err := e.here(ctx, src, func(ctx context.Context) {
+		a.forge, a.diagnostics, a.err = e.Load(ctx, src)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return a.forge, a.diagnostics, a.err
+}
+
+// Within runs f, which evaluates src, within the bounds and in this process,
+// whatever Apart says. It is for what cannot be carried from one process to
+// another. An error means that f was left to itself.
+func (e *Evaluator) Within(ctx context.Context, src schema.Source, f func(context.Context)) error {
+	if !ordinary(src) {
+		// In a child first: what is beyond the bounds does not get here.
+		if _, _, err := e.apart(ctx, src, e.Bounds.effective()); err != nil {
+			if _, invalid := errors.AsType[schema.Diagnostics](err); !invalid {
+				return err
+			}
+		}
+	}
+	return e.here(ctx, src, f)
+}
+
+func (e *Evaluator) here(ctx context.Context, src schema.Source, f func(context.Context)) error {
 	if e.abandoned.Load() {
-		return nil, nil, fmt.Errorf("read %s: not looked at, because what was read before it goes beyond all bounds", src.Name())
+		return fmt.Errorf("read %s: not looked at, because what was read before it goes beyond all bounds", src.Name())
 	}
 	// A stack that overflows ends the process at once, with pages of text. It
 	// is counted as memory, so let that bound be the first to be passed.
 	before := debug.SetMaxStack(math.MaxInt32)
 	defer debug.SetMaxStack(before)
-	f, d, err := here(ctx, src, bounds, e.Load)
-	if exceeded(err) || ctx.Err() != nil {
+	err := here(ctx, src, e.Bounds.effective(), f)
+	if err != nil {
 		e.abandoned.Store(true)
 	}
-	return f, d, err
+	return err
 }
 
 // answer is what an evaluation comes to.
@@ -88,18 +124,17 @@ type answer struct {
 // one is not looked at.
 const look = 10 * time.Millisecond
 
-// here evaluates in this process. It returns when a bound is passed or ctx
-// ends, and leaves the evaluation to itself then.
-func here(ctx context.Context, src schema.Source, bounds Bounds, load Load) (*forge.Forge, schema.Diagnostics, error) {
+// here runs an evaluation in this process. It returns an error when a bound is
+// passed or ctx ends, and leaves the evaluation to itself then.
+func here(ctx context.Context, src schema.Source, bounds Bounds, f func(context.Context)) error {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, fmt.Errorf("read %s: %w", src.Name(), context.Cause(ctx))
+		return fmt.Errorf("read %s: %w", src.Name(), context.Cause(ctx))
 	}
 	defer tune()()
-	done := make(chan answer, 1)
+	done := make(chan struct{})
 	go func() {
-		var a answer
-		a.forge, a.diagnostics, a.err = load(context.WithoutCancel(ctx), src)
-		done <- a
+		defer close(done)
+		f(context.WithoutCancel(ctx))
 	}()
 	late := time.NewTimer(bounds.Time)
 	defer late.Stop()
@@ -108,19 +143,19 @@ func here(ctx context.Context, src schema.Source, bounds Bounds, load Load) (*fo
 	var w *watch
 	for {
 		select {
-		case a := <-done:
-			return a.forge, a.diagnostics, a.err
+		case <-done:
+			return nil
 		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("read %s: %w", src.Name(), context.Cause(ctx))
+			return fmt.Errorf("read %s: %w", src.Name(), context.Cause(ctx))
 		case <-late.C:
-			return nil, nil, tooLong(src, bounds)
+			return tooLong(src, bounds)
 		case <-tick.C:
 			if w == nil {
 				w = newWatch(bounds)
 				defer w.stop()
 			}
 			if w.memory() > bounds.Memory {
-				return nil, nil, tooLarge(src, bounds)
+				return tooLarge(src, bounds)
 			}
 		}
 	}

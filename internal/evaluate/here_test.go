@@ -62,6 +62,22 @@ func TestInTime(t *testing.T) {
 	})
 }
 
+func TestWithin(t *testing.T) {
+	for _, text := range []schema.Source{text(minimal), text(`import "strings"` + "\n" + minimal + `app: env: X: strings.ToUpper("x")` + "\n")} {
+		e := child()
+		ran := false
+		if err := e.Within(t.Context(), text, func(context.Context) { ran = true }); err != nil || !ran {
+			t.Errorf("%v, %v", ran, err)
+		}
+	}
+	e := child()
+	grow := text(`import "list"` + "\n" + minimal + `app: env: X: "\(len(list.Range(0, 10000000000, 1)))"` + "\n")
+	err := e.Within(t.Context(), grow, func(context.Context) { t.Error("it was let through") })
+	if x, ok := errors.AsType[*ExceededError](err); !ok || x.Of != "memory" {
+		t.Error(err)
+	}
+}
+
 func TestCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -76,10 +76,15 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, load Load) error {
 	debug.SetGCPercent(100) // childEnvironment has turned it off
 	debug.SetMaxStack(int(min(q.Bounds.Memory, math.MaxInt32)))
 	undo := limitMemory(q.Bounds.Memory + q.Bounds.Memory/2)
-	a.forge, a.diagnostics, a.err = here(ctx, q.Source, q.Bounds, load)
+	err := here(ctx, q.Source, q.Bounds, func(ctx context.Context) {
+		a.forge, a.diagnostics, a.err = load(ctx, q.Source)
+	})
 	undo()
-	if errors.Is(a.err, errParentGone) {
+	if errors.Is(err, errParentGone) {
 		return errParentGone
+	}
+	if err != nil {
+		return writeAnswer(out, answer{err: err}) // a is not ours to read
 	}
 	return writeAnswer(out, a)
 }

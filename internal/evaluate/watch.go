@@ -1,7 +1,6 @@
 package evaluate
 
 import (
-	"errors"
 	"math"
 	"runtime/debug"
 	"runtime/metrics"
@@ -51,9 +50,4 @@ func (w *watch) stop() {
 	for _, restore := range w.restore {
 		restore()
 	}
-}
-
-func exceeded(err error) bool {
-	_, ok := errors.AsType[*ExceededError](err)
-	return ok
 }

@@ -24,7 +24,8 @@ var update = flag.Bool("update", false, "write docs/reference/metrics.md")
 func busy() (*world, *Server) {
 	w := &world{config: daemon.ConfigState{
 		OK: true, Generation: 3, Failures: 2,
-		Active: daemon.Version{Hash: "abc", At: time.UnixMilli(1_700_000_000_500)},
+		Active:   daemon.Version{Hash: "abc", At: time.UnixMilli(1_700_000_000_500)},
+		Warnings: []daemon.Problem{{Rule: "F601"}, {Rule: "F205"}, {Rule: "F601"}},
 	}}
 	drifted := resource("prod", "app", reconcile.StateDrifted)
 	drifted.Steps = []reconcile.StepStatus{{Action: reconcile.ActionHeal}}
@@ -61,6 +62,8 @@ func TestMetrics(t *testing.T) {
 		`forged_config_last_reload_success_timestamp_seconds 1.7000000005e+09`,
 		`forged_config_reload_failures_total 2`,
 		`forged_config_info{hash="abc"} 1`,
+		`forged_config_warnings{rule="F205"} 1`,
+		`forged_config_warnings{rule="F601"} 2`,
 		`forged_reconcile_duration_seconds_count{environment="prod",kind="release",outcome="applied"} 1`,
 		`forged_drift_detected_total{environment="prod",kind="release",reason="edited"} 1`,
 		`forged_drift_healed_total{environment="prod",kind="release",reason="edited"} 1`,
@@ -186,6 +189,7 @@ Beside these there are the usual ` + "`go_*`, `process_*` and `promhttp_*`" + ` 
 | ` + "`reason`" + ` | ` + list(reconcile.ReasonAbsent, reconcile.ReasonConfig, reconcile.ReasonEdited, reconcile.ReasonDeleted, reconcile.ReasonReplaced, reconcile.ReasonOwnership, reconcile.ReasonForeign, reconcile.ReasonInterrupted, reconcile.ReasonUnwanted) + ` |
 | ` + "`state`" + ` | ` + list(reconcile.StateReady, reconcile.StatePaused, reconcile.StateOrphaned, reconcile.StateWaiting, reconcile.StateProgressing, reconcile.StateDrifted, reconcile.StateBlocked, reconcile.StateUnknown, reconcile.StateFailed) + ` |
 | ` + "`error`" + ` | ` + list(reconcile.Invalid, reconcile.Denied, reconcile.Conflict, reconcile.Stale, reconcile.Throttled, reconcile.Unavailable, reconcile.Internal) + ` |
+| ` + "`rule`" + ` | the id of one of the [rules](rules/README.md) |
 | ` + "`verb`" + ` | ` + list("GET", "LIST", "WATCH", "CREATE", "UPDATE", "PATCH", "APPLY", "DELETE", "DRYRUN") + ` |
 | ` + "`code`" + ` | the HTTP status; 0 where there was no answer |
 `)

@@ -23,8 +23,8 @@ type Snapshot struct {
 type gauges struct {
 	snapshot func() Snapshot
 
-	ok, successAt, failures, info *prometheus.Desc
-	resources, drifted, inventory *prometheus.Desc
+	ok, successAt, failures, info, warnings *prometheus.Desc
+	resources, drifted, inventory           *prometheus.Desc
 }
 
 func newGauges(snapshot func() Snapshot) *gauges {
@@ -41,6 +41,8 @@ func newGauges(snapshot func() Snapshot) *gauges {
 			"Loads of the configuration that failed."),
 		info: desc("forged_config_info",
 			"Always 1; the label is the hash of the configuration in force.", "hash"),
+		warnings: desc("forged_config_warnings",
+			"Warnings about the configuration in force; /status and the log say which.", "rule"),
 		resources: desc("forged_resources",
 			"Resources, by state.", "environment", "state"),
 		drifted: desc("forged_drifted_resources",
@@ -52,7 +54,7 @@ func newGauges(snapshot func() Snapshot) *gauges {
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.ok, g.successAt, g.failures, g.info, g.resources, g.drifted, g.inventory} {
+	for _, d := range []*prometheus.Desc{g.ok, g.successAt, g.failures, g.info, g.warnings, g.resources, g.drifted, g.inventory} {
 		c <- d
 	}
 }
@@ -72,6 +74,13 @@ func (g *gauges) Collect(c chan<- prometheus.Metric) {
 	if s.Config.Generation > 0 {
 		put(g.successAt, prometheus.GaugeValue, float64(s.Config.Active.At.UnixMilli())/1000)
 		put(g.info, prometheus.GaugeValue, 1, s.Config.Active.Hash)
+	}
+	rules := map[string]int{}
+	for _, w := range s.Config.Warnings {
+		rules[w.Rule]++
+	}
+	for rule, n := range rules {
+		put(g.warnings, prometheus.GaugeValue, float64(n), rule)
 	}
 	for _, env := range s.Status.Environments {
 		states := map[reconcile.State]int{}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"forged.dev/forged/internal/evaluate"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/schema"
+)
+
+// evaluateCommand is what a forged calls its child by.
+const evaluateCommand = "evaluate"
+
+// newEvaluator bounds evaluations as the environment of the process says.
+// apart keeps all of them out of this process.
+func newEvaluator(apart bool) (*evaluate.Evaluator, error) {
+	bounds, err := evaluate.BoundsFrom(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return &evaluate.Evaluator{Load: judge, Bounds: bounds, Apart: apart, Args: []string{evaluateCommand}}, nil
+}
+
+// bounded is judge for commands that read each forge once. After an error that
+// is no schema.Diagnostics they are to end.
+func bounded() func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics, error) {
+	e, err := newEvaluator(false)
+	if err != nil {
+		return func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics, error) { return nil, nil, err }
+	}
+	return e.Evaluate
+}
+
+// newEvaluate is the child that a forged starts to evaluate a forge.
+func newEvaluate(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:     evaluateCommand,
+		Short:   "Evaluate a forge for another process of this program",
+		Example: "  forged evaluate # is for forged itself",
+		Hidden:  true,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return evaluate.Serve(c.Context(), s.in, s.out, judge)
+		},
+	}
+}
