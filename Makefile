@@ -8,10 +8,11 @@ IMAGE    ?= forged:$(VERSION)
 # Tools are built from the module proxy at these versions, once.
 GOLANGCI_LINT := .cache/tools/golangci-lint@v2.15.0/golangci-lint
 GOFUMPT       := .cache/tools/gofumpt@v0.12.0/gofumpt
+CUE           := .cache/tools/cue@v0.17.1/cue
 GOVULNCHECK   := .cache/tools/govulncheck@v1.8.0/govulncheck
 
 .DEFAULT_GOAL := build
-.PHONY: help build forged sandbox demo run test check lint format vuln bench bench-go docs image clean
+.PHONY: help build forged sandbox demo run test check lint format vuln bench bench-offline bench-go docs image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +52,11 @@ format: $(GOFUMPT) ## format the Go files
 vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is used
 	$(GOVULNCHECK) ./...
 
-bench: build ## measure forged on a real control plane, beside the same work without it
-	FORGED_SANDBOX_CLUSTERS=1 hack/with-sandbox.sh go run ./bench
+bench: build $(CUE) ## measure forged on a real control plane, beside the same work without it
+	FORGED_SANDBOX_CLUSTERS=1 hack/with-sandbox.sh go run ./bench -cue $(CUE)
+
+bench-offline: forged $(CUE) ## measure what needs no cluster: validate, beside cue vet
+	go run ./bench -offline -cue $(CUE)
 
 bench-go: sandbox ## run the benchmarks of the packages
 	hack/with-sandbox.sh go test -run '^$$' -bench . -benchmem ./...
@@ -74,3 +78,6 @@ clean: ## remove what was built
 
 .cache/tools/govulncheck@%/govulncheck:
 	GOBIN=$(CURDIR)/$(@D) go install golang.org/x/vuln/cmd/govulncheck@$*
+
+.cache/tools/cue@%/cue:
+	GOBIN=$(CURDIR)/$(@D) go install cuelang.org/go/cmd/cue@$*
