@@ -75,9 +75,6 @@ func (r Report) JUnit(w io.Writer) error {
 }
 
 func (r Report) junitCases(f Forge) []junitCase {
-	if f.Err != nil {
-		return []junitCase{{Name: "read", Class: f.File, Error: &junitDetail{Message: f.Err.Error()}}}
-	}
 	var cases []junitCase
 	at := map[string]int{}
 	for _, d := range f.Diagnostics {
@@ -100,6 +97,9 @@ func (r Report) junitCases(f Forge) []junitCase {
 		default:
 			c.Failure.Text += text
 		}
+	}
+	if f.Err != nil {
+		cases = append(cases, junitCase{Name: "judge", Class: f.File, Error: &junitDetail{Message: f.Err.Error()}})
 	}
 	if len(cases) == 0 {
 		return []junitCase{{Name: "valid", Class: f.File, Out: fmt.Sprintf("%s in %s\n", f.App, strings.Join(f.Environments, ", "))}}

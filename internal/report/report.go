@@ -18,7 +18,7 @@ type Forge struct {
 	App          string             // of a valid forge
 	Environments []string           // of a valid forge
 	Diagnostics  schema.Diagnostics // errors make it invalid, warnings do not
-	Err          error              // why it could not be judged; nothing else is known then
+	Err          error              // why it could not be judged, or not wholly
 }
 
 // Report is the outcome of one validation.
