@@ -18,7 +18,10 @@ func fields(v cue.Value) []string {
 	}
 	var names []string
 	for it.Next() {
-		names = append(names, it.Selector().Unquoted())
+		// Of two lists that contradict each other CUE makes numbered fields.
+		if name := it.Selector(); name.IsString() {
+			names = append(names, name.Unquoted())
+		}
 	}
 	return names
 }

@@ -81,7 +81,7 @@ package v1
 func Workspace(pkg string, environments []string) (beside, module map[string]string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, workspaceHead, pkg)
-	for i, name := range environments {
+	for i, name := range slices.Sorted(slices.Values(environments)) {
 		if i == 0 {
 			b.WriteString("\n// The language server completes the keys of the environments that are named here.\n" +
 				"// The question mark keeps them from coming into being by being named.\nenvironments: {\n")
