@@ -194,7 +194,7 @@ func TestFingerprints(t *testing.T) {
 		}
 		return all
 	}
-	const wrong = "app: prot: 8000\napp: adress: 1\n"
+	const wrong = "app: prot: 8000\napp: agrs: []\n"
 	before := prints(valid + wrong)
 	if len(before) != 2 || before[0] == before[1] {
 		t.Fatal(before)
