@@ -30,7 +30,7 @@ import (
 	"forged.dev/forged/internal/secret/sops"
 )
 
-var update = flag.Bool("update", false, "write the files that the tests of internal/secret read")
+var update = flag.Bool("update", false, "write those files that the tests of internal/secret read and that are not there")
 
 func store(format sops.Format) common.Store {
 	switch format {
@@ -363,27 +363,42 @@ func same(t *testing.T, doc *sops.Document, path string, v any) {
 // readable by it.
 func TestFixtures(t *testing.T) {
 	dir := filepath.Join("..", "..", "internal", "secret", "sops", "testdata")
+	passwords := func(m *library.Metadata) { m.UnencryptedSuffix, m.EncryptedRegex = "", "^password$" }
 	files := map[string]struct {
 		format sops.Format
 		plain  string
 		rules  func(*library.Metadata)
 	}{
-		"all.yaml":    {sops.YAML, yamlText, nil},
-		"all.json":    {sops.JSON, `{"postgres": {"url": "postgres://db", "port": 5432}, "list": ["a", {"b": true}]}`, nil},
-		"all.env":     {sops.DotEnv, "TOKEN=s3cret-env\nLINES=one\\ntwo\n", nil},
-		"all.ini":     {sops.INI, "top = 1\n[db]\npassword = s3cret-ini\n", nil},
-		"all.bin":     {sops.Binary, "s3cret-binary", nil},
-		"partly.yaml": {sops.YAML, "host: db\npassword: s3cret\n", func(m *library.Metadata) { m.UnencryptedSuffix, m.EncryptedRegex = "", "^password$" }},
+		"all.yaml":     {sops.YAML, yamlText, nil},
+		"all.json":     {sops.JSON, `{"postgres": {"url": "postgres://db", "port": 5432}, "list": ["a", {"b": true}]}`, nil},
+		"all.env":      {sops.DotEnv, "TOKEN=s3cret-env\nLINES=one\\ntwo\n", nil},
+		"all.ini":      {sops.INI, "top = 1\n[db]\npassword = s3cret-ini\n", nil},
+		"all.bin":      {sops.Binary, "s3cret-binary", nil},
+		"partly.yaml":  {sops.YAML, "host: db\npassword: s3cret\n", passwords},
+		"partly2.yaml": {sops.YAML, "host: db\npassword: s3cret-2\n", passwords},
 	}
 	keys := filepath.Join(dir, "keys.txt")
-	if *update {
-		id := identity(t)
-		text := "# Made for these tests: it protects nothing.\n# public key: " + id.Recipient().String() + "\n" + id.String() + "\n"
-		if err := os.WriteFile(keys, []byte(text), 0o600); err != nil {
+	if *update { // what is not there yet
+		text, err := os.ReadFile(keys)
+		if errors.Is(err, os.ErrNotExist) {
+			id := identity(t)
+			text = []byte("# Made for these tests: it protects nothing.\n# public key: " + id.Recipient().String() + "\n" + id.String() + "\n")
+			err = os.WriteFile(keys, text, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+		ids, err := age.ParseIdentities(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := ids[0].(*age.X25519Identity).Recipient().String()
 		for name, f := range files {
-			if err := os.WriteFile(filepath.Join(dir, name), encrypt(t, f.format, f.plain, f.rules, id.Recipient().String()), 0o600); err != nil {
+			path := filepath.Join(dir, name)
+			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err := os.WriteFile(path, encrypt(t, f.format, f.plain, f.rules, to), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}

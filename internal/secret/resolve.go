@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,13 +107,13 @@ func (p *Pass) raw(ctx context.Context, ref forge.SecretRef) ([]byte, error) {
 		}
 		return []byte(text), nil
 	case ref.File != "":
-		return read(p.path(ref.File), MaxSize+3) // room to see what is too long and a newline
+		return readFile(p.path(ref.File), MaxSize+3) // room to see what is too long and a newline
 	case ref.SOPS != nil:
 		return p.sops(ctx, *ref.SOPS)
 	case ref.OP != "":
 		out, err := p.command(ctx, []string{"op", "read", "--no-newline", ref.OP})
 		if errors.Is(err, exec.ErrNotFound) {
-			return nil, fmt.Errorf("%s is read by the 1Password CLI, and there is no op on the PATH: install it from https://developer.1password.com/docs/cli", ref.OP)
+			return nil, unread(fmt.Errorf("%s is read by the 1Password CLI, and there is no op on the PATH: install it from https://developer.1password.com/docs/cli", ref.OP))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", ref.OP, err)
@@ -148,7 +149,7 @@ func (p *Pass) sops(ctx context.Context, ref forge.SOPSRef) ([]byte, error) {
 	path := p.path(ref.File)
 	doc := p.files[path]
 	if doc == nil {
-		raw, err := read(path, maxEncrypted+1)
+		raw, err := readFile(path, maxEncrypted+1)
 		if err != nil {
 			return nil, err
 		}
@@ -158,11 +159,11 @@ func (p *Pass) sops(ctx context.Context, ref forge.SOPSRef) ([]byte, error) {
 		if p.keys == "" {
 			keys := sops.Keys{LookupEnv: p.lookup, Run: p.command}
 			if p.ids, p.keys, err = keys.Identities(ctx); err != nil {
-				return nil, fmt.Errorf("the age keys for file %s: %w", path, err)
+				return nil, unread(fmt.Errorf("the age keys for file %s: %w", path, err))
 			}
 		}
 		if doc, err = sops.Open(raw, sops.FormatOf(path), p.ids); errors.Is(err, sops.ErrNoIdentity) {
-			return nil, fmt.Errorf("file %s %w; looked in %s", path, err, p.keys)
+			return nil, unread(fmt.Errorf("file %s %w; looked in %s", path, err, p.keys))
 		} else if err != nil {
 			return nil, fmt.Errorf("file %s %w", path, err)
 		}
@@ -170,7 +171,7 @@ func (p *Pass) sops(ctx context.Context, ref forge.SOPSRef) ([]byte, error) {
 	}
 	raw, err := doc.Lookup(ref.Key)
 	if err != nil {
-		return nil, fmt.Errorf("file %s: %w", path, err)
+		return nil, fmt.Errorf("file %s %w", path, err)
 	}
 	return raw, nil
 }
@@ -186,7 +187,7 @@ func (p *Pass) command(ctx context.Context, argv []string) ([]byte, error) {
 	}
 	out, err := run(ctx, commandLimit, p.Dir, argv)
 	if err != nil {
-		return nil, err
+		return nil, unread(err)
 	}
 	p.mu.Lock()
 	if p.kept == nil {
@@ -219,19 +220,42 @@ func (r *Resolver) Describe(ref forge.SecretRef) string {
 	return "an empty reference"
 }
 
-func read(path string, most int64) ([]byte, error) {
+// readFile reads so much of a file.
+func readFile(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("file %s does not exist", path)
+	case err != nil:
+		return nil, unread(err) // names the path
 	}
 	defer f.Close()
 	// A directory or a device would give a puzzling error, or none and no end.
 	if info, err := f.Stat(); err != nil {
-		return nil, err
+		return nil, unread(err)
 	} else if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("file %s is not a regular file", path)
 	}
-	return io.ReadAll(io.LimitReader(f, most))
+	raw, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return nil, unread(err)
+	}
+	return raw, nil
+}
+
+// unreadError marks that nothing is known of a secret.
+type unreadError struct{ error }
+
+func (e unreadError) Unwrap() error { return e.error }
+
+func unread(err error) error { return unreadError{err} }
+
+// Unread tells of an error of resolving that nothing is known of the secret: its
+// source could not be read. After any other error it is known that what is there
+// is nothing, or nothing that can be used.
+func Unread(err error) bool {
+	var u unreadError
+	return errors.As(err, &u) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // Clean takes off one line ending and refuses what is too long or has nothing

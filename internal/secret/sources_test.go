@@ -40,21 +40,22 @@ func TestEncryptedFiles(t *testing.T) {
 		lines           bool
 		want            string
 		err             string
+		unread          bool
 	}{
-		{"text", "all.yaml", "users.1.password", good, false, "s3 cret: #1", ""},
-		{"number", "all.yaml", "postgres.pool", good, false, "20", ""},
-		{"truth", "all.yaml", "postgres.enabled", good, false, "true", ""},
-		{"dotenv", "all.env", "TOKEN", good, false, "s3cret-env", ""},
-		{"keys of a command", "all.env", "TOKEN", with("SOPS_AGE_KEY_CMD", "cat '"+keys+"'"), false, "s3cret-env", ""},
-		{"lines", "all.yaml", "users.0.password", good, true, "line one\nline two", ""},
-		{"lines of one", "all.yaml", "users.0.password", good, false, "", "key users.0.password of file " + filepath.Join(dir, "all.yaml") + " holds more than one line"},
-		{"empty", "all.yaml", "postgres.empty", good, false, "", "is empty"},
-		{"no such key", "all.yaml", "postgres.uri", good, false, "", "no such key: postgres.uri; postgres has"},
-		{"no such file", "none.yaml", "a", good, false, "", "none.yaml"},
-		{"not encrypted", "plain.yaml", "a", good, false, "", "file " + filepath.Join(dir, "plain.yaml") + " is not encrypted with sops"},
-		{"no keys", "all.yaml", "plain", with("", ""), false, "", "cannot be decrypted with any age key at hand; looked in " + filepath.Join(dir, "none", "sops", "age", "keys.txt")},
-		{"damaged keys", "all.yaml", "plain", with("SOPS_AGE_KEY_FILE", filepath.Join(dir, "keys")), false, "", "SOPS_AGE_KEY_FILE (" + filepath.Join(dir, "keys") + ") has something that is not an age key"},
-		{"no file of keys", "all.yaml", "plain", with("SOPS_AGE_KEY_FILE", filepath.Join(dir, "nothing")), false, "", "SOPS_AGE_KEY_FILE: open"},
+		{"text", "all.yaml", "users.1.password", good, false, "s3 cret: #1", "", false},
+		{"number", "all.yaml", "postgres.pool", good, false, "20", "", false},
+		{"truth", "all.yaml", "postgres.enabled", good, false, "true", "", false},
+		{"dotenv", "all.env", "TOKEN", good, false, "s3cret-env", "", false},
+		{"keys of a command", "all.env", "TOKEN", with("SOPS_AGE_KEY_CMD", "cat '"+keys+"'"), false, "s3cret-env", "", false},
+		{"lines", "all.yaml", "users.0.password", good, true, "line one\nline two", "", false},
+		{"lines of one", "all.yaml", "users.0.password", good, false, "", "key users.0.password of file " + filepath.Join(dir, "all.yaml") + " holds more than one line", false},
+		{"empty", "all.yaml", "postgres.empty", good, false, "", "is empty", false},
+		{"no such key", "all.yaml", "postgres.uri", good, false, "", "no such key: postgres.uri; postgres has", false},
+		{"no such file", "none.yaml", "a", good, false, "", "none.yaml", false},
+		{"not encrypted", "plain.yaml", "a", good, false, "", "file " + filepath.Join(dir, "plain.yaml") + " is not encrypted with sops", false},
+		{"no keys", "all.yaml", "plain", with("", ""), false, "", "cannot be decrypted with any age key at hand; looked in " + filepath.Join(dir, "none", "sops", "age", "keys.txt"), true},
+		{"damaged keys", "all.yaml", "plain", with("SOPS_AGE_KEY_FILE", filepath.Join(dir, "keys")), false, "", "SOPS_AGE_KEY_FILE (" + filepath.Join(dir, "keys") + ") has something that is not an age key", true},
+		{"no file of keys", "all.yaml", "plain", with("SOPS_AGE_KEY_FILE", filepath.Join(dir, "nothing")), false, "", "SOPS_AGE_KEY_FILE: open", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &Resolver{Dir: dir, LookupEnv: func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok && name != "" }}
@@ -69,6 +70,8 @@ func TestEncryptedFiles(t *testing.T) {
 				t.Errorf("another value, or %v", err)
 			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "line one")):
 				t.Errorf("%v, want %q", err, tt.err)
+			case Unread(err) != tt.unread:
+				t.Errorf("unread is %v: %v", Unread(err), err)
 			}
 		})
 	}

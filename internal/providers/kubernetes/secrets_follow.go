@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -108,7 +109,7 @@ func (l *resolving) followed(ctx context.Context, slot slotKey, k forge.Kubernet
 // pick takes one key out of what a Secret holds.
 func pick(ref Ref, key string, values map[string]secret.Value, exists, multiLine bool) (secret.Value, error) {
 	if !exists {
-		return secret.Value{}, &AbsentError{fmt.Sprintf("%s does not exist", ref)}
+		return secret.Value{}, fmt.Errorf("%s does not exist", ref)
 	}
 	raw, ok := values[key]
 	if !ok {
@@ -116,7 +117,7 @@ func pick(ref Ref, key string, values map[string]secret.Value, exists, multiLine
 		if len(values) > 0 {
 			has = "it has " + strings.Join(slices.Sorted(maps.Keys(values)), ", ")
 		}
-		return raw, &AbsentError{fmt.Sprintf("%s has no key %s; %s", ref, key, has)}
+		return raw, fmt.Errorf("%s has no key %s; %s", ref, key, has)
 	}
 	v, err := secret.Clean(raw.Reveal())
 	if err == nil && !multiLine {
@@ -128,11 +129,42 @@ func pick(ref Ref, key string, values map[string]secret.Value, exists, multiLine
 	return v, nil
 }
 
-// AbsentError says that a Secret that forge.cue refers to, or the key in it, is
-// not there. The cluster has answered; this is no failure to look.
-type AbsentError struct{ text string }
+// CheckSource looks once whether a Secret that forge.cue refers to is there and
+// has a value that can be used. Unread tells whether its error means that nothing
+// is known; any other says what is wrong with the Secret.
+func (cs *Clusters) CheckSource(ctx context.Context, target forge.Target, namespace string, k forge.KubernetesRef, multiLine bool) error {
+	c, err := cs.Cluster(ctx, target)
+	if err != nil {
+		return err
+	}
+	ref := sourceRef(k, namespace)
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	live, err := c.client.CoreV1().Secrets(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	exists := !apierrors.IsNotFound(err)
+	if err != nil && exists {
+		return Classify("get", ref, err)
+	}
+	_, err = pick(ref, k.Key, valuesOf(live), exists, multiLine)
+	return err
+}
 
-func (e *AbsentError) Error() string { return e.text }
+// Unread tells of an error that the cluster could not be asked.
+func Unread(err error) bool {
+	var e *reconcile.Error
+	return errors.As(err, &e)
+}
+
+// valuesOf is what a Secret holds.
+func valuesOf(s *corev1.Secret) map[string]secret.Value {
+	values := map[string]secret.Value{}
+	if s != nil {
+		for key, raw := range s.Data {
+			values[key] = secret.New(raw)
+		}
+	}
+	return values
+}
 
 // source is what a followed Secret holds. It waits until that is known.
 func (c *Cluster) source(ctx context.Context, ref Ref) (values map[string]secret.Value, exists bool, err error) {
@@ -243,12 +275,7 @@ func (f *followed) changed(cause string) []reconcile.Event {
 
 // set notes what the Secret is now; nil: it is not there.
 func (f *followed) set(s *corev1.Secret) {
-	values := map[string]secret.Value{}
-	if s != nil {
-		for key, raw := range s.Data {
-			values[key] = secret.New(raw)
-		}
-	}
+	values := valuesOf(s)
 	f.c.mu.Lock()
 	first := !f.synced
 	same := f.exists == (s != nil) && maps.EqualFunc(f.values, values, func(a, b secret.Value) bool {

@@ -103,7 +103,8 @@ func Open(data []byte, format Format, identities []age.Identity) (*Document, err
 
 // Lookup returns one value as text: numbers and booleans as YAML writes them.
 // path are names of keys with dots between them; a number counts the items of
-// a list from 0. A name with a dot in it is found as well.
+// a list from 0. A name with a dot in it is found as well. Errors go on from the
+// name of the file.
 func (d *Document) Lookup(path string) ([]byte, error) {
 	v, found := find(d.root, path)
 	if !found && d.format == INI {
@@ -114,11 +115,11 @@ func (d *Document) Lookup(path string) ([]byte, error) {
 	}
 	switch v := v.(type) {
 	case mapping:
-		return nil, fmt.Errorf("key %s is not one value but has keys of its own: %s", path, names(v))
+		return nil, fmt.Errorf("has more than one value at key %s: it has keys of its own, %s", path, names(v))
 	case []any:
-		return nil, fmt.Errorf("key %s is not one value but a list of %d: put the number of the item behind it, from 0", path, len(v))
+		return nil, fmt.Errorf("has a list of %d at key %s: put the number of the item behind it, from 0", len(v), path)
 	case nil, comment:
-		return nil, fmt.Errorf("key %s has no value", path)
+		return nil, fmt.Errorf("has no value at key %s", path)
 	default:
 		return text(v), nil
 	}

@@ -54,9 +54,9 @@ func TestLookup(t *testing.T) {
 		{"partly.yaml", "host", "db", ""},
 		{"partly.yaml", "password", "s3cret", ""},
 
-		{"all.yaml", "postgres", "", "postgres is not one value but has keys of its own: big, empty, enabled,"},
-		{"all.yaml", "users", "", "users is not one value but a list of 2"},
-		{"all.yaml", "postgres.nothing", "", "has no value"},
+		{"all.yaml", "postgres", "", "has more than one value at key postgres: it has keys of its own, big, empty, enabled,"},
+		{"all.yaml", "users", "", "has a list of 2 at key users"},
+		{"all.yaml", "postgres.nothing", "", "has no value at key postgres.nothing"},
 		{"all.yaml", "postgres.uri", "", "no such key: postgres.uri; postgres has big, empty,"},
 		{"all.yaml", "users.2", "", "no such key: users.2; users is a list of 2"},
 		{"all.yaml", "users.01", "", "no such key"},
