@@ -12,6 +12,7 @@ import (
 
 	"forged.dev/forged/internal/compile"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/localfiles"
 	"forged.dev/forged/internal/report"
 	"forged.dev/forged/schema"
 )
@@ -23,16 +24,20 @@ func newValidate(s streams) *cobra.Command {
 		Long: `Check forges and say everything that is wrong with them, with line and column.
 Each FILE is a forge, or a file of one: files of one package are checked together, and
 once. A directory stands for the package in it; - is standard input; without any FILE
-it is forge.cue in the working directory. No cluster is asked and no secret is read.
+it is forge.cue in the working directory. Charts and configuration files that a forge
+names are looked at; no cluster is asked and no secret is read, unless --resolve is
+given: then each secret is looked up where the file says it is.
 
 Every mistake has a rule, whose id stands at its end; forged explain says more about it.
 A warning does not make a forge invalid, unless --strict is given.
 
-Exit codes: 0 all are valid, 1 at least one is not, 2 one could not be judged.`,
+Exit codes: 0 all are valid, 1 at least one is not, 2 one could not be judged, or a
+secret of it could not be looked up.`,
 		Example: `  forged validate
   forged validate --strict staging/forge.cue prod/forge.cue
   forged validate -t sha=$GITHUB_SHA --format github
   forged validate --format sarif > forged.sarif
+  forged validate --resolve -e prod
   git ls-files '*forge.cue' | xargs forged validate`,
 		Args: cobra.ArbitraryArgs,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -44,8 +49,14 @@ Exit codes: 0 all are valid, 1 at least one is not, 2 one could not be judged.`,
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(report.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	strict := c.Flags().Bool("strict", false, "refuse warnings too")
 	tags := c.Flags().StringArrayP("tag", "t", nil, "give a tag its value: KEY=VALUE (may be repeated)")
+	lookup := resolution{errs: s.err}
+	lookup.add(c)
 	c.RunE = func(c *cobra.Command, files []string) error {
-		v := validator{in: s.in, tags: *tags}
+		resolve, err := lookup.resolver()
+		if err != nil {
+			return &exit{exitNotRun, err}
+		}
+		v := validator{in: s.in, tags: *tags, judge: bounded(), resolve: resolve}
 		r := report.Report{Strict: *strict, Forges: v.all(c.Context(), files)}
 		r.Dir, r.Root = directories()
 		if format.value == "sarif" {
@@ -70,15 +81,18 @@ type validator struct {
 	in   interface{ Read([]byte) (int, error) } // standard input
 	tags []string
 
+	// judge says what can be said of a forge offline.
+	judge func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics, error)
 	// resolve looks up what the references of a valid forge lead to; nil: they
-	// are not looked at. Relative paths start at dir.
-	resolve func(ctx context.Context, dir string, f *forge.Forge) []forge.Finding
+	// are not looked at. Relative paths start at dir. An error says what could
+	// not be looked up.
+	resolve func(ctx context.Context, dir string, f *forge.Forge) ([]forge.Finding, error)
 }
 
 func (v validator) all(ctx context.Context, files []string) []report.Forge {
 	var all []report.Forge
 	if len(files) == 0 {
-		one := v.judge(ctx, schema.ReadEach("forge.cue")[0])
+		one := v.one(ctx, schema.ReadEach("forge.cue")[0])
 		if errors.Is(one.Err, os.ErrNotExist) {
 			one.Err = fmt.Errorf("%w; name the file: forged validate FILE", one.Err)
 		}
@@ -91,24 +105,30 @@ func (v validator) all(ctx context.Context, files []string) []report.Forge {
 			continue
 		}
 		src, err := schema.ReadFrom("<stdin>", v.in)
-		all = append(all, v.judge(ctx, schema.Reading{Paths: []string{"<stdin>"}, Source: src, Err: err}))
+		all = append(all, v.one(ctx, schema.Reading{Paths: []string{"<stdin>"}, Source: src, Err: err}))
 	}
 	for _, reading := range schema.ReadEach(named...) {
-		all = append(all, v.judge(ctx, reading))
+		all = append(all, v.one(ctx, reading))
 	}
 	return all
 }
 
-func (v validator) judge(ctx context.Context, reading schema.Reading) report.Forge {
+func (v validator) one(ctx context.Context, reading schema.Reading) report.Forge {
 	out := report.Forge{File: reading.Paths[0], Err: reading.Err}
 	if out.Err != nil {
 		return out
 	}
 	src := reading.Source
 	src.Tags = v.tags
-	f, diagnostics, err := judge(ctx, src)
-	if err == nil && v.resolve != nil {
-		diagnostics = src.Find(diagnostics, v.resolve(ctx, src.Dir, f)...)
+	f, diagnostics, err := v.judge(ctx, src)
+	if err == nil {
+		found := localfiles.Check(src.Dir)(f)
+		if v.resolve != nil {
+			var missing []forge.Finding
+			missing, out.Err = v.resolve(ctx, src.Dir, f)
+			found = append(found, missing...)
+		}
+		diagnostics = src.Find(diagnostics, found...)
 	}
 	if err != nil && !errors.As(err, &diagnostics) {
 		out.Err = err
@@ -126,7 +146,7 @@ func (v validator) judge(ctx context.Context, reading schema.Reading) report.For
 
 // judge is everything that can be said of a forge offline.
 func judge(ctx context.Context, src schema.Source) (*forge.Forge, schema.Diagnostics, error) {
-	return schema.Load(ctx, src, compile.Check)
+	return schema.Load(ctx, src, compile.Check, compile.Gaps)
 }
 
 // directories are the working directory, and the one that names of files start
