@@ -31,7 +31,7 @@ demo: build ## show what forged does, on a control plane started for it
 run: build ## the same, without the people: left running for you to meddle with
 	go run ./hack/demo -interactive
 
-test: sandbox ## run all tests of all modules against a real control plane
+test: sandbox $(CUE) ## run all tests of all modules against a real control plane
 	hack/with-sandbox.sh hack/test.sh
 
 check: lint test ## everything that must hold before a change is handed in

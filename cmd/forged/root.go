@@ -65,7 +65,8 @@ func newRoot(s streams) *cobra.Command {
 		Short: "Keep environments as forge.cue says they should be",
 		Long: `forged reads one forge.cue, compares it with what runs, and puts right what differs:
 when forge.cue changes, and when somebody changes what runs.`,
-		Example: `  forged validate     # check forge.cue, offline
+		Example: `  forged init         # write a first forge.cue
+  forged validate     # check forge.cue, offline
   forged plan         # show what would change, and why
   forged run          # stay, and keep everything as it should be
   forged status       # ask the running forged how things are`,
@@ -80,7 +81,7 @@ when forge.cue changes, and when somebody changes what runs.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exit{usageCode(c), fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(newValidate(s), newExplain(s), newPlan(s), newRun(s), newStatus(s), newVersion(s), newGenDocs(s), newEvaluate(s))
+	root.AddCommand(newInit(s), newSchema(s), newValidate(s), newRender(s), newExplain(s), newPlan(s), newRun(s), newStatus(s), newVersion(s), newGenDocs(s), newEvaluate(s))
 	// cobra adds these two late; they are wanted now, for their texts.
 	root.InitDefaultCompletionCmd("validate")
 	root.InitDefaultHelpCmd()
