@@ -165,4 +165,35 @@ environments: dev: {
 		Right: `app: env: GREETING: "hello"
 `,
 	},
+	{
+		ID: "F215", Name: "generated-per-region", Severity: SeverityWarning,
+		Title: "A value that several clusters share is not generated in each of them.",
+		Why:   "A generated value is made and kept in a cluster. Each cluster makes its own, and what one of them has signed the other does not accept.",
+		Wrong: `app: secrets: SESSION_SIGNING_SECRET: generate: {}
+environments: prod: {
+	platform: {kind: "kubernetes", context: "acme-us"}
+	regions: {
+		us: context: "acme-us"
+		eu: context: "acme-eu"
+	}
+	services: {
+		postgres: mode: "off"
+		redis: mode:    "off"
+	}
+}
+`,
+		Right: `app: secrets: SESSION_SIGNING_SECRET: sops: {file: "secrets.enc.yaml", key: "session"}
+environments: prod: {
+	platform: {kind: "kubernetes", context: "acme-us"}
+	regions: {
+		us: context: "acme-us"
+		eu: context: "acme-eu"
+	}
+	services: {
+		postgres: mode: "off"
+		redis: mode:    "off"
+	}
+}
+`,
+	},
 }

@@ -340,4 +340,19 @@ environments: dev: {
 }
 `,
 	},
+	{
+		ID: "F322", Name: "home-region", Severity: SeverityError,
+		Title: "The cluster of the platform is one of the regions.",
+		Why:   "Migrations run once, in the cluster of the platform. Where the app does not run, they would change a database that it does not use.",
+		Wrong: `environments: prod: {
+	platform: {kind: "kubernetes", context: "acme-ci"}
+	regions: us: context: "acme-us"
+}
+`,
+		Right: `environments: prod: {
+	platform: {kind: "kubernetes", context: "acme-us"}
+	regions: us: context: "acme-us"
+}
+`,
+	},
 }

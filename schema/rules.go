@@ -215,7 +215,8 @@ func (l *loader) checkGiven(p path, s wireSecret) {
 // injected are the variables that forged sets, by the service they lead to.
 var injected = map[string]string{
 	"DATABASE_URL": "postgres", "APP_DB": "postgres", "APP_DB_USER": "postgres", "REDIS_URL": "redis",
-	"TEMPORAL_URL": "temporal", "TEMPORAL_NAMESPACE": "temporal",
+	"TEMPORAL_URL": "temporal", "TEMPORAL_NAMESPACE": "temporal", "TEMPORAL_API_KEY": "temporal", "TEMPORAL_TLS": "temporal",
+	"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "temporal", "TEMPORAL_TLS_CLIENT_CERT_PATH": "temporal", "TEMPORAL_TLS_CLIENT_KEY_PATH": "temporal",
 }
 
 func (e *wireEnv) mode(service string) string {

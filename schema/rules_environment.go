@@ -20,7 +20,7 @@ func (l *loader) checkEnvironment(e *wireEnv, app *wireApp) {
 	l.checkWorkers(p.with("workers"), e)
 	l.checkServices(p.with("services"), e)
 	l.checkVolumes(p, e, app)
-	l.checkRegions(p.with("regions"), e)
+	l.checkRegions(p.with("regions"), e, app)
 	l.checkCharts(p, e)
 	l.checkPolicy(p.with("policy"), e.Policy)
 	if t := e.Platform.Token; t != nil {
@@ -265,7 +265,7 @@ func regionNames(e *wireEnv) string {
 }
 
 // checkRegions looks at environments in several clusters.
-func (l *loader) checkRegions(p path, e *wireEnv) {
+func (l *loader) checkRegions(p path, e *wireEnv, app *wireApp) {
 	if e.Platform.Kind != forge.PlatformKubernetes {
 		return
 	}
@@ -293,14 +293,42 @@ func (l *loader) checkRegions(p path, e *wireEnv) {
 			l.ruleAt(p.with(name, "arn"), "unread-key", `it is read only when expose.tls.mode is "acm"`, "")
 		}
 	}
+	if at := slices.IndexFunc(slices.Sorted(maps.Keys(e.Regions)), func(name string) bool {
+		r := e.Regions[name]
+		return r.Context == e.Platform.Context && (r.Kubeconfig == "" || r.Kubeconfig == e.Platform.Kubeconfig)
+	}); at < 0 && len(e.Regions) > 0 {
+		l.rule(path{"environments", e.name, "platform", "context"}, "home-region",
+			fmt.Sprintf("migrations run in the cluster %s, and the app runs in %s", e.Platform.Context, regionNames(e)), "name the context of one of the regions")
+	}
 	if len(e.Regions) < 2 {
 		return
 	}
+	l.checkGenerated(e, app)
 	for _, service := range []string{"postgres", "redis", "temporal"} {
 		if e.mode(service) == forge.ModeInCluster {
 			l.ruleAt(path{"environments", e.name, "services", service}, "data-in-two-clusters",
 				fmt.Sprintf("%s runs in %s, and each cluster would have data of its own", e.name, regionNames(e)),
 				fmt.Sprintf(`write services: %s: mode: "external" or "off"`, service))
+		}
+	}
+}
+
+// checkGenerated looks for values that each cluster makes for itself.
+func (l *loader) checkGenerated(e *wireEnv, app *wireApp) {
+	report := func(p path) {
+		l.ruleAt(p, "generated-per-region", fmt.Sprintf("each of %s makes a value of its own", regionNames(e)), "keep the value in a file of SOPS, or where all of them can read it")
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.App.Secrets)) {
+		if e.App.Secrets[name].Generate != nil {
+			report(path{"environments", e.name, "app", "secrets", name})
+		}
+	}
+	if app == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(app.Secrets)) {
+		if _, replaced := named(nil, name, e.App.Env, e.App.Secrets); app.Secrets[name].Generate != nil && !replaced {
+			report(path{"app", "secrets", name})
 		}
 	}
 }

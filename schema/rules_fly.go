@@ -82,13 +82,12 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 	if !e.Platform.AcceptsBeta {
 		l.ruleAt(p.with("platform"), "fks-beta", "Fly Kubernetes is a closed beta and not for critical production", "write acknowledgeClosedBeta: true when you know")
 	}
-	for _, service := range needServices {
-		if e.mode(service) == forge.ModeInCluster && (service != "redis" || e.Services.Redis.Persistence) {
-			l.ruleAt(p.with("services", service), "fks-data", "its volume would be a disk of one host, without a copy",
-				map[string]string{
-					"postgres": `write mode: "fly-managed"`, "redis": `write mode: "upstash", or persistence: false`, "temporal": `write mode: "cloud"`,
-				}[service])
-		}
+	const oneDisk = "its volume would be a disk of one host, without a copy"
+	if e.Services.Postgres.Mode == forge.ModeInCluster {
+		l.ruleAt(p.with("services", "postgres"), "fks-data", oneDisk, `write mode: "fly-managed"`)
+	}
+	if r := e.Services.Redis; r.Mode == forge.ModeInCluster && r.Persistence {
+		l.ruleAt(p.with("services", "redis"), "fks-data", oneDisk, `write mode: "upstash", or persistence: false`)
 	}
 	l.checkFlyVolumes(p.with("volumes"), e)
 	l.checkFlyServices(p.with("services"), e)

@@ -91,7 +91,14 @@ func load(src Source, checks []Check) (f *forge.Forge, warnings Diagnostics, err
 
 // find reports what a check has found.
 func (l *loader) find(f forge.Finding) {
-	l.add(f.Path, l.pos(f.Path, false), f.Rule, f.Message, f.Hint)
+	p := path(f.Path)
+	if len(p) > 3 && p[0] == "environments" && p[2] == "app" && !l.written(p) {
+		// An environment has what the shared app says.
+		if shared := (path{"app"}).with(p[3:]...); l.written(shared) {
+			p = shared
+		}
+	}
+	l.add(p, l.pos(p, false), f.Rule, f.Message, f.Hint)
 }
 
 // loader holds what one Load works on.
@@ -108,7 +115,6 @@ type loader struct {
 	whole cue.Value    // unified with the schema: what is meant
 
 	broken map[string]bool // paths with a diagnostic, and everything above them
-	later  map[string]bool // objects with a kind or mode that a later build has
 	diags  Diagnostics
 }
 
