@@ -88,12 +88,18 @@ func (w workspace) forge(t *testing.T, dir, text string, environments ...string)
 
 var packageClause = regexp.MustCompile(`(?m)^package \w+$`)
 
+func (w workspace) env() []string {
+	return []string{
+		"HOME=" + w.dir, "CUE_CACHE_DIR=" + filepath.Join(w.dir, "cache"), "CUE_REGISTRY=none",
+		"HTTPS_PROXY=http://127.0.0.1:1", "NO_COLOR=1",
+	}
+}
+
 // run is the real cue, without any way to the network.
 func (w workspace) run(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), w.cue, args...)
-	c.Dir = w.dir
-	c.Env = []string{"HOME=" + w.dir, "CUE_CACHE_DIR=" + filepath.Join(w.dir, "cache"), "CUE_REGISTRY=none", "HTTPS_PROXY=http://127.0.0.1:1", "NO_COLOR=1"}
+	c.Dir, c.Env = w.dir, w.env()
 	out, err := c.CombinedOutput()
 	return string(out), err
 }
