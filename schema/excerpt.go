@@ -62,16 +62,26 @@ func (s Source) excerpts(d Diagnostics) {
 	text := string(file.Data)
 	secret := secretLines(text)
 	line, rest, at := "", text, 0
+	hidden := false // of this line
 	for i := range d {
 		x := &d[i]
 		if x.Line < 1 || x.Line > len(secret) {
 			continue
 		}
-		for ; at < x.Line; at++ {
-			line, rest, _ = strings.Cut(rest, "\n")
+		if at < x.Line {
+			for ; at < x.Line; at++ {
+				line, rest, _ = strings.Cut(rest, "\n")
+			}
+			line = strings.TrimSuffix(line, "\r")
+			hidden = secret[x.Line-1] || sensitive.MatchString(line)
 		}
-		line = strings.TrimSuffix(line, "\r")
-		if x.Col < 1 || x.Col > len(line)+1 {
+		if hidden {
+			x.Message = withoutText(x.Name, x.Message)
+		}
+		// A line that nobody wants to see is not measured either: it may be
+		// the whole file, with a mistake in every word.
+		const most = 200
+		if x.Col < 1 || x.Col > len(line)+1 || len(line) > 10*most {
 			continue
 		}
 		if n := extent(line[x.Col-1:]); n > 0 {
@@ -83,11 +93,7 @@ func (s Source) excerpts(d Diagnostics) {
 		if x.EndCol > 0 {
 			x.span[1] = x.span[0] + units(line[x.Col-1:x.EndCol-1])
 		}
-		const most = 200 // what is longer nobody wants to see
-		switch {
-		case secret[x.Line-1] || sensitive.MatchString(line):
-			x.Message = withoutText(x.Name, x.Message)
-		case len(line) <= most && !sensitive.MatchString(x.Path):
+		if !hidden && len(line) <= most && !sensitive.MatchString(x.Path) {
 			x.line = line
 		}
 	}
