@@ -495,7 +495,9 @@ func moduleName(f File) (name, major string) {
 		}
 		if s, err := literal.Unquote(lit.Value); err == nil {
 			p := ast.ParseImportPath(s)
-			return strings.Trim(p.Path, "/"), cmp.Or(p.Version, "v0")
+			if name := strings.Trim(p.Path, "/"); name != "" {
+				return name, cmp.Or(p.Version, "v0")
+			}
 		}
 	}
 	return "", ""

@@ -18,6 +18,11 @@ import (
 // evaluator recurse, and a stack that overflows ends the process.
 const maxNesting = 1000
 
+// maxFields bounds how many fields there are in all. The evaluator recurses
+// along references from field to field, with three kilobytes of stack for
+// each; a gigabyte is where Go gives up.
+const maxFields = 150_000
+
 // program is the syntax of a forge and of what it imports.
 type program struct {
 	src      Source
@@ -25,6 +30,7 @@ type program struct {
 	packages map[string][]*ast.File // what it imports, by path
 	tags     []*tag                 // fields whose value may come from outside
 	foreign  map[string]string      // tags of imported packages, with these
+	fields   int
 	diags    Diagnostics
 }
 
@@ -88,9 +94,14 @@ func (p *program) parse(from []File, switches *switches) []*ast.File {
 			p.add(token.NoPos, f.Name, "size", "the file is larger than 1 MiB", "")
 			continue
 		}
-		if pos := tooDeep(f); pos.IsValid() {
-			p.add(pos, f.Name, "syntax", fmt.Sprintf("nested more than %d levels deep", maxNesting), "")
+		deep, fields := weigh(f)
+		if deep.IsValid() {
+			p.add(deep, f.Name, "syntax", fmt.Sprintf("nested more than %d levels deep", maxNesting), "")
 			continue
+		}
+		if p.fields += fields; p.fields > maxFields {
+			p.add(token.NoPos, f.Name, "size", fmt.Sprintf("there are more than %d fields in all files together", maxFields), "")
+			return files
 		}
 		syntax, err := parser.ParseFile(f.Name, f.Data)
 		if err != nil {
@@ -324,15 +335,22 @@ var standardLibrary = map[string]bool{
 	"text": true, "time": true, "uuid": true,
 }
 
-// tooDeep returns where the nesting exceeds maxNesting. It counts tokens, not
-// syntax, and so needs no recursion: the tokens since the last comma of each
-// open bracket are more than the levels they can make.
-func tooDeep(f File) (where token.Pos) {
+// tooDeep returns where the nesting exceeds maxNesting.
+func tooDeep(f File) token.Pos {
+	where, _ := weigh(f)
+	return where
+}
+
+// weigh returns where the nesting exceeds maxNesting, if it does, and how many
+// fields there are. It counts tokens, not syntax, and so needs no recursion:
+// the tokens since the last comma of each open bracket are more than the
+// levels they can make.
+func weigh(f File) (tooDeep token.Pos, fields int) {
 	defer func() {
 		// The scanner does not expect every order of calls; the parser
 		// will say what is wrong.
 		if recover() != nil {
-			where = token.NoPos
+			tooDeep = token.NoPos
 		}
 	}()
 	type bracket struct {
@@ -349,7 +367,9 @@ func tooDeep(f File) (where token.Pos) {
 		top := &open[len(open)-1]
 		switch tok {
 		case token.EOF:
-			return token.NoPos
+			return token.NoPos, fields
+		case token.COLON, token.BIND:
+			fields++
 		case token.COMMA:
 			depth -= top.tokens
 			top.tokens = 0
@@ -362,7 +382,7 @@ func tooDeep(f File) (where token.Pos) {
 			interpolation = false
 		case token.RPAREN, token.RBRACK, token.RBRACE:
 			if len(open) == 1 {
-				return token.NoPos // a syntax error
+				return token.NoPos, fields // a syntax error
 			}
 			depth -= top.tokens
 			resume := top.interpolation
@@ -374,7 +394,7 @@ func tooDeep(f File) (where token.Pos) {
 		}
 		top.tokens++
 		if depth++; depth > maxNesting {
-			return pos
+			return pos, fields
 		}
 	}
 }

@@ -117,8 +117,10 @@ func TestReadHostileDirectory(t *testing.T) {
 		{"10 000 files", many(10_000, "m", ".cue"), "read m: it holds more than 1000 CUE files"},
 		{"10 000 files of another kind", many(10_000, "m", ".txt"), ""},
 		{"10 000 imported files", many(10_000, "m/shared", ".cue"), `"example.com/m/shared": m/shared cannot be read: it holds more than 1000 CUE files`},
-		{"a large file", func(t *testing.T) { write(t, "m/large.cue", "package forge\n"+strings.Repeat("a", 100<<20)) },
-			"read m/large.cue: it is larger than 1 MiB"},
+		{
+			"a large file", func(t *testing.T) { write(t, "m/large.cue", "package forge\n"+strings.Repeat("a", 100<<20)) },
+			"read m/large.cue: it is larger than 1 MiB",
+		},
 		{"a large file of another package", func(t *testing.T) { write(t, "m/large.cue", "package x\n"+strings.Repeat("a", 2<<20)) }, ""},
 		{"a large file of no package", func(t *testing.T) { write(t, "m/large.cue", strings.Repeat("a", 2<<20)) }, "read m/large.cue: it is larger than 1 MiB"},
 		{"many large files", func(t *testing.T) {
@@ -143,8 +145,10 @@ func TestReadHostileDirectory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, `"example.com/m/shared": m/shared/pipe.cue cannot be read: it is not a regular file`},
-		{"an imported large file", func(t *testing.T) { write(t, "m/shared/l.cue", "package shared\n"+strings.Repeat("a", 2<<20)) },
-			`"example.com/m/shared": m/shared/l.cue cannot be read: it is larger than 1 MiB`},
+		{
+			"an imported large file", func(t *testing.T) { write(t, "m/shared/l.cue", "package shared\n"+strings.Repeat("a", 2<<20)) },
+			`"example.com/m/shared": m/shared/l.cue cannot be read: it is larger than 1 MiB`,
+		},
 		{"a pipe for a module file", func(t *testing.T) {
 			if err := os.Remove("m/cue.mod/module.cue"); err != nil {
 				t.Fatal(err)
@@ -271,5 +275,29 @@ func TestHash(t *testing.T) {
 		if first, again := s.Hash(), s.Hash(); first != again || len(first) != 64 {
 			t.Errorf("%d hashes to %q, then to %q", i, first, again)
 		}
+	}
+}
+
+// What is too much text is refused before CUE sees it, wherever it comes from.
+func TestTooMuchText(t *testing.T) {
+	files := func(n int, s string) []schema.File {
+		var files []schema.File
+		for i := range n {
+			files = append(files, schema.File{Name: fmt.Sprintf("f%d.cue", i), Data: []byte(s)})
+		}
+		return files
+	}
+	for name, src := range map[string]schema.Source{
+		"files":          {Files: files(1001, "")},
+		"imported files": {Files: files(1, ""), Packages: []schema.Package{{Path: "a.b/c", Files: files(1000, "")}}},
+		"bytes":          {Files: files(17, strings.Repeat("/", schema.MaxFileSize))},
+		"fields":         {Files: files(2, strings.Repeat("a: 1\n", 80_000))},
+		"lets":           {Files: files(2, strings.Repeat("{let a = 1}\n", 80_000))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if d := diagnose(t, src); len(d) != 1 || d[0].Name != "size" {
+				t.Errorf("%v", d)
+			}
+		})
 	}
 }
