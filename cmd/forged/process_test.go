@@ -88,6 +88,9 @@ func (l *logBuffer) String() string {
 }
 
 func (h *home) env() []string {
+	if h.proxy == nil {
+		return os.Environ() // no cluster
+	}
 	return append(os.Environ(), "KUBECONFIG="+h.proxy.Kubeconfig())
 }
 
