@@ -204,11 +204,24 @@ func valueAt(value any, p path) string {
 	return fmt.Sprint(value)
 }
 
-// Environments leaves only the named environments in the result.
+// Environments leaves only the named environments in the result, and what is
+// told about them.
 func (c *Complete) Environments(names ...string) {
+	gone := func(name string) bool { return !slices.Contains(names, name) }
 	for i, f := range c.root.fields {
-		if f.name == "environments" {
-			c.root.fields[i].fields = slices.DeleteFunc(slices.Clone(f.fields), func(e field) bool { return !slices.Contains(names, e.name) })
+		switch f.name {
+		case "environments":
+			c.root.fields[i].fields = slices.DeleteFunc(slices.Clone(f.fields), func(e field) bool { return gone(e.name) })
+		case "notifications":
+			c.root.fields[i].fields = slices.DeleteFunc(slices.Clone(f.fields), func(n field) bool {
+				about := slices.IndexFunc(n.fields, func(f field) bool { return f.name == "environments" })
+				if about < 0 {
+					return false
+				}
+				left := &n.fields[about]
+				left.list = slices.DeleteFunc(left.list, func(e field) bool { name, ok := e.value.(string); return ok && gone(name) })
+				return len(left.list) == 0
+			})
 		}
 	}
 }

@@ -88,6 +88,11 @@ func TestFillText(t *testing.T) {
 		scaling: {min: 2, max: 4, cpuTarget: 80}
 	}
 }
+notifications: {
+	all: {kind: "slack", url: env: "SLACK"}
+	some: {kind: "slack", url: env: "SLACK", environments: ["local", "prod"]}
+	other: {kind: "slack", url: env: "SLACK", environments: ["local"]}
+}
 _mine: "not shown"
 #Mine: "not shown"
 `)
@@ -101,6 +106,9 @@ _mine: "not shown"
 		t.Fatal(err)
 	}
 	golden(t, "testdata/filled.cue", text)
+	if _, _, err := schema.Load(t.Context(), schema.Source{Files: []schema.File{{Name: "filled.cue", Data: text}}}); err != nil {
+		t.Errorf("a part of a forge is none: %v", err)
+	}
 }
 
 func whole(body string) schema.Source {
