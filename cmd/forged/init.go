@@ -60,7 +60,9 @@ forged.`,
 	flags.StringVar(&a.region, "region", "", "region at Fly, for fks and fly")
 	for _, service := range services {
 		flags.StringSliceVar(a.modes(service), service, nil, "who runs "+serviceNames[service]+": [NAME=]MODE (may be repeated)")
-		_ = c.RegisterFlagCompletionFunc(service, cobra.FixedCompletions(allModes(service), cobra.ShellCompDirectiveNoFileComp))
+		_ = c.RegisterFlagCompletionFunc(service, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return allModes(service), cobra.ShellCompDirectiveNoFileComp
+		})
 	}
 	force := flags.Bool("force", false, "overwrite what is there")
 	vendor := flags.Bool("vendor", false, "only bring forge_schema.cue and cue.mod up to date")

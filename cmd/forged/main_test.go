@@ -121,6 +121,16 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// TestStartIsCheap: every command line pays for what all commands together do
+// before one of them is chosen. Allocations stand for time, which the machine
+// has a say in.
+func TestStartIsCheap(t *testing.T) {
+	const most = 10_000
+	if n := testing.AllocsPerRun(3, func() { newRoot(streams{}) }); n > most {
+		t.Errorf("%.0f allocations before anything is done; do it when it is needed", n)
+	}
+}
+
 // TestHelp: every command has an example, and its help fits the screen.
 func TestHelp(t *testing.T) {
 	for _, c := range newRoot(streams{}).Commands() {
