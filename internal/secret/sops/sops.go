@@ -80,7 +80,10 @@ func Open(data []byte, format Format, identities []age.Identity) (*Document, err
 		parse = parseINI
 	}
 	docs, err := parse(data)
-	if err != nil {
+	switch {
+	case err != nil && format == Binary:
+		return nil, ErrNotEncrypted // of which it would have become JSON
+	case err != nil:
 		return nil, err
 	}
 	docs, fields, err := splitMetadata(docs, format)
