@@ -277,19 +277,25 @@ func (t *tree) outside(err error) error {
 // packageOf is the package a file is of, empty if it stands alone; not ok if
 // its text cannot be understood so far.
 func packageOf(f File) (pkg string, ok bool) {
-	syntax, err := parser.ParseFile(f.Name, f.Data, parser.PackageClauseOnly)
-	if err != nil {
-		return "", false
-	}
-	if pkg := syntax.PackageName(); pkg != "" {
-		return pkg, true
+	if pkg, ok := clauseOf(f); pkg != "" || !ok {
+		return pkg, ok
 	}
 	// A misspelt clause must not make a file disappear.
 	if len(f.Data) > MaxFileSize || tooDeep(f).IsValid() {
 		return "", false
 	}
-	_, err = parser.ParseFile(f.Name, f.Data)
+	_, err := parser.ParseFile(f.Name, f.Data)
 	return "", err == nil
+}
+
+// clauseOf is packageOf for a file whose text is looked at anyway: it stops
+// behind the clause.
+func clauseOf(f File) (pkg string, ok bool) {
+	syntax, err := parser.ParseFile(f.Name, f.Data, parser.PackageClauseOnly)
+	if err != nil {
+		return "", false
+	}
+	return syntax.PackageName(), true
 }
 
 // collect reads the files of a package: those in dir and, as far as base, in

@@ -155,7 +155,7 @@ func openPath(path string) (opened, error) {
 		return opened{}, err
 	}
 	o := opened{dir: filepath.Dir(path), files: []File{{filepath.Clean(path), data}}}
-	o.pkg, _ = packageOf(o.files[0])
+	o.pkg, _ = clauseOf(o.files[0])
 	return o, nil
 }
 
