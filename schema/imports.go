@@ -153,14 +153,14 @@ func (t *tree) readModule() error {
 	const at = "cue.mod/module.cue"
 	t.looked["cue.mod"] = true
 	data, err := t.read(at)
-	if errors.Is(err, fs.ErrNotExist) {
-		t.moduleFault = refuse(`cue mod init writes it; its first line is module: "example.com/name"`, "there is no %s, which names the module", t.name(at))
-		return nil
-	}
 	if err == nil {
 		err = t.count(len(data))
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		t.moduleFault = refuse(`cue mod init writes it; its first line is module: "example.com/name"`, "there is no %s, which names the module", t.name(at))
+		return nil //nolint:nilerr // vendored packages can be had all the same
+	case err != nil:
 		return &failed{at, err}
 	}
 	f := File{t.name(at), data}

@@ -17,10 +17,12 @@ import (
 // evaluator recurse, and a stack that overflows ends the process.
 const maxNesting = 1000
 
-// maxFields bounds how many fields there are in all. The evaluator recurses
-// along references from field to field, with three kilobytes of stack for
-// each; a gigabyte is where Go gives up.
-const maxFields = 150_000
+// maxLinks bounds what the evaluator may recurse through in all: it follows
+// references from field to field and operators from operand to operand, and
+// needs up to two kilobytes of stack for each such link. A gigabyte is where
+// Go gives up, and it doubles stacks. A field, a call or a comprehension is
+// two links, an operator or an interpolation is one.
+const maxLinks = 250_000
 
 // program is the syntax of a forge and of what it imports.
 type program struct {
@@ -29,7 +31,7 @@ type program struct {
 	packages map[string][]*ast.File // what it imports, by path
 	tags     []*tag                 // fields whose value may come from outside
 	foreign  map[string]string      // tags of imported packages, with these
-	fields   int
+	links    int
 	diags    Diagnostics
 }
 
@@ -93,13 +95,13 @@ func (p *program) parse(from []File, switches *switches) []*ast.File {
 			p.add(token.NoPos, f.Name, "size", "the file is larger than 1 MiB", "")
 			continue
 		}
-		deep, fields := weigh(f)
+		deep, links := weigh(f)
 		if deep.IsValid() {
 			p.add(deep, f.Name, "syntax", fmt.Sprintf("nested more than %d levels deep", maxNesting), "")
 			continue
 		}
-		if p.fields += fields; p.fields > maxFields {
-			p.add(token.NoPos, f.Name, "size", fmt.Sprintf("there are more than %d fields in all files together", maxFields), "")
+		if p.links += links; p.links > maxLinks {
+			p.add(token.NoPos, f.Name, "size", fmt.Sprintf("there are more than %d fields and calls in all files together, with two operators counted as one of them", maxLinks/2), "")
 			return files
 		}
 		syntax, err := parser.ParseFile(f.Name, f.Data)
@@ -232,11 +234,11 @@ func tooDeep(f File) token.Pos {
 	return where
 }
 
-// weigh returns where the nesting exceeds maxNesting, if it does, and how many
-// fields there are. It counts tokens, not syntax, and so needs no recursion:
+// weigh returns where the nesting exceeds maxNesting, if it does, and what the
+// text has of maxLinks. It counts tokens, not syntax, and so needs no recursion:
 // the tokens since the last comma of each open bracket are more than the
 // levels they can make.
-func weigh(f File) (tooDeep token.Pos, fields int) {
+func weigh(f File) (tooDeep token.Pos, links int) {
 	defer func() {
 		// The scanner does not expect every order of calls; the parser
 		// will say what is wrong.
@@ -258,22 +260,29 @@ func weigh(f File) (tooDeep token.Pos, fields int) {
 		top := &open[len(open)-1]
 		switch tok {
 		case token.EOF:
-			return token.NoPos, fields
-		case token.COLON, token.BIND:
-			fields++
+			return token.NoPos, links
+		case token.COLON, token.BIND, token.IF, token.FOR:
+			links += 2
+		case token.ADD, token.SUB, token.MUL, token.POW, token.QUO, token.LAND, token.LOR, token.NOT,
+			token.EQL, token.NEQ, token.LSS, token.LEQ, token.GTR, token.GEQ, token.MAT, token.NMAT:
+			links++
 		case token.COMMA:
 			depth -= top.tokens
 			top.tokens = 0
 			continue
 		case token.INTERPOLATION:
 			interpolation = true
+			links++
 		case token.LPAREN, token.LBRACK, token.LBRACE:
+			if tok == token.LPAREN {
+				links += 2
+			}
 			open = append(open, bracket{interpolation: interpolation && tok == token.LPAREN})
 			top = &open[len(open)-1]
 			interpolation = false
 		case token.RPAREN, token.RBRACK, token.RBRACE:
 			if len(open) == 1 {
-				return token.NoPos, fields // a syntax error
+				return token.NoPos, links // a syntax error
 			}
 			depth -= top.tokens
 			resume := top.interpolation
@@ -285,7 +294,7 @@ func weigh(f File) (tooDeep token.Pos, fields int) {
 		}
 		top.tokens++
 		if depth++; depth > maxNesting {
-			return pos, fields
+			return pos, links
 		}
 	}
 }

@@ -278,6 +278,19 @@ func TestHash(t *testing.T) {
 	}
 }
 
+// chain is nearly a file of fields that refer to the next with operators.
+func chain(operator string, n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < schema.MaxFileSize-3000; i++ {
+		if operator == "-" {
+			fmt.Fprintf(&b, "_a%d: %s_a%d\n", i, strings.Repeat("-", n), i+1)
+		} else {
+			fmt.Fprintf(&b, "_a%d: _a%d%s\n", i, i+1, strings.Repeat(operator, n))
+		}
+	}
+	return b.String()
+}
+
 // What is too much text is refused before CUE sees it, wherever it comes from.
 func TestTooMuchText(t *testing.T) {
 	files := func(n int, s string) []schema.File {
@@ -293,6 +306,10 @@ func TestTooMuchText(t *testing.T) {
 		"bytes":          {Files: files(17, strings.Repeat("/", schema.MaxFileSize))},
 		"fields":         {Files: files(2, strings.Repeat("a: 1\n", 80_000))},
 		"lets":           {Files: files(2, strings.Repeat("{let a = 1}\n", 80_000))},
+		// Each of these overflows the stack of the evaluator.
+		"plus":           {Files: files(1, chain("+1", 480))},
+		"minus":          {Files: files(1, chain("-", 980))},
+		"interpolations": {Files: files(1, strings.Repeat("x: \"\\(y)\"\n", 95_000))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if d := diagnose(t, src); len(d) != 1 || d[0].Name != "size" {
