@@ -131,18 +131,18 @@ func (t *tree) ofModule(dir, pkg string) ([]File, error) {
 // isDir tells whether there is a directory, and takes note of where it is
 // missing.
 func (t *tree) isDir(dir string) (bool, error) {
-	for at := dir; ; at = slashpath.Dir(at) {
+	for at := dir; at != "."; at = slashpath.Dir(at) {
 		info, err := t.root.Stat(at)
-		switch {
-		case err == nil && info.IsDir():
+		if err == nil && info.IsDir() {
 			t.looked[at] = true
 			return at == dir, nil
-		case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return false, &failed{at, t.outside(err)}
-		case at == ".":
-			return false, nil
 		}
 	}
+	t.looked["."] = true
+	return dir == ".", nil
 }
 
 // readModule finds out how the module is called.
@@ -159,13 +159,13 @@ func (t *tree) readModule() error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		t.moduleFault = refuse(`cue mod init writes it; its first line is module: "example.com/name"`, "there is no %s, which names the module", t.name(at))
-		return nil //nolint:nilerr // vendored packages can be had all the same
 	case err != nil:
 		return &failed{at, err}
-	}
-	f := File{t.name(at), data}
-	if t.modulePath, t.moduleMajor = moduleName(f); t.modulePath == "" {
-		t.moduleFault = refuse(`write module: "example.com/name"`, "%s does not name the module", f.Name)
+	default:
+		f := File{t.name(at), data}
+		if t.modulePath, t.moduleMajor = moduleName(f); t.modulePath == "" {
+			t.moduleFault = refuse(`write module: "example.com/name"`, "%s does not name the module", f.Name)
+		}
 	}
 	return nil
 }
