@@ -147,9 +147,10 @@ func (t *tree) isDir(dir string) (bool, error) {
 
 // readModule finds out how the module is called.
 func (t *tree) readModule() error {
-	if t.modulePath != "" || t.moduleFault != nil {
+	if t.moduleRead {
 		return nil
 	}
+	t.moduleRead = true
 	const at = "cue.mod/module.cue"
 	t.looked["cue.mod"] = true
 	data, err := t.read(at)

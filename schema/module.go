@@ -32,6 +32,7 @@ type tree struct {
 	given []File // of the directory of the forge, read before
 
 	inModule    bool
+	moduleRead  bool
 	modulePath  string // without major version
 	moduleMajor string
 	moduleFault *refusal // why nothing can be imported from the module
