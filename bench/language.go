@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"forged.dev/forged/schema"
 )
 
 // besideCUE times `forged validate` and `cue vet` on the same files, with the
@@ -30,7 +33,7 @@ func (b *bench) besideCUE(ctx context.Context) ([]result, error) {
 	var all []result
 	for _, size := range []struct{ environments, runs int }{{1, 31}, {10, 31}, {100, 15}, {1000, 7}} {
 		dir := filepath.Join(b.dir, fmt.Sprintf("validate-%d", size.environments))
-		if err := b.module(ctx, dir, size.environments); err != nil {
+		if err := module(dir, size.environments); err != nil {
 			return nil, err
 		}
 		c, err := costs(ctx, size.runs, dir, []string{b.forged, "validate", "forge.cue"}, []string{b.cue, "vet", "-c", "."})
@@ -87,18 +90,15 @@ func costs(ctx context.Context, runs int, dir string, commands ...[]string) ([]c
 }
 
 // module writes a forge of that many environments as a module that cue
-// understands by itself.
-func (b *bench) module(ctx context.Context, dir string, environments int) error {
-	schema, err := exec.CommandContext(ctx, b.forged, "schema").Output()
-	if err != nil {
-		return fmt.Errorf("forged schema: %w", err)
+// understands by itself, as forged init does.
+func module(dir string, environments int) error {
+	beside, inModule := schema.Workspace("forge", nil)
+	files := map[string]string{"forge.cue": forgeOf(environments)}
+	maps.Copy(files, beside)
+	for name, text := range inModule {
+		files["cue.mod/"+name] = text
 	}
-	for name, text := range map[string]string{
-		"forge.cue":          forgeOf(environments),
-		"forge_schema.cue":   "package forge\n\nimport \"forged.dev/forged/schema/v1\"\n\nv1.#Forge\n",
-		"cue.mod/module.cue": "module: \"example.com/shop@v0\"\nlanguage: version: \"v0.17.0\"\n",
-		"cue.mod/pkg/forged.dev/forged/schema/v1/schema.cue": string(schema),
-	} {
+	for name, text := range files {
 		name = filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err
