@@ -14,6 +14,7 @@ import (
 	"forged.dev/forged/internal/daemon"
 	"forged.dev/forged/internal/evaluate"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/localfiles"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/schema"
 )
@@ -29,11 +30,15 @@ type loaded struct {
 
 // load turns text into what it asks for. What is wrong with the text comes
 // back as schema.Diagnostics; any other error means that it was not judged.
-// It touches nothing but src.
+// It looks at nothing but src, and the charts and files that it names.
 func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []string) (*loaded, error) {
 	f, warnings, err := e.Evaluate(ctx, src)
 	if err != nil {
 		return nil, err
+	}
+	warnings = src.Find(warnings, localfiles.Check(src.Dir)(f)...)
+	if warnings.Errors() > 0 {
+		return nil, warnings
 	}
 	l := &loaded{forge: f, dir: src.Dir, secrets: map[string][]string{}}
 	l.generation.Hash = src.Hash()

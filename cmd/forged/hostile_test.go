@@ -132,6 +132,30 @@ func (d *daemonProcess) resident() int {
 	return resident * os.Getpagesize()
 }
 
+// killChild kills a child of the daemon, if there is one.
+func (d *daemonProcess) killChild() bool {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		d.h.t.Fatal(err)
+	}
+	for _, stat := range stats {
+		text, err := os.ReadFile(stat)
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(text), ") ") // after the name
+		var state string
+		var parent, child int
+		if n, _ := fmt.Sscan(rest, &state, &parent); n < 2 || parent != d.cmd.Process.Pid || state == "Z" {
+			continue
+		}
+		if n, _ := fmt.Sscan(string(text), &child); n == 1 {
+			return syscall.Kill(child, syscall.SIGKILL) == nil
+		}
+	}
+	return false
+}
+
 // TestHostileSaves: a daemon survives them, with the last good configuration
 // in force and no memory left behind.
 func TestHostileSaves(t *testing.T) {
@@ -149,7 +173,7 @@ func TestHostileSaves(t *testing.T) {
 	h := &home{Env: &sandboxtest.Env{Instance: "shop"}, t: t, dir: dir}
 	t.Setenv("KUBECONFIG", filepath.Join(dir, "none"))
 	t.Setenv("FORGED_MAX_MEMORY", "256MiB")
-	t.Setenv("FORGED_MAX_TIME", "10s")
+	t.Setenv("FORGED_MAX_TIME", "1m")
 	d := h.run()
 	generation := 1
 	d.await("the start", func(s server.Snapshot) bool { return s.Config.Generation == generation })
@@ -166,6 +190,20 @@ func TestHostileSaves(t *testing.T) {
 		generation++
 		d.await("after "+name, func(s server.Snapshot) bool { return s.Config.OK && s.Config.Generation == generation })
 	}
+
+	// Somebody kills the child in the middle of an evaluation.
+	write(`import "list"
+` + harmless + `
+app: env: X: "\(list.Sum([for a in list.Range(0, 5000, 1) for b in [0, 1, 2] {a+b}]))"
+`)
+	poll(t, "a child", func() bool { return d.killChild() }, func() string { return d.log.String() })
+	s := d.await("the end of the child", func(s server.Snapshot) bool { return s.Config.Error != "" })
+	if !strings.HasPrefix(s.Config.Error, "read forge.cue: the process that evaluates it was ended by a signal (killed)") || s.Config.Generation != generation {
+		t.Errorf("%+v", s.Config)
+	}
+	generation++
+	d.await("the next try", func(s server.Snapshot) bool { return s.Config.OK && s.Config.Generation == generation })
+
 	if now := d.resident(); now > small+64<<20 {
 		t.Errorf("it holds %d MiB, and held %d MiB at the start", now>>20, small>>20)
 	}

@@ -101,8 +101,12 @@ func died(src schema.Source, bounds Bounds, state *os.ProcessState, complaint st
 	if strings.Contains(complaint, "stack overflow") || strings.Contains(complaint, "stack exceeds") {
 		return fmt.Errorf("read %s: its evaluation nests too deep; look for fields that refer to each other in a long chain, and for templates with many levels", src.Name())
 	}
-	if strings.Contains(complaint, "out of memory") || strings.Contains(complaint, "cannot allocate memory") {
-		return tooLarge(src, bounds)
+	// The last of them is what a build with cgo says when the system refuses a
+	// stack for a thread.
+	for _, words := range []string{"out of memory", "cannot allocate memory", "pthread_create failed"} {
+		if strings.Contains(complaint, words) {
+			return tooLarge(src, bounds)
+		}
 	}
 	if s, ok := state.Sys().(syscall.WaitStatus); ok && s.Signaled() {
 		hint := ""
