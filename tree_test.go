@@ -46,6 +46,7 @@ var arrows = map[string][]string{
 	// What stands around the product and is not part of it.
 	"internal/sandboxtest":            {"internal/forge"},
 	"internal/faultproxy":             {},
+	"internal/secret/sopstest":        {},
 	"internal/reconcile/providertest": {"internal/forge", "internal/secret", "internal/reconcile"},
 	"internal/reconcile/world":        {"internal/forge", "internal/secret", "internal/reconcile"},
 	"bench":                           {"..."},

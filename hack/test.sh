@@ -15,6 +15,4 @@ echo "== forged"
 go test ${race[@]+"${race[@]}"} -timeout 30m ./... || status=1
 echo "== sandbox"
 (cd sandbox && go test ${race[@]+"${race[@]}"} -timeout 30m ./...) || status=1
-echo "== sops"
-(cd hack/sops && go test ${race[@]+"${race[@]}"} -timeout 10m ./...) || status=1
 exit $status

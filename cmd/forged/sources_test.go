@@ -2,18 +2,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/getsops/sops/v3"
 	"github.com/rogpeppe/go-internal/testscript"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"forged.dev/forged/internal/sandboxtest"
+	"forged.dev/forged/internal/secret/sopstest"
 )
 
 // TestSecretScripts runs testdata/secrets/*.txtar: secrets from everywhere,
@@ -27,15 +30,19 @@ func TestSecretScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			fixtures, err := filepath.Abs("../../internal/secret/sops/testdata")
-			if err != nil {
+			identity, recipient := sopstest.Key(t)
+			encrypted := func(name, password string) error {
+				onlyPassword := func(m *sops.Metadata) { m.UnencryptedSuffix, m.EncryptedRegex = "", "^password$" }
+				text := sopstest.Encrypt(t, name, "host: db\npassword: "+password+"\n", onlyPassword, recipient)
+				return os.WriteFile(filepath.Join(e.WorkDir, name), text, 0o600)
+			}
+			if err := errors.Join(encrypted("partly.yaml", "s3cret"), encrypted("partly2.yaml", "s3cret-2")); err != nil {
 				return err
 			}
 			e.Setenv("KUBECONFIG", cluster.Kubeconfig)
 			e.Setenv("INSTANCE", cluster.Instance)
 			e.Setenv("NAMESPACE", cluster.Namespace)
-			e.Setenv("ENCRYPTED", fixtures)
-			e.Setenv("SOPS_AGE_KEY_FILE", filepath.Join(fixtures, "keys.txt"))
+			e.Setenv("SOPS_AGE_KEY", identity)
 			e.Setenv("PATH", e.WorkDir+"/bin"+string(os.PathListSeparator)+e.Getenv("PATH"))
 			return expandAll(e.WorkDir, strings.NewReplacer("$CONTEXT", cluster.Context, "$NAMESPACE", cluster.Namespace))
 		},

@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"filippo.io/age"
-
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/secret/sops"
 )
@@ -24,17 +22,16 @@ import (
 // MaxSize is the most a secret may have, in bytes.
 const MaxSize = 1 << 20
 
-// maxEncrypted is the most an encrypted file may have.
-const maxEncrypted = 8 << 20
-
 // Resolver turns references into values. Variables and files are read anew by
 // every Pass, so that a rotated file or a changed variable is seen.
 type Resolver struct {
 	Dir       string                           // directory of forge.cue; relative files are looked for here
 	LookupEnv func(name string) (string, bool) // nil: os.LookupEnv
 
-	mu   sync.Mutex
-	kept map[string]printed // by command line
+	opener    sops.Opener
+	mu        sync.Mutex
+	kept      map[string]printed   // by command line
+	decrypted map[string]decrypted // by path
 }
 
 // printed is what a command printed.
@@ -53,14 +50,12 @@ type Pass struct {
 	MaxAge time.Duration
 
 	started time.Time
-	files   map[string]*sops.Document
-	ids     []age.Identity
-	keys    string // where ids are from; empty: they were not looked for yet
+	files   map[string]opened
 }
 
 // Pass begins a pass.
 func (r *Resolver) Pass(maxAge time.Duration) *Pass {
-	return &Pass{Resolver: r, MaxAge: maxAge, started: time.Now(), files: map[string]*sops.Document{}}
+	return &Pass{Resolver: r, MaxAge: maxAge, started: time.Now(), files: map[string]opened{}}
 }
 
 // Resolve is Resolve of a pass for one reference.
@@ -142,38 +137,6 @@ func (r *Resolver) path(path string) string {
 		path = filepath.Join(r.Dir, path)
 	}
 	return path
-}
-
-// sops reads one value of an encrypted file.
-func (p *Pass) sops(ctx context.Context, ref forge.SOPSRef) ([]byte, error) {
-	path := p.path(ref.File)
-	doc := p.files[path]
-	if doc == nil {
-		raw, err := readFile(path, maxEncrypted+1)
-		if err != nil {
-			return nil, err
-		}
-		if len(raw) > maxEncrypted {
-			return nil, fmt.Errorf("file %s has more than %d bytes", path, maxEncrypted)
-		}
-		if p.keys == "" {
-			keys := sops.Keys{LookupEnv: p.lookup, Run: p.command}
-			if p.ids, p.keys, err = keys.Identities(ctx); err != nil {
-				return nil, unread(fmt.Errorf("the age keys for file %s: %w", path, err))
-			}
-		}
-		if doc, err = sops.Open(raw, sops.FormatOf(path), p.ids); errors.Is(err, sops.ErrNoIdentity) {
-			return nil, unread(fmt.Errorf("file %s %w; looked in %s", path, err, p.keys))
-		} else if err != nil {
-			return nil, fmt.Errorf("file %s %w", path, err)
-		}
-		p.files[path] = doc
-	}
-	raw, err := doc.Lookup(ref.Key)
-	if err != nil {
-		return nil, fmt.Errorf("file %s %w", path, err)
-	}
-	return raw, nil
 }
 
 // command runs a command unless what it printed is still good enough.

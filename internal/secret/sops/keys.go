@@ -4,191 +4,143 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 
-	"filippo.io/age"
+	library "github.com/getsops/sops/v3"
+	"github.com/getsops/sops/v3/age"
+	"github.com/getsops/sops/v3/keys"
+	"github.com/getsops/sops/v3/keyservice"
+	"github.com/getsops/sops/v3/pgp"
 )
 
-// Variables that sops looks for age keys in.
-const (
-	envKey     = "SOPS_AGE_KEY"
-	envKeyFile = "SOPS_AGE_KEY_FILE"
-	envKeyCmd  = "SOPS_AGE_KEY_CMD"
-)
-
-// mostKeys is the most a source of keys may have, in bytes.
-const mostKeys = 1 << 20
-
-// Keys finds age keys in the places where sops looks for them.
-type Keys struct {
-	LookupEnv func(name string) (string, bool)
-	Run       func(ctx context.Context, argv []string) ([]byte, error) // for SOPS_AGE_KEY_CMD; nil: not run
+// Opener opens files. Its zero value is ready, and may be used by many
+// goroutines.
+type Opener struct {
+	hung atomic.Int32 // goroutines that were given up and still run
 }
 
-// Identities reads all keys there are. A place that is named and cannot be
-// read is an error; the file of the user may be absent. where says for people
-// which places had keys, or were looked at when none had.
-func (k Keys) Identities(ctx context.Context) (ids []age.Identity, where string, err error) {
-	var found, looked []string
-	add := func(place, text string) error {
-		looked = append(looked, place)
-		more, err := parseKeys(text)
-		if err != nil {
-			return fmt.Errorf("%s %w", place, err)
-		}
-		if len(more) > 0 {
-			ids, found = append(ids, more...), append(found, place)
-		}
-		return nil
+// dataKey asks for the key of the file, those first that need no network. Not
+// everything that is asked ends with the context: commands do not. So they are
+// left behind, and as long as one is, nothing else is asked.
+func (o *Opener) dataKey(ctx context.Context, m *library.Metadata) ([]byte, error) {
+	if o.hung.Load() > 0 {
+		return nil, fmt.Errorf("%w: what was asked for a key before has not ended yet", ErrKeyService)
 	}
-	if text, ok := k.LookupEnv(envKey); ok {
-		if err := add(envKey, strings.Join(strings.Fields(text), "\n")); err != nil {
-			return nil, "", err
-		}
+	type answer struct {
+		key []byte
+		err error
 	}
-	if path, ok := k.LookupEnv(envKeyFile); ok {
-		text, err := readKeys(path)
-		if err != nil {
-			return nil, "", fmt.Errorf("%s: %w", envKeyFile, err)
-		}
-		if err := add(envKeyFile+" ("+path+")", text); err != nil {
-			return nil, "", err
-		}
-	}
-	if line, ok := k.LookupEnv(envKeyCmd); ok && k.Run != nil {
-		argv, err := splitCommand(line)
-		if err != nil {
-			return nil, "", fmt.Errorf("%s: %w", envKeyCmd, err)
-		}
-		out, err := k.Run(ctx, argv)
-		if err != nil {
-			return nil, "", fmt.Errorf("%s: %w", envKeyCmd, err)
-		}
-		if err := add(envKeyCmd, string(out)); err != nil {
-			return nil, "", err
-		}
-	}
-	if path := k.userFile(); path != "" {
-		text, err := readKeys(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			looked = append(looked, path)
-		case err != nil:
-			return nil, "", err
-		default:
-			if err := add(path, text); err != nil {
-				return nil, "", err
+	done := make(chan answer, 1)
+	go func() {
+		var ans answer
+		defer func() {
+			if recover() != nil { // on an empty SOPS_AGE_KEY_CMD, for one
+				ans = answer{nil, fmt.Errorf("%w: asking for one failed", ErrNoIdentity)}
 			}
+			done <- ans
+		}()
+		ans.key, ans.err = ask(ctx, m)
+	}()
+	select {
+	case ans := <-done:
+		if ctx.Err() != nil && ans.err != nil {
+			return nil, context.Cause(ctx)
 		}
+		return ans.key, ans.err
+	case <-ctx.Done():
+		o.hung.Add(1)
+		go func() {
+			<-done
+			o.hung.Add(-1)
+		}()
+		return nil, context.Cause(ctx)
 	}
-	if len(found) > 0 {
-		looked = found
-	}
-	return ids, strings.Join(looked, ", "), nil
 }
 
-// userFile is where sops keeps the keys of the user; empty if that is unknown.
-func (k Keys) userFile() string {
-	dir := ""
-	if runtime.GOOS != "windows" { // on macOS too, before its own place
-		dir, _ = k.LookupEnv("XDG_CONFIG_HOME")
+func ask(ctx context.Context, m *library.Metadata) ([]byte, error) {
+	s := &service{ctx: ctx, keys: map[string]keys.MasterKey{}}
+	for _, key := range slices.Concat(m.KeyGroups...) {
+		s.keys[string(key.EncryptedDataKey())] = key
 	}
-	if dir == "" {
-		var err error
-		if dir, err = os.UserConfigDir(); err != nil {
-			return ""
-		}
+	client := keyservice.NewCustomLocalClient(s)
+	key, err := m.GetDataKeyWithKeyServices([]keyservice.KeyServiceClient{client}, library.DefaultDecryptionOrder)
+	switch {
+	case err == nil:
+		return key, nil
+	case len(s.failures) == 0:
+		return nil, fmt.Errorf("%w: its parts do not make one", ErrNoIdentity)
+	case s.remote:
+		err = ErrKeyService
+	default:
+		err = ErrNoIdentity
 	}
-	return filepath.Join(dir, "sops", "age", "keys.txt")
+	return nil, fmt.Errorf("%w: %s", err, strings.Join(s.failures, "; "))
 }
 
-func readKeys(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return "", err
-	} else if info.IsDir() {
-		return "", fmt.Errorf("%s is a directory", path)
-	}
-	// A pipe is fine: a shell hands keys over that way.
-	text, err := io.ReadAll(io.LimitReader(f, mostKeys))
-	return string(text), err
+// service does what the library's own local key service does: the key itself
+// decrypts what was encrypted for it. It hands on a context besides, which the
+// library's drops, and keeps why a key did not do.
+type service struct {
+	keyservice.UnimplementedKeyServiceServer
+	ctx      context.Context
+	keys     map[string]keys.MasterKey // by what was encrypted for them
+	failures []string
+	remote   bool // something was asked that is not on this machine
 }
 
-// parseKeys reads a key a line. The parser's errors are not passed on: they
-// quote what they read.
-func parseKeys(text string) ([]age.Identity, error) {
-	var keys []string
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		switch {
-		case line == "", line[0] == '#':
-		case strings.HasPrefix(line, "AGE-PLUGIN-"):
-			return nil, errors.New("has a key of an age plugin, which forged does not run")
-		case !strings.HasPrefix(line, "AGE-SECRET-KEY-"):
-			return nil, errors.New("has something that is not an age key (AGE-SECRET-KEY-…)")
-		default:
-			keys = append(keys, line)
-		}
+func (s *service) Decrypt(_ context.Context, r *keyservice.DecryptRequest) (*keyservice.DecryptResponse, error) {
+	key := s.keys[string(r.Ciphertext)]
+	if key == nil {
+		return nil, errors.New("not a key of this file")
 	}
-	if len(keys) == 0 {
-		return nil, nil
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
 	}
-	ids, err := age.ParseIdentities(strings.NewReader(strings.Join(keys, "\n")))
-	if err != nil {
-		return nil, errors.New("has an age key that is damaged")
+	var plain []byte
+	var err error
+	if k, ok := key.(interface {
+		DecryptContext(ctx context.Context) ([]byte, error)
+	}); ok {
+		plain, err = k.DecryptContext(s.ctx)
+	} else {
+		plain, err = key.Decrypt()
 	}
-	return ids, nil
+	if err == nil {
+		return &keyservice.DecryptResponse{Plaintext: plain}, nil
+	}
+	kind := key.TypeToIdentifier()
+	where := kind
+	switch kind {
+	case age.KeyTypeIdentifier: // all of them look in the same places
+	case pgp.KeyTypeIdentifier:
+		where += " " + key.ToString()
+	default:
+		where += " " + key.ToString()
+		s.remote = true
+	}
+	if failure := where + ": " + reason(err); !slices.Contains(s.failures, failure) {
+		s.failures = append(s.failures, failure)
+	}
+	return nil, err
 }
 
-// splitCommand cuts a command line at spaces, as a shell does with quotes and
-// backslashes and without anything else that a shell does.
-func splitCommand(line string) ([]string, error) {
-	var argv []string
-	var word strings.Builder
-	inWord, escaped, quote := false, false, rune(0)
-	for _, r := range line {
-		switch {
-		case escaped:
-			if quote == '"' && r != '"' && r != '\\' {
-				word.WriteByte('\\')
-			}
-			word.WriteRune(r)
-			escaped = false
-		case r == '\\' && quote != '\'':
-			inWord, escaped = true, true
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(r)
-		case r == '"' || r == '\'':
-			inWord, quote = true, r
-		case r == ' ' || r == '\t' || r == '\n':
-			if inWord {
-				argv, inWord = append(argv, word.String()), false
-				word.Reset()
-			}
-		default:
-			inWord = true
-			word.WriteRune(r)
+const longestReason = 600
+
+// reason makes one line of what an error says. Of the commands that print age
+// keys the library quotes the whole line, in which there may be a secret.
+func reason(err error) string {
+	text := err.Error()
+	for _, name := range []string{age.SopsAgeKeyCmdEnv, age.SopsAgeSshPrivateKeyCmdEnv} {
+		if line := os.Getenv(name); line != "" {
+			text = strings.ReplaceAll(text, line, name)
 		}
 	}
-	if escaped || quote != 0 {
-		return nil, errors.New("a quote or a backslash has no end")
+	text = strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
+	if len(text) > longestReason {
+		text = strings.ToValidUTF8(text[:longestReason], "") + "…"
 	}
-	if inWord {
-		argv = append(argv, word.String())
-	}
-	if len(argv) == 0 {
-		return nil, errors.New("it names no command")
-	}
-	return argv, nil
+	return text
 }

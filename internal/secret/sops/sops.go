@@ -1,107 +1,144 @@
-// Package sops reads files that SOPS has encrypted for age keys. It decrypts
-// in memory, writes nothing, and gives out single values. What it does beyond
-// age is small and fixed by the format: AES-GCM for each value, bound to the
-// path of its keys, and a keyed digest of all values, which is always verified.
-//
-// The library of SOPS itself brings the clients of five clouds with it; see
-// docs/decisions/sops.md. The tests in hack/sops hold this package to it.
+// Package sops reads files that SOPS has encrypted, by the library of SOPS. It
+// decrypts in memory, writes nothing, gives out single values, and none before
+// the checksum of the file (MAC) holds. What the library says about the content
+// of a file never gets out: it quotes it.
 package sops
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
-	"filippo.io/age"
+	library "github.com/getsops/sops/v3"
+	"github.com/getsops/sops/v3/aes"
+	"github.com/getsops/sops/v3/cmd/sops/formats"
+	"github.com/getsops/sops/v3/config"
+	"github.com/getsops/sops/v3/logging"
+	"github.com/getsops/sops/v3/stores/dotenv"
+	"github.com/getsops/sops/v3/stores/ini"
+	sopsjson "github.com/getsops/sops/v3/stores/json"
+	sopsyaml "github.com/getsops/sops/v3/stores/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
-// Format is how the values of a file are written down.
-type Format string
-
-// Formats.
-const (
-	YAML   Format = "yaml"
-	JSON   Format = "json"
-	DotEnv Format = "dotenv"
-	INI    Format = "ini"
-	Binary Format = "binary" // any file, as one value with the key "data"
-)
-
-// FormatOf tells the format by the end of the file's name, as sops does.
-func FormatOf(path string) Format {
-	switch filepath.Ext(path) {
-	case ".yaml", ".yml":
-		return YAML
-	case ".json":
-		return JSON
-	case ".env":
-		return DotEnv
-	case ".ini":
-		return INI
-	}
-	return Binary
-}
-
-// Errors that call for something to be done about them. Others say that a file
-// is not what it should be.
+// Errors that call for something to be done about them. They go on from the
+// name of the file.
 var (
 	// ErrNotEncrypted: it has no part that sops has written.
 	ErrNotEncrypted = errors.New("is not encrypted with sops")
 
-	// ErrNoIdentity: none of the age keys fits.
-	ErrNoIdentity = errors.New("cannot be decrypted with any age key at hand")
+	// ErrNoIdentity: none of the keys of this machine fits.
+	ErrNoIdentity = errors.New("cannot be decrypted with any key at hand")
+
+	// ErrKeyService: what was to be asked for its key gave none, or no answer.
+	// That may pass.
+	ErrKeyService = errors.New("cannot be decrypted now")
 
 	// ErrChanged: something in it was changed by another hand than sops.
 	ErrChanged = errors.New("was changed after it was encrypted: its checksum (MAC) does not hold")
 
 	// ErrNoKey: it has no such value.
 	ErrNoKey = errors.New("has no such key")
+
+	// ErrDamaged: sops cannot have written it so.
+	ErrDamaged = errors.New("is damaged: it cannot be read as a file of sops; sops decrypt says more about it")
 )
 
 // Document is a decrypted file whose checksum held.
 type Document struct {
-	format Format
-	root   mapping
+	ini  bool
+	root library.TreeBranch
 }
 
-// Open decrypts a file and verifies it. Its errors have no part of the content
-// in them but names of keys, which sops leaves readable.
-func Open(data []byte, format Format, identities []age.Identity) (*Document, error) {
-	parse := parseJSON // of binary files too
+// Open decrypts a file and verifies it. As with sops, the end of the name tells
+// the format, and what it does not know is one value with the key "data". The
+// key of the file is asked for where sops asks for it, which may be a command or
+// a service in the network: ctx bounds that. Errors have no part of the content
+// in them.
+func (o *Opener) Open(ctx context.Context, name string, data []byte) (doc *Document, err error) {
+	defer func() {
+		if recover() != nil { // on a value that is said to be of the type "bytes", for one
+			doc, err = nil, ErrDamaged
+		}
+	}()
+	silence()
+	format := formats.FormatForPath(name)
+	tree, err := load(format, data)
+	if err != nil {
+		return nil, err
+	}
+	key, err := o.dataKey(ctx, &tree.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	cipher := aes.NewCipher()
+	sum, err := tree.Decrypt(key, cipher)
+	if err != nil {
+		return nil, ErrChanged
+	}
+	noted, err := cipher.Decrypt(tree.Metadata.MessageAuthenticationCode, key, tree.Metadata.LastModified.Format(time.RFC3339))
+	if err != nil || noted != any(sum) {
+		return nil, ErrChanged
+	}
+	return &Document{format == formats.Ini, tree.Branches[0]}, nil
+}
+
+// load reads what is not encrypted. What would make the library fill the memory
+// or the stack is refused before: nesting without end, and aliases of aliases.
+func load(format formats.Format, data []byte) (tree library.Tree, err error) {
+	stores := config.NewStoresConfig()
+	var store library.EncryptedFileLoader
 	switch format {
-	case YAML:
-		parse = parseYAML
-	case DotEnv:
-		parse = parseDotEnv
-	case INI:
-		parse = parseINI
+	case formats.Yaml:
+		for d := yaml.NewDecoder(bytes.NewReader(data)); ; {
+			var document any
+			if err := d.Decode(&document); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return tree, ErrDamaged
+			}
+		}
+		store = sopsyaml.NewStore(&stores.YAML)
+	case formats.Dotenv:
+		store = dotenv.NewStore(&stores.Dotenv)
+	case formats.Ini:
+		store = ini.NewStore(&stores.INI)
+	case formats.Json:
+		if !json.Valid(data) {
+			return tree, ErrDamaged
+		}
+		store = sopsjson.NewStore(&stores.JSON)
+	default:
+		if !json.Valid(data) {
+			return tree, ErrNotEncrypted // of which it would have become JSON
+		}
+		store = sopsjson.NewBinaryStore(&stores.JSONBinary)
 	}
-	docs, err := parse(data)
+	tree, err = store.LoadEncryptedFile(data)
 	switch {
-	case err != nil && format == Binary:
-		return nil, ErrNotEncrypted // of which it would have become JSON
+	case errors.Is(err, library.MetadataNotFound):
+		return tree, ErrNotEncrypted
 	case err != nil:
-		return nil, err
+		return tree, ErrDamaged
 	}
-	docs, fields, err := splitMetadata(docs, format)
-	if err != nil {
-		return nil, err
+	return tree, nil
+}
+
+// silence keeps the library from writing to standard error. What it logs for
+// /etc/sops/audit.yaml stays: it says why it ends the process.
+func silence() {
+	for name, l := range logging.Loggers {
+		if name != "AUDIT" {
+			l.SetOutput(io.Discard)
+		}
 	}
-	m, err := readMetadata(fields)
-	if err != nil {
-		return nil, err
-	}
-	key, err := m.dataKey(identities)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.decrypt(docs, key); err != nil {
-		return nil, err
-	}
-	return &Document{format, docs[0]}, nil
 }
 
 // Lookup returns one value as text: numbers and booleans as YAML writes them.
@@ -110,22 +147,34 @@ func Open(data []byte, format Format, identities []age.Identity) (*Document, err
 // name of the file.
 func (d *Document) Lookup(path string) ([]byte, error) {
 	v, found := find(d.root, path)
-	if !found && d.format == INI {
-		v, found = find(d.root, iniDefault+"."+path) // keys above the first section
+	if !found && d.ini {
+		v, found = find(d.root, "DEFAULT."+path) // keys above the first section
 	}
 	if !found {
 		return nil, fmt.Errorf("%w: %s%s", ErrNoKey, path, d.neighbours(path))
 	}
 	switch v := v.(type) {
-	case mapping:
+	case library.TreeBranch:
 		return nil, fmt.Errorf("has more than one value at key %s: it has keys of its own, %s", path, names(v))
 	case []any:
-		return nil, fmt.Errorf("has a list of %d at key %s: put the number of the item behind it, from 0", len(v), path)
-	case nil, comment:
+		return nil, fmt.Errorf("has a list of %d at key %s: put the number of the item behind it, from 0", len(items(v)), path)
+	case nil, library.Comment:
 		return nil, fmt.Errorf("has no value at key %s", path)
+	case bool:
+		return strconv.AppendBool(nil, v), nil
+	case time.Time:
+		return []byte(v.Format(time.RFC3339Nano)), nil
 	default:
-		return text(v), nil
+		return library.ToBytes(v)
 	}
+}
+
+// items leaves out the comments that the library keeps among the items.
+func items(list []any) []any {
+	return slices.DeleteFunc(slices.Clone(list), func(v any) bool {
+		_, comment := v.(library.Comment)
+		return comment
+	})
 }
 
 // find goes down a path. Where a name could end at more than one dot, the
@@ -141,18 +190,19 @@ func find(v any, path string) (any, bool) {
 		}
 		var next any
 		switch v := v.(type) {
-		case mapping:
-			i := v.index(name)
+		case library.TreeBranch:
+			i := slices.IndexFunc(v, func(it library.TreeItem) bool { return it.Key == any(name) })
 			if i < 0 {
 				continue
 			}
-			next = v[i].value
+			next = v[i].Value
 		case []any:
+			list := items(v)
 			i, err := strconv.Atoi(name)
-			if err != nil || i < 0 || i >= len(v) || strconv.Itoa(i) != name {
+			if err != nil || i < 0 || i >= len(list) || strconv.Itoa(i) != name {
 				continue
 			}
-			next = v[i]
+			next = list[i]
 		default:
 			return nil, false
 		}
@@ -173,22 +223,24 @@ func (d *Document) neighbours(path string) string {
 		}
 	}
 	switch v := parent.(type) {
-	case mapping:
-		if len(v) > 0 {
-			return "; " + where + " has " + names(v)
+	case library.TreeBranch:
+		if has := names(v); has != "" {
+			return "; " + where + " has " + has
 		}
 	case []any:
-		return fmt.Sprintf("; %s is a list of %d", where, len(v))
+		return fmt.Sprintf("; %s is a list of %d", where, len(items(v)))
 	}
 	return ""
 }
 
 const mostNames = 12
 
-func names(m mapping) string {
+func names(branch library.TreeBranch) string {
 	var list []string
-	for _, it := range m {
-		list = append(list, it.key)
+	for _, it := range branch {
+		if name, ok := it.Key.(string); ok {
+			list = append(list, name)
+		}
 	}
 	slices.Sort(list)
 	if more := len(list) - mostNames; more > 0 {
