@@ -43,7 +43,7 @@ func Fill(ctx context.Context, src Source, checks ...Check) (*Complete, Diagnost
 		return nil, nil, err
 	}
 	text, diags := newProgram(src)
-	l := &loader{src: src, text: text, files: text.files}
+	l := &loader{src: src, text: text, files: text.files, complete: true}
 	if len(diags) > 0 || l.load() == nil {
 		return nil, nil, fmt.Errorf("read %s: it was valid a moment ago", src.Name())
 	}

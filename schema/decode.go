@@ -2,6 +2,7 @@ package schema
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
 
@@ -34,9 +35,7 @@ func (l *loader) decode() wire {
 		w.app = app
 	}
 	envs := path{"environments"}
-	names := fields(l.whole.LookupPath(cue.ParsePath("environments")))
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range fields(l.whole.LookupPath(cue.ParsePath("environments"))) {
 		e := wireEnv{name: name}
 		if at(envs.with(name), &e) {
 			w.envs = append(w.envs, e)
@@ -45,7 +44,13 @@ func (l *loader) decode() wire {
 	if n := (path{"notifications"}); l.whole.LookupPath(selectors(l.whole, n)).Exists() {
 		at(n, &w.notifications)
 	}
+	w.sort()
 	return w
+}
+
+// sort puts the environments in the order of the model.
+func (w *wire) sort() {
+	slices.SortFunc(w.envs, func(a, b wireEnv) int { return cmp.Compare(a.name, b.name) })
 }
 
 // strictJSON refuses keys that nobody reads.

@@ -20,7 +20,7 @@ const maxLabel = 63
 // check reports what two places of a forge do to each other. It runs on the
 // parts that are valid by themselves.
 func (l *loader) check(w wire) {
-	if v := l.whole.LookupPath(selectors(l.whole, path{"environments"})); l.diags.Errors() == 0 && len(fields(v)) == 0 {
+	if l.diags.Errors() == 0 && len(w.envs) == 0 {
 		l.rule(path{"environments"}, "no-environment", "there is no environment",
 			`write one, such as environments: dev: platform: kind: "minikube"`)
 	}

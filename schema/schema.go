@@ -112,7 +112,9 @@ type loader struct {
 	ctx   *cue.Context // makes every value here
 	lang  cue.Value    // the schema
 	user  cue.Value    // what is written
-	whole cue.Value    // unified with the schema: what is meant
+	whole cue.Value    // unified with the schema: what is meant; not made where parts will do
+
+	complete bool // the whole is asked for
 
 	broken map[string]bool // paths with a diagnostic, and everything above them
 	diags  Diagnostics
@@ -133,15 +135,22 @@ func (l *loader) load() *forge.Forge {
 		return nil
 	}
 	l.user = l.ctx.BuildInstance(inst)
-	if err := l.user.Err(); err != nil && !l.compiled() {
-		l.addCompileErrors(err)
-		return nil
+	if w, ok := l.parts(); ok && !l.complete {
+		return l.judge(w)
 	}
 	l.whole = l.lang.LookupPath(cue.MakePath(cue.Def("Forge"))).Unify(l.user)
 	if err := l.whole.Validate(cue.Concrete(true), cue.Final()); err != nil {
+		if err := l.user.Err(); err != nil && !l.compiled() {
+			l.addCompileErrors(err)
+			return nil
+		}
 		l.explain(l.explainTags(l.errors(err)))
 	}
-	w := l.decode()
+	return l.judge(l.decode())
+}
+
+// judge checks the rules on what is written, and builds the model of it.
+func (l *loader) judge(w wire) *forge.Forge {
 	l.check(w)
 	if l.diags.Errors() > 0 {
 		return nil
