@@ -108,6 +108,9 @@ func died(src schema.Source, bounds Bounds, state *os.ProcessState, complaint st
 			return tooLarge(src, bounds)
 		}
 	}
+	if peak(state) >= bounds.Memory {
+		return tooLarge(src, bounds) // whatever it says
+	}
 	if s, ok := state.Sys().(syscall.WaitStatus); ok && s.Signaled() {
 		hint := ""
 		if s.Signal() == syscall.SIGKILL {

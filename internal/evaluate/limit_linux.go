@@ -21,6 +21,15 @@ func limitMemory(n uint64) func() {
 	return func() { _ = syscall.Setrlimit(syscall.RLIMIT_DATA, &before) } // it was allowed before
 }
 
+// peak is the most memory that a process which has ended had, in bytes; 0 is
+// unknown.
+func peak(state *os.ProcessState) uint64 {
+	if usage, ok := state.SysUsage().(*syscall.Rusage); ok && usage.Maxrss > 0 {
+		return uint64(usage.Maxrss) << 10
+	}
+	return 0
+}
+
 // volunteer has the system end this process before others when it runs out of
 // memory.
 func volunteer() {

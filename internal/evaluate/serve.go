@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -8,9 +9,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"runtime/debug"
 
-	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/schema"
 )
 
@@ -22,7 +23,7 @@ type question struct {
 
 // wire is an answer on its way between processes.
 type wire struct {
-	Forge       *forge.Forge   `json:",omitempty"`
+	Forge       any            `json:",omitempty"` // packed
 	Diagnostics []byte         `json:",omitempty"`
 	Invalid     bool           `json:",omitempty"` // the diagnostics are the error
 	Exceeded    *ExceededError `json:",omitempty"`
@@ -75,7 +76,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, load Load) error {
 	var a answer
 	debug.SetGCPercent(100) // childEnvironment has turned it off
 	debug.SetMaxStack(int(min(q.Bounds.Memory, math.MaxInt32)))
-	undo := limitMemory(q.Bounds.Memory + q.Bounds.Memory/2)
+	undo := limitMemory(hard(q.Bounds))
 	err := here(ctx, q.Source, q.Bounds, func(ctx context.Context) {
 		a.forge, a.diagnostics, a.err = load(ctx, q.Source)
 	})
@@ -90,7 +91,11 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, load Load) error {
 }
 
 func writeAnswer(out io.Writer, a answer) error {
-	w := wire{Forge: a.forge}
+	var w wire
+	var err error
+	if w.Forge, err = pack(reflect.ValueOf(a.forge)); err != nil {
+		return err
+	}
 	diagnostics := a.diagnostics
 	if d, ok := errors.AsType[schema.Diagnostics](a.err); ok {
 		w.Invalid, diagnostics = true, d
@@ -99,7 +104,6 @@ func writeAnswer(out io.Writer, a answer) error {
 	} else if a.err != nil {
 		w.Error = a.err.Error()
 	}
-	var err error
 	if w.Diagnostics, err = diagnostics.MarshalBinary(); err != nil {
 		return err
 	}
@@ -113,7 +117,12 @@ func writeAnswer(out io.Writer, a answer) error {
 
 func parseAnswer(text []byte) (a answer, err error) {
 	var w wire
-	if err := json.Unmarshal(text, &w); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(&w); err != nil {
+		return a, err
+	}
+	if err := unpack(w.Forge, reflect.ValueOf(&a.forge).Elem()); err != nil {
 		return a, err
 	}
 	var d schema.Diagnostics
@@ -122,15 +131,14 @@ func parseAnswer(text []byte) (a answer, err error) {
 	}
 	switch {
 	case w.Exceeded != nil:
-		a.err = w.Exceeded
+		return answer{err: w.Exceeded}, nil
 	case w.Error != "":
-		a.err = errors.New(w.Error)
+		return answer{err: errors.New(w.Error)}, nil
 	case w.Invalid:
-		a.err = d
-	case w.Forge == nil:
+		return answer{err: d}, nil
+	case a.forge == nil:
 		return a, errors.New("there is neither a forge nor an error in its answer")
-	default:
-		a.forge, a.diagnostics = w.Forge, d
 	}
+	a.diagnostics = d
 	return a, nil
 }

@@ -38,8 +38,10 @@ func newWatch(b Bounds) *watch {
 		debug.SetMemoryLimit(soft)
 		w.restore = append(w.restore, func() { debug.SetMemoryLimit(before) })
 	}
-	// Should all of this be too slow, the system refuses more.
-	w.restore = append(w.restore, limitMemory(3*b.Memory))
+	// Should all of this be too slow, the system refuses more. That is no way
+	// to end in the normal case: Go's runtime does not always say what it died
+	// of then.
+	w.restore = append(w.restore, limitMemory(hard(b)))
 	return w
 }
 
@@ -48,6 +50,10 @@ func (w *watch) memory() uint64 {
 	metrics.Read(w.samples[:])
 	return w.samples[0].Value.Uint64() - w.samples[1].Value.Uint64()
 }
+
+// hard is what the system is asked to refuse. What Go maps and does not touch
+// counts as well.
+func hard(b Bounds) uint64 { return 3 * b.Memory }
 
 // stop undoes what newWatch has set up.
 func (w *watch) stop() {
