@@ -285,8 +285,10 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte("a: &a [*a]"), "a.yaml", "a.0")
 	f.Add([]byte("[s]\nk = \"\"\"x\n"), "a.ini", "s.k")
 	f.Fuzz(func(t *testing.T, data []byte, name, path string) {
-		if bytes.Contains(data, []byte("vault_address")) || bytes.Contains(data, []byte("arn")) || bytes.Contains(data, []byte("enc:")) && bytes.Contains(data, []byte("kms")) {
-			return // would ask somebody
+		for _, kind := range []string{"kms", "azure", "vault", "pgp"} {
+			if bytes.Contains(data, []byte(kind)) {
+				return // would ask somebody
+			}
 		}
 		doc, err := new(Opener).Open(t.Context(), name, data)
 		if err != nil {
