@@ -36,6 +36,8 @@ type Diagnostic struct {
 
 	line string // of the file, for the excerpt; empty where it may hold a secret
 	span [2]int // Col and EndCol in UTF-16 code units
+
+	private bool // what is at its place may be a secret
 }
 
 // Diagnostics are the mistakes of one forge and the warnings about it, sorted

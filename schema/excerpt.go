@@ -63,6 +63,12 @@ func (s Source) excerpts(d Diagnostics) {
 	secret := secretLines(text)
 	line, rest, at := "", text, 0
 	hidden := false // of this line
+	private := map[int]bool{}
+	for _, x := range d {
+		if x.private {
+			private[x.Line] = true
+		}
+	}
 	for i := range d {
 		x := &d[i]
 		if x.Line < 1 || x.Line > len(secret) {
@@ -73,7 +79,7 @@ func (s Source) excerpts(d Diagnostics) {
 				line, rest, _ = strings.Cut(rest, "\n")
 			}
 			line = strings.TrimSuffix(line, "\r")
-			hidden = secret[x.Line-1] || sensitive.MatchString(line)
+			hidden = secret[x.Line-1] || private[x.Line] || showsSecret(line)
 		}
 		if hidden {
 			x.Message = withoutText(x.Name, x.Message)
@@ -93,7 +99,7 @@ func (s Source) excerpts(d Diagnostics) {
 		if x.EndCol > 0 {
 			x.span[1] = x.span[0] + units(line[x.Col-1:x.EndCol-1])
 		}
-		if !hidden && len(line) <= most && !sensitive.MatchString(x.Path) {
+		if !hidden && len(line) <= most {
 			x.line = line
 		}
 	}

@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 
@@ -97,8 +96,9 @@ func (l *loader) ours(p token.Pos) bool {
 
 // add reports a mistake at p.
 func (l *loader) add(p path, pos token.Pos, rule, message, hint string) {
-	d := l.src.diagnostic(pos, l.src.name(), rule, message, hint)
+	d := l.src.diagnostic(pos, l.src.name(), rule, discreet(message), discreet(hint))
 	d.Path = p.String()
+	d.private = l.private(p) || rule == "secret-value" || rule == "secret-like" || rule == "secret-source"
 	l.diags = append(l.diags, d)
 	if l.broken == nil {
 		l.broken = map[string]bool{}
@@ -110,6 +110,3 @@ func (l *loader) add(p path, pos token.Pos, rule, message, hint string) {
 
 // isBroken tells whether there is a diagnostic at p or below.
 func (l *loader) isBroken(p path) bool { return l.broken[p.String()] }
-
-// sensitive matches paths and lines that may hold a secret by mistake.
-var sensitive = regexp.MustCompile(`(?i)secret|passw|token|credential|_key`)

@@ -25,7 +25,7 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 	switch {
 	case len(p) == 0:
 		l.add(p, pos, "value", "the file is not a set of fields", `a forge begins with forge: "v1", app and environments`)
-	case v.Exists() && v.Err() != nil && k != nil && strings.HasPrefix(format, "conflicting values") && !sensitive.MatchString(p.String()):
+	case v.Exists() && v.Err() != nil && k != nil && strings.HasPrefix(format, "conflicting values") && !l.private(p):
 		var other token.Pos
 		for _, q := range errors.Positions(errs[0]) {
 			if l.ours(q) && q != pos {
@@ -46,7 +46,7 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 	case k == nil || !v.Exists() || v.Err() != nil:
 		// The mistake is in an expression, about which CUE knows best.
 		message := "its expression is wrong"
-		if !sensitive.MatchString(p.String()) {
+		if !l.private(p) {
 			message = sentence(errs[0])
 		}
 		if !v.Exists() || v.Err() == nil {
@@ -83,11 +83,11 @@ func concrete(v cue.Value) bool { return v.IsConcrete() || v.IncompleteKind() ==
 func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule string) {
 	last := p[len(p)-1]
 	shown := show(v)
-	if sensitive.MatchString(p.String()) {
-		shown = "this value"
-	}
 	s, err := v.String()
 	isString := err == nil
+	if l.private(p) || isString && looksSecret(s) {
+		shown = thisValue
+	}
 	switch k.typ {
 	case enum:
 		allowed, elsewhere := l.choices(p)
@@ -113,11 +113,11 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 		}
 		want := k.want()
 		switch {
-		case isString && k.typ == scalar && l.fits(k.scalar, strings.ToLower(s)) && shown != "this value":
+		case isString && k.typ == scalar && l.fits(k.scalar, strings.ToLower(s)) && shown != thisValue:
 			hint = fmt.Sprintf("did you mean %q?", strings.ToLower(s))
 		case last == "repository" && strings.ContainsAny(s, ":@"):
 			hint = "the tag and the digest have keys of their own"
-		case !isString && shown != "this value" && (k.typ == text || l.fits(k.scalar, shown)):
+		case !isString && shown != thisValue && (k.typ == text || l.fits(k.scalar, shown)):
 			hint = fmt.Sprintf("write it in quotes: %q", shown)
 		case isString && strings.Contains(want, "whole number"):
 			if _, err := strconv.Atoi(s); err == nil {
@@ -126,7 +126,7 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 		}
 		return fmt.Sprintf("%s is not %s", shown, want), hint, "value"
 	case list:
-		if isString && shown != "this value" {
+		if isString && shown != thisValue {
 			hint = "write [" + shown + "]"
 		}
 		if v.IncompleteKind() == cue.ListKind {
@@ -163,7 +163,7 @@ func show(v cue.Value) string {
 	}
 	b, err := v.MarshalJSON()
 	if err != nil {
-		return "this value"
+		return thisValue
 	}
 	const most = 60
 	if r := []rune(string(b)); len(r) > most {
@@ -171,6 +171,9 @@ func show(v cue.Value) string {
 	}
 	return string(b)
 }
+
+// thisValue stands for a value that is not shown.
+const thisValue = "this value"
 
 // secretHint says what a reference to a secret may be.
 const secretHint = `say where it is found, such as {env: "NAME"}, {file: "path"}, {sops: {file: "path", key: "a.b"}} or {generate: {}}`
