@@ -79,6 +79,9 @@ func play(ctx context.Context, src schema.Source) (*forge.Forge, schema.Diagnost
 func overflow(n int) int {
 	var room [64]int
 	room[n%64] = n
+	if n < 0 {
+		return 0 // never
+	}
 	return overflow(n+1) + room[(n+1)%64]
 }
 

@@ -131,14 +131,15 @@ func parseAnswer(text []byte) (a answer, err error) {
 	}
 	switch {
 	case w.Exceeded != nil:
-		return answer{err: w.Exceeded}, nil
+		a.err = w.Exceeded
 	case w.Error != "":
-		return answer{err: errors.New(w.Error)}, nil
+		a.err = errors.New(w.Error)
 	case w.Invalid:
-		return answer{err: d}, nil
+		a.err = d
 	case a.forge == nil:
 		return a, errors.New("there is neither a forge nor an error in its answer")
+	default:
+		a.diagnostics = d
 	}
-	a.diagnostics = d
 	return a, nil
 }
