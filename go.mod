@@ -3,6 +3,7 @@ module forged.dev/forged
 go 1.26.8
 
 require (
+	github.com/Masterminds/semver/v3 v3.5.0
 	cuelang.org/go v0.17.1
 	filippo.io/age v1.3.2
 	github.com/fluxcd/cli-utils v1.3.0
@@ -56,7 +57,6 @@ require (
 	github.com/GoogleCloudPlatform/opentelemetry-operations-go/internal/resourcemapping v0.58.0 // indirect
 	github.com/MakeNowJust/heredoc v1.0.0 // indirect
 	github.com/Masterminds/goutils v1.1.1 // indirect
-	github.com/Masterminds/semver/v3 v3.5.0 // indirect
 	github.com/Masterminds/sprig/v3 v3.3.0 // indirect
 	github.com/Masterminds/squirrel v1.5.4 // indirect
 	github.com/ProtonMail/go-crypto v1.4.1 // indirect

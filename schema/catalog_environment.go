@@ -355,4 +355,27 @@ environments: dev: {
 }
 `,
 	},
+	{
+		ID: "F323", Name: "tls-class", Severity: SeverityError,
+		Title: "The controller of the Ingress can read the certificate.",
+		Why:   "The load balancer that the class alb makes takes certificates from AWS Certificate Manager. It reads no Secret, and cert-manager writes one.",
+		Wrong: `environments: prod: {
+	platform: {kind: "kubernetes", distribution: "eks", context: "acme-prod"}
+	domains: ["shop.example.com"]
+	expose: {
+		kind: "ingress"
+		tls: {mode: "secret", secretName: "shop-tls"}
+	}
+}
+`,
+		Right: `environments: prod: {
+	platform: {kind: "kubernetes", distribution: "eks", context: "acme-prod"}
+	domains: ["shop.example.com"]
+	expose: {
+		kind: "ingress"
+		tls: {mode: "acm", arn: "arn:aws:acm:us-east-1:123456789012:certificate/0f1e2d3c"}
+	}
+}
+`,
+	},
 }

@@ -140,6 +140,40 @@ var flyRules = []Rule{
 `,
 	},
 	{
+		ID: "F409", Name: "fly-address", Severity: SeverityError,
+		Title: "What Fly's proxy exposes has an address.",
+		Why:   "Without an IPv4 and an IPv6 address nobody can reach the app, and its name leads nowhere.",
+		Wrong: `environments: edge: {
+	platform: {kind: "fly", org: "acme"}
+	regions: iad: {}
+	expose: {publicIPv4: "none", publicIPv6: false}
+}
+`,
+		Right: `environments: edge: {
+	platform: {kind: "fly", org: "acme"}
+	regions: iad: {}
+	expose: kind: "none"
+}
+`,
+	},
+	{
+		ID: "F410", Name: "fly-volume-each", Severity: SeverityWarning,
+		Title: "Machines that share data do not keep it on their volumes.",
+		Why:   "At Fly a volume belongs to one machine. With several machines each has another disk, and what one writes the others do not see. For a cache that is right.",
+		Wrong: `environments: edge: {
+	platform: {kind: "fly", org: "acme"}
+	regions: iad: machines:  2
+	volumes: uploads: mount: "/app/uploads"
+}
+`,
+		Right: `environments: edge: {
+	platform: {kind: "fly", org: "acme"}
+	regions: iad: machines:  1
+	volumes: uploads: mount: "/app/uploads"
+}
+`,
+	},
+	{
 		ID: "F451", Name: "fks-beta", Severity: SeverityWarning,
 		Title: "Somebody has said that they know Fly Kubernetes to be a closed beta.",
 		Why:   "Fly does not offer Fly Kubernetes for critical production, and gives access on request only. Write acknowledgeClosedBeta: true to say that you know.",

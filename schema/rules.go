@@ -3,13 +3,13 @@ package schema
 import (
 	"fmt"
 	"maps"
+	slashpath "path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
-	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/secret/detect"
 )
 
@@ -71,23 +71,13 @@ func (l *loader) checkApp(w wire) {
 				`write a tag, such as "1.4.2", or a digest, here or in each environment`)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(injected)) {
-		for i := range w.envs {
-			e := &w.envs[i]
-			p, ok := named(app, name, w.app.Env, w.app.Secrets)
-			if ok && e.mode(injected[name]) != forge.ModeOff {
-				l.injectedRule(p, name, e)
-				break
-			}
-		}
-	}
 	l.checkUnused(w)
 }
 
 // checkUnused looks for secrets that every environment replaces.
 func (l *loader) checkUnused(w wire) {
-	if len(w.envs) == 0 {
-		return
+	if len(w.envs) == 0 || l.isBroken(path{"environments"}) {
+		return // one that is not understood may use it
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.app.Secrets)) {
 		used := slices.ContainsFunc(w.envs, func(e wireEnv) bool {
@@ -160,6 +150,7 @@ func (l *loader) checkPrefix(at path, name string) {
 func (l *loader) checkConfigFiles(p path, files map[string]wireConfigFile) {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		f, at := files[name], p.with("configFiles", name)
+		l.checkPlace(at, name, true)
 		switch {
 		case f.File != "" && f.Text != nil:
 			l.ruleAt(at, "config-file", "a file has one source, and this one has two", "keep file or text")
@@ -169,6 +160,19 @@ func (l *loader) checkConfigFiles(p path, files map[string]wireConfigFile) {
 		if f.Text != nil {
 			l.checkText(at.with("text"), "", *f.Text)
 		}
+	}
+}
+
+// ownPlace is where forged puts files of its own.
+const ownPlace = "/run/forged"
+
+// checkPlace looks at a path in the container.
+func (l *loader) checkPlace(p path, name string, label bool) {
+	switch clean := slashpath.Clean(name); {
+	case clean != name:
+		l.add(p, l.pos(p, label), "value", fmt.Sprintf("%q is not the shortest way to say it", name), fmt.Sprintf("write %q", clean))
+	case clean == ownPlace || strings.HasPrefix(clean, ownPlace+"/"):
+		l.add(p, l.pos(p, label), "mount-twice", "forged keeps files of its own below "+ownPlace, "choose another place")
 	}
 }
 
@@ -212,13 +216,6 @@ func (l *loader) checkGiven(p path, s wireSecret) {
 	}
 }
 
-// injected are the variables that forged sets, by the service they lead to.
-var injected = map[string]string{
-	"DATABASE_URL": "postgres", "APP_DB": "postgres", "APP_DB_USER": "postgres", "REDIS_URL": "redis",
-	"TEMPORAL_URL": "temporal", "TEMPORAL_NAMESPACE": "temporal", "TEMPORAL_API_KEY": "temporal", "TEMPORAL_TLS": "temporal",
-	"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "temporal", "TEMPORAL_TLS_CLIENT_CERT_PATH": "temporal", "TEMPORAL_TLS_CLIENT_KEY_PATH": "temporal",
-}
-
 func (e *wireEnv) mode(service string) string {
 	switch service {
 	case "postgres":
@@ -237,11 +234,8 @@ func named(p path, name string, env map[string]string, refs map[string]wireSecre
 	return p.with("secrets", name), ok
 }
 
-func (l *loader) injectedRule(p path, name string, e *wireEnv) {
-	service := injected[name]
-	l.ruleAt(p, "injected", fmt.Sprintf("forged sets %s, because services.%s of %s is %s", name, service, e.name, e.mode(service)),
-		fmt.Sprintf(`leave it out, or write services: %s: mode: "off" there`, service))
-}
+// leastMemory is less than any container runs with, in bytes.
+const leastMemory = 4 << 20
 
 // checkLimits compares what is promised with what is allowed.
 func (l *loader) checkLimits(p path, r wireResources) {
@@ -249,6 +243,13 @@ func (l *loader) checkLimits(p path, r wireResources) {
 		{"memory", r.Memory, r.MemoryLimit},
 		{"cpu", r.CPU, r.CPULimit},
 	} {
+		if x.key == "memory" {
+			for _, amount := range []struct{ key, text string }{{"memory", x.request}, {"memoryLimit", x.limit}} {
+				if amount.text != "" && quantity(amount.text) < leastMemory {
+					l.rule(p.with(amount.key), "bound", amount.text+" is less than any process needs", `write a unit, such as "256Mi"`)
+				}
+			}
+		}
 		if x.limit != "" && x.request != "" && quantity(x.limit) < quantity(x.request) {
 			l.rule(p.with(x.key+"Limit"), "limit", fmt.Sprintf("the limit %s is less than the request %s", x.limit, x.request),
 				fmt.Sprintf("raise %sLimit, or lower %s", x.key, x.key))

@@ -1,12 +1,17 @@
 package schema
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
+	slashpath "path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/Masterminds/semver/v3"
 
 	"forged.dev/forged/internal/forge"
 )
@@ -38,11 +43,6 @@ func (l *loader) checkOverlay(p path, e *wireEnv, app *wireApp) {
 	l.checkVariables(p, e.App.Env, e.App.Secrets)
 	l.checkConfigFiles(p, e.App.ConfigFiles)
 	l.checkTexts(p.with("args"), e.App.Args)
-	for _, name := range slices.Sorted(maps.Keys(injected)) {
-		if at, ok := named(p, name, e.App.Env, e.App.Secrets); ok && e.mode(injected[name]) != forge.ModeOff {
-			l.injectedRule(at, name, e)
-		}
-	}
 	if app == nil {
 		return
 	}
@@ -86,16 +86,32 @@ func (l *loader) checkNames(p path, e *wireEnv, app *wireApp) {
 				"write a shorter one at platform.namespace")
 		}
 		for _, name := range slices.Sorted(maps.Keys(e.Workers)) {
-			if len(app.Name)+len("-worker-")+len(name) > maxLabel {
+			if e.onKubernetes() && len(app.Name)+len("-worker-")+len(name) > maxLabel {
 				l.ruleAt(p.with("workers", name), "object-name", fmt.Sprintf("%s-worker-%s would be longer than %d characters", app.Name, name, maxLabel),
 					"shorten the name of the worker or of the app")
 			}
+		}
+	}
+	if ip := e.Platform.Bind; ip != "" {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			l.rule(p.with("platform", "bind"), "value", fmt.Sprintf("%q is not an IP address", ip), `write one, such as "127.0.0.1"`)
+		}
+	}
+	for i, cidr := range e.Platform.PodCIDRs {
+		if _, err := netip.ParsePrefix(cidr); err != nil {
+			l.rule(p.with("platform", "podCIDRs", strconv.Itoa(i)), "value", fmt.Sprintf("%q is not an address range", cidr), `write one, such as "10.244.0.0/16"`)
 		}
 	}
 	if ns := e.Platform.Namespace; strings.HasPrefix(ns, "kube-") {
 		l.rule(p.with("platform", "namespace"), "namespace", fmt.Sprintf("%q is the cluster's own", ns), "choose a namespace for this app alone")
 	}
 }
+
+const (
+	classALB = "alb" // IngressClass of the AWS Load Balancer Controller
+	maxHost  = 253   // characters of a host name: RFC 1035, 2.3.4
+	maxPort  = 65535
+)
 
 func (l *loader) checkExpose(p path, e *wireEnv) {
 	x := e.Expose
@@ -129,10 +145,20 @@ func (l *loader) checkExpose(p path, e *wireEnv) {
 			l.ruleAt(tls, "missing-key", "secretName has to be written", "Secret of type kubernetes.io/tls in the same namespace.")
 		}
 	}
+	if x.Kind == forge.ExposeIngress && x.ClassName == classALB && (x.TLS.Mode == forge.TLSSecret || x.TLS.Mode == forge.TLSCertManager) {
+		l.rule(tls.with("mode"), "tls-class", "a load balancer of AWS reads certificates from AWS Certificate Manager only", `write mode: "acm", or className: "nginx" where that controller runs`)
+	}
 	if x.Kind == forge.ExposeIngress && x.RedirectHTTP != nil && *x.RedirectHTTP && x.TLS.Mode == forge.TLSNone {
 		l.rule(at.with("redirectHTTP"), "redirect", "there is no HTTPS to send requests to, because tls.mode is none", "choose a tls.mode, or leave redirectHTTP out")
 	}
 	for i, d := range e.Domains {
+		where := p.with("domains", strconv.Itoa(i))
+		switch {
+		case len(d) > maxHost:
+			l.rule(where, "bound", fmt.Sprintf("a host name has at most %d characters", maxHost), "")
+		case slices.Contains(e.Domains[:i], d):
+			l.rule(where, "same-domain", d+" is there twice", "leave it out")
+		}
 		if !strings.HasPrefix(d, "*.") {
 			continue
 		}
@@ -144,7 +170,7 @@ func (l *loader) checkExpose(p path, e *wireEnv) {
 			why = "the issuer that forged makes proves a name over HTTP, which no wildcard has"
 		}
 		if why != "" {
-			l.rule(p.with("domains", strconv.Itoa(i)), "tls-domain", why, "name each host, or bring a certificate of your own")
+			l.rule(where, "tls-domain", why, "name each host, or bring a certificate of your own")
 		}
 	}
 }
@@ -201,6 +227,16 @@ func (l *loader) checkServices(p path, e *wireEnv) {
 		l.checkGiven(at.with("mtls", "cert"), m.Cert)
 		l.checkGiven(at.with("mtls", "key"), m.Key)
 	}
+	if _, port, ok := strings.Cut(temporal.Address[strings.LastIndex(temporal.Address, "]")+1:], ":"); ok {
+		if n, err := strconv.Atoi(port); err != nil || n > maxPort {
+			l.rule(at.with("address"), "bound", fmt.Sprintf("a port is at most %d", maxPort), "")
+		}
+	}
+	if b := pg.Backup; b.Enabled {
+		if why := cronMistake(b.Schedule); why != "" {
+			l.rule(p.with("postgres", "backup", "schedule"), "value", why, `the fields are minute, hour, day, month and weekday, such as "15 2 * * *"`)
+		}
+	}
 	if temporal.Mode == forge.ModeCloud {
 		switch key, cert := temporal.APIKey != nil, temporal.MTLS != nil; {
 		case key && cert:
@@ -226,7 +262,8 @@ func (l *loader) checkVolumes(p path, e *wireEnv, app *wireApp) {
 	mounts := map[string]string{} // what is at a path, by path
 	for _, name := range slices.Sorted(maps.Keys(e.Volumes)) {
 		v, at := e.Volumes[name], p.with("volumes", name)
-		mount := strings.TrimSuffix(v.Mount, "/")
+		mount := slashpath.Clean(v.Mount)
+		l.checkPlace(at.with("mount"), v.Mount, false)
 		if other, ok := mounts[mount]; ok {
 			l.rule(at.with("mount"), "mount-twice", fmt.Sprintf("%s is already the place of volume %s", mount, other), "choose another directory")
 		}
@@ -239,7 +276,7 @@ func (l *loader) checkVolumes(p path, e *wireEnv, app *wireApp) {
 				`write access: "ReadWriteMany" with a storageClass that has it, or one replica`)
 		}
 	}
-	if n := len(e.Regions); n > 1 && len(e.Volumes) > 0 {
+	if n := len(e.Regions); n > 1 && len(e.Volumes) > 0 && e.onKubernetes() {
 		name := slices.Min(slices.Collect(maps.Keys(e.Volumes)))
 		l.ruleAt(p.with("volumes", name), "volume-shared", fmt.Sprintf("a volume is in one region, and %s runs in %s", e.name, regionNames(e)),
 			"run in one region, or keep the data in a service")
@@ -253,8 +290,15 @@ func (l *loader) checkVolumes(p path, e *wireEnv, app *wireApp) {
 		files map[string]wireConfigFile
 	}{{path{"app"}, shared}, {p.with("app"), e.App.ConfigFiles}} {
 		for _, file := range slices.Sorted(maps.Keys(from.files)) {
+			where := from.at.with("configFiles", file)
 			if volume, ok := mounts[file]; ok {
-				l.ruleAt(from.at.with("configFiles", file), "mount-twice", fmt.Sprintf("it is already the place of volume %s in %s", volume, e.name), "choose another path")
+				l.ruleAt(where, "mount-twice", fmt.Sprintf("it is already the place of volume %s in %s", volume, e.name), "choose another path")
+			}
+			for dir := slashpath.Dir(file); dir != "/"; dir = slashpath.Dir(dir) {
+				_, here := e.App.ConfigFiles[dir]
+				if _, there := shared[dir]; here || there {
+					l.ruleAt(where, "mount-twice", fmt.Sprintf("%s is a file already, and no directory", dir), "choose another path")
+				}
 			}
 		}
 	}
@@ -272,7 +316,11 @@ func (l *loader) checkRegions(p path, e *wireEnv, app *wireApp) {
 	seen := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(e.Regions)) {
 		r := e.Regions[name]
-		key := r.Kubeconfig + "\x00" + r.Context + "\x00" + r.Namespace
+		namespace := cmp.Or(r.Namespace, e.Platform.Namespace)
+		if app != nil {
+			namespace = cmp.Or(r.Namespace, e.namespace(app.Name))
+		}
+		key := cmp.Or(r.Kubeconfig, e.Platform.Kubeconfig) + "\x00" + r.Context + "\x00" + namespace
 		if other, ok := seen[key]; ok {
 			l.ruleAt(p.with(name), "region-twice", "it is the same place as region "+other, "name another context or namespace")
 		}
@@ -306,8 +354,12 @@ func (l *loader) checkRegions(p path, e *wireEnv, app *wireApp) {
 	l.checkGenerated(e, app)
 	for _, service := range []string{"postgres", "redis", "temporal"} {
 		if e.mode(service) == forge.ModeInCluster {
-			l.ruleAt(path{"environments", e.name, "services", service}, "data-in-two-clusters",
-				fmt.Sprintf("%s runs in %s, and each cluster would have data of its own", e.name, regionNames(e)),
+			at := path{"environments", e.name, "services", service}
+			if !l.written(at) {
+				at = p // by default
+			}
+			l.ruleAt(at, "data-in-two-clusters",
+				fmt.Sprintf("%s runs in %s, and the %s of each cluster would have data of its own", e.name, regionNames(e), service),
 				fmt.Sprintf(`write services: %s: mode: "external" or "off"`, service))
 		}
 	}
@@ -375,7 +427,7 @@ func (l *loader) checkCharts(p path, e *wireEnv) {
 	for _, name := range slices.Sorted(maps.Keys(e.Charts)) {
 		c, at := e.Charts[name], p.with("charts", name)
 		if name == needApp || slices.Contains(needServices, name) {
-			l.ruleAt(at, "object-name", fmt.Sprintf("%q is the name of something that forged makes itself", name), "choose another name")
+			l.ruleAt(at, "name", fmt.Sprintf("%q is the name of something that forged makes itself", name), "choose another name")
 			continue
 		}
 		l.checkChart(at, c.wireChart)
@@ -427,6 +479,28 @@ func cycles(edges map[string][]string) [][]string {
 }
 
 func (l *loader) checkChart(p path, c wireChart) {
+	if c.Version != "" {
+		if _, err := semver.NewConstraint(c.Version); err != nil {
+			l.rule(p.with("version"), "chart-source", fmt.Sprintf("%q is neither a version nor a constraint", c.Version), `write one, such as "1.4.2" or "^1.4"`)
+		}
+	}
+	l.checkValues(p.with("values"), c.Values)
 	l.optional(p.with("username"), c.Username, l.checkGiven)
 	l.optional(p.with("password"), c.Password, l.checkGiven)
+}
+
+// checkValues warns of what looks like a secret in the values of a chart.
+func (l *loader) checkValues(p path, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			l.checkValues(p.with(name), v[name])
+		}
+	case []any:
+		for i, x := range v {
+			l.checkValues(p.with(strconv.Itoa(i)), x)
+		}
+	case string:
+		l.checkSecretLike(p, p[len(p)-1], v)
+	}
 }

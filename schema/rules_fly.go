@@ -58,17 +58,22 @@ func (l *loader) checkFly(p path, e *wireEnv, app *wireApp) {
 	if app != nil {
 		at := p.with("platform", "appName")
 		l.checkFlyName(at, e.Platform.AppName, e.instance(app.Name))
-		for _, w := range slices.Sorted(maps.Keys(e.Workers)) {
-			if n := len(e.instance(app.Name) + "-worker-" + w); e.Platform.AppName == "" && n > maxLabel {
-				l.ruleAt(p.with("workers", w), "fly-name", fmt.Sprintf("the Fly app of the worker would have a name of more than %d characters", maxLabel), "write a shorter platform.appName")
-			}
-		}
 	}
 	if len(e.Volumes) > 0 && (e.Platform.Strategy == "bluegreen" || e.Platform.Strategy == "canary") {
 		l.rule(p.with("platform", "strategy"), "fly-strategy", fmt.Sprintf("%s starts machines beside the old ones, which hold the volume", e.Platform.Strategy),
 			`write strategy: "rolling", or leave the volume out`)
 	}
 	l.checkFlyVolumes(p.with("volumes"), e)
+	machines := 0
+	for _, r := range e.Regions {
+		machines += r.Machines
+	}
+	if names := slices.Sorted(maps.Keys(e.Volumes)); machines > 1 && len(names) > 0 {
+		l.ruleAt(p.with("volumes", names[0]), "fly-volume-each", fmt.Sprintf("each of the %d machines has a disk of its own, with data of its own", machines), "keep what they share in a service")
+	}
+	if e.Expose.Kind == forge.ExposeFly && e.Expose.PublicIPv4 == "none" && !e.Expose.PublicIPv6 {
+		l.ruleAt(p.with("expose"), "fly-address", "without an address nobody can reach it", `write expose: kind: "none" when nobody is to`)
+	}
 	for _, name := range slices.Sorted(maps.Keys(e.Workers)) {
 		if d := e.Workers[name].Drain; duration(d) > maxFlyDrain && l.written(p.with("workers", name, "drain")) {
 			l.rule(p.with("workers", name, "drain"), "fly-drain", fmt.Sprintf("Fly kills a machine after %s, and not after %s", short(maxFlyDrain), d), `write drain: "5m", and let the work begin again where it was cut off`)

@@ -40,9 +40,9 @@ func (l *loader) checkNeighbours(w wire) {
 				l.ruleAt(where, "same-namespace", fmt.Sprintf("namespace %s of %s is already that of environment %s", at.namespace, at.name, other),
 					"give each environment a namespace of its own")
 			}
-			for j, name := range e.Domains {
+			for j, name := range at.domains {
 				if other, ok := domains.by(e.name, at.cluster, name); ok {
-					l.rule(p.with("domains", strconv.Itoa(j)), "same-domain",
+					l.rule(p.with(at.named...).with(strconv.Itoa(j)), "same-domain",
 						fmt.Sprintf("%s is already a domain of environment %s on the same cluster", name, other), "")
 				}
 			}
@@ -74,10 +74,12 @@ func (l *loader) checkNeighbours(w wire) {
 	}
 }
 
-// place is a namespace that an environment lives in.
+// placeOf is a namespace that an environment lives in.
 type placeOf struct {
 	cluster, name, namespace string
 	where                    path // in the environment
+	domains                  []string
+	named                    path // where they are written
 }
 
 func (e *wireEnv) clusters(app, dir string) []placeOf {
@@ -88,22 +90,29 @@ func (e *wireEnv) clusters(app, dir string) []placeOf {
 	if e.Platform.Kind == forge.PlatformFKS && e.Platform.Kubeconfig == "" {
 		return []placeOf{{
 			"fks\x00" + e.Platform.Org + "\x00" + e.Platform.Cluster, "cluster " + e.Platform.Cluster,
-			e.namespace(app), e.namespacePath(),
+			e.namespace(app), e.namespacePath(), e.Domains,
+			path{"domains"},
 		}}
 	}
 	if len(e.Regions) == 0 {
 		return []placeOf{{
 			cluster(e.Platform.Kubeconfig, e.Platform.Context), "context " + e.Platform.Context,
-			e.namespace(app), e.namespacePath(),
+			e.namespace(app), e.namespacePath(), e.Domains,
+			path{"domains"},
 		}}
 	}
 	var all []placeOf
 	for _, name := range slices.Sorted(maps.Keys(e.Regions)) {
 		r := e.Regions[name]
+		domains, named := e.Domains, path{"domains"}
+		if r.Domains != nil {
+			domains, named = r.Domains, path{"regions", name, "domains"}
+		}
 		all = append(all, placeOf{
 			cluster(cmp.Or(r.Kubeconfig, e.Platform.Kubeconfig), r.Context), "context " + r.Context,
 			cmp.Or(r.Namespace, e.namespace(app)),
 			path{"regions", name},
+			domains, named,
 		})
 	}
 	return all
