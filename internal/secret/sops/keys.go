@@ -11,6 +11,7 @@ import (
 
 	library "github.com/getsops/sops/v3"
 	"github.com/getsops/sops/v3/age"
+	"github.com/getsops/sops/v3/hcvault"
 	"github.com/getsops/sops/v3/keys"
 	"github.com/getsops/sops/v3/keyservice"
 	"github.com/getsops/sops/v3/pgp"
@@ -101,6 +102,12 @@ func (s *service) Decrypt(_ context.Context, r *keyservice.DecryptRequest) (*key
 	}
 	var plain []byte
 	var err error
+	if key.TypeToIdentifier() == hcvault.KeyTypeIdentifier && os.Getenv(hcvault.SopsHCVaultAllowlist) == "" {
+		// The library would send the token to whichever server the file names.
+		err = fmt.Errorf("set %s to the addresses of the Vaults that may have your token", hcvault.SopsHCVaultAllowlist)
+		s.fail(hcvault.KeyTypeIdentifier+" "+key.ToString(), err)
+		return nil, err
+	}
 	if k, ok := key.(interface {
 		DecryptContext(ctx context.Context) ([]byte, error)
 	}); ok {
@@ -121,10 +128,15 @@ func (s *service) Decrypt(_ context.Context, r *keyservice.DecryptRequest) (*key
 		where += " " + key.ToString()
 		s.remote = true
 	}
+	s.fail(where, err)
+	return nil, err
+}
+
+// fail keeps why a key did not do.
+func (s *service) fail(where string, err error) {
 	if failure := where + ": " + reason(err); !slices.Contains(s.failures, failure) {
 		s.failures = append(s.failures, failure)
 	}
-	return nil, err
 }
 
 const longestReason = 600

@@ -158,6 +158,11 @@ func TestKeyServices(t *testing.T) {
 		m.KeyGroups[0] = append(library.KeyGroup{key}, m.KeyGroups[0]...)
 	}
 	data := sopstest.Encrypt(t, "a.yaml", "k: s3cret\n", inVault)
+	asked := v.asked.Load()
+	if err := opens(t, t.Context(), data); !errors.Is(err, ErrNoIdentity) || !strings.Contains(err.Error(), hcvault.SopsHCVaultAllowlist) || v.asked.Load() != asked {
+		t.Errorf("a Vault that nobody has allowed was asked %d times: %v", v.asked.Load()-asked, err)
+	}
+	t.Setenv(hcvault.SopsHCVaultAllowlist, v.URL)
 	both := sopstest.Encrypt(t, "a.yaml", "k: s3cret\n", inVault, to)
 	if err := opens(t, t.Context(), data); err != nil || v.asked.Load() != 1 {
 		t.Errorf("asked %d times: %v", v.asked.Load(), err)
