@@ -53,8 +53,15 @@ func looksSecret(s string) bool {
 // login matches a name and a password before a host.
 var login = regexp.MustCompile(`[^/\s:]+:[^/\s@]+@`)
 
+// longestMessage is more than anybody reads, in bytes. CUE quotes whatever it
+// was given.
+const longestMessage = 1000
+
 // discreet is a message without the strings in it that look like secrets.
 func discreet(message string) string {
+	if len(message) > longestMessage {
+		message = strings.ToValidUTF8(message[:longestMessage], "") + "…"
+	}
 	return literalText.ReplaceAllStringFunc(message, func(quoted string) string {
 		if looksSecret(quoted[1 : len(quoted)-1]) {
 			return thisValue
