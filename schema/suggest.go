@@ -23,6 +23,10 @@ func anyOf(words []string) string {
 	return "one of " + strings.ReplaceAll(quoted(words), " and ", ", ")
 }
 
+// DidYouMean is a hint that names the word that s is nearly, empty when there
+// is none.
+func DidYouMean(s string, words []string) string { return didYouMean(s, words) }
+
 // didYouMean is a hint that names the closest of the words, empty when none
 // is close.
 func didYouMean(s string, words []string) string {

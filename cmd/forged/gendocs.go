@@ -39,6 +39,7 @@ is stable.
 | 0 | all valid | nothing to change | all as it should be | fine |
 | 1 | at least one invalid | error | error | error |
 | 2 | could not run | changes pending | something left to do | |
+| 130 | | | | init: Ctrl-C at a question; nothing was written |
 
 `)
 	commands := []*cobra.Command{root}

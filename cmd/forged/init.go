@@ -13,6 +13,7 @@ import (
 
 	"cuelang.org/go/cue/parser"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"forged.dev/forged/schema"
 )
@@ -35,7 +36,8 @@ written.
 A PLATFORM is compose, minikube, kubernetes, kubernetes:eks, kubernetes:gke, kubernetes:aks,
 fks or fly, with the name of the environment before it if you like: staging=kubernetes:gke.
 CONTEXT and MODE are for every environment that can have them, a HOST for the next one that
-others reach; with a name they are for that one: staging=api.example.com.
+others reach; with a name they are for that one: staging=api.example.com. What has no place
+is an error: nothing that is given is dropped.
 
 --vendor writes no forge.cue: it brings forge_schema.cue and cue.mod up to date with this
 forged.`,
@@ -71,6 +73,9 @@ forged.`,
 		_ = c.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := saying(c); err != nil {
+			return err
+		}
 		dir := "."
 		if len(args) > 0 {
 			dir = args[0]
@@ -81,6 +86,17 @@ forged.`,
 		return initForge(c.Context(), s, dir, a, *force)
 	}
 	return c
+}
+
+// saying wants every flag that is given to say something: an empty variable of
+// a script is not the same as no flag.
+func saying(c *cobra.Command) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if text := f.Value.String(); err == nil && (text == "" || text == "[]") {
+			err = fmt.Errorf("--%s is empty; write a value, or leave the flag out", f.Name)
+		}
+	})
+	return err
 }
 
 // services are those that init asks about.
@@ -114,7 +130,7 @@ func initForge(ctx context.Context, s streams, dir string, a answers, force bool
 	} else if mate != "" && !force {
 		return fmt.Errorf("%s is of package forge too, and CUE reads it together with %s; choose a directory beside it, or rename its package", mate, target)
 	}
-	guesses, err := a.complete(dir, newAsker(s))
+	guesses, err := a.complete(dir, newAsker(ctx, s))
 	if err != nil {
 		return err
 	}
@@ -129,6 +145,9 @@ func initForge(ctx context.Context, s streams, dir string, a answers, force bool
 	// Nothing leaves this command that the next one refuses.
 	_, warnings, err := judge(ctx, schema.Source{Dir: dir, Files: []schema.File{{Name: target, Data: text}}})
 	if d := schema.Diagnostics(nil); errors.As(err, &d) {
+		if err := plan.blame(d); err != nil {
+			return err
+		}
 		_ = d.Write(s.err, schema.WriteOptions{Color: colored(s.err), Excerpt: true})
 		return errors.New("these answers make no valid forge; nothing was written")
 	}
@@ -145,7 +164,7 @@ func initForge(ctx context.Context, s streams, dir string, a answers, force bool
 	if err != nil {
 		return err
 	}
-	return plan.next(s.out, dir, written, guesses)
+	return plan.next(s.out, dir, written, append(guesses, plan.placeholders()...))
 }
 
 // refreshVendored brings what forged writes for other tools up to date.
@@ -320,8 +339,12 @@ func byName(flag string, values, environments []string) (each map[string][]strin
 	for _, v := range values {
 		name, value, ok := strings.Cut(v, "=")
 		switch {
+		case v == "":
+			return nil, nil, fmt.Errorf("--%s is empty in one place; write a value there, or leave it out", flag)
 		case !ok:
 			all = append(all, v)
+		case value == "":
+			return nil, nil, fmt.Errorf("--%s %s has no value; write one, or leave the flag out", flag, v)
 		case !slices.Contains(environments, name):
 			return nil, nil, fmt.Errorf("--%s %s: there is no environment %q; there is %s", flag, v, name, strings.Join(environments, ", "))
 		default:

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +14,6 @@ import (
 	"strings"
 
 	"github.com/mattn/go-isatty"
-
-	"forged.dev/forged/schema"
 )
 
 // answers are what init is told, by flags or by a person.
@@ -42,18 +41,19 @@ func (a *answers) modes(service string) *[]string {
 
 // asker asks a person; nil when there is none.
 type asker struct {
+	ctx context.Context // of the one command that it asks for
 	in  *bufio.Scanner
 	out io.Writer
 }
 
 // newAsker is an asker when both ends are a terminal.
-func newAsker(s streams) *asker {
+func newAsker(ctx context.Context, s streams) *asker {
 	in, ok := s.in.(*os.File)
 	out, ok2 := s.out.(*os.File)
 	if !ok || !ok2 || !isatty.IsTerminal(in.Fd()) || !isatty.IsTerminal(out.Fd()) {
 		return nil
 	}
-	return &asker{bufio.NewScanner(in), out}
+	return &asker{ctx, bufio.NewScanner(in), out}
 }
 
 // ask asks until the answer fits; the empty answer is the default. Without
@@ -67,8 +67,8 @@ func (a *asker) ask(question, fallback string, fits func(string) error) (string,
 		if _, err := fmt.Fprintf(a.out, "%s%s: ", question, hint); err != nil {
 			return "", err
 		}
-		if !a.in.Scan() {
-			return "", errors.Join(errors.New("no answer; nothing was written"), a.in.Err())
+		if err := a.read(); err != nil {
+			return "", err
 		}
 		answer := cmp.Or(strings.TrimSpace(a.in.Text()), fallback)
 		err := fits(answer)
@@ -78,6 +78,24 @@ func (a *asker) ask(question, fallback string, fits func(string) error) (string,
 		if _, err := fmt.Fprintf(a.out, "  %v\n", err); err != nil {
 			return "", err
 		}
+	}
+}
+
+// read reads a line. A terminal cannot be kept from waiting for one, so once
+// the command is over the goroutine that waits ends with the process; nobody
+// reads after it.
+func (a *asker) read() error {
+	line := make(chan bool, 1)
+	go func() { line <- a.in.Scan() }()
+	select {
+	case ok := <-line:
+		if !ok {
+			return errors.Join(errors.New("no answer; nothing was written"), a.in.Err())
+		}
+		return nil
+	case <-a.ctx.Done():
+		_, _ = fmt.Fprintln(a.out) // the question has a line of its own
+		return &exit{exitInterrupted, errors.New("interrupted; nothing was written")}
 	}
 }
 
@@ -96,13 +114,17 @@ func (a *answers) complete(dir string, person *asker) (guesses []string, err err
 			}
 		}
 	}
+	if err := a.fit(); err != nil {
+		return nil, err
+	}
 	get(&a.app, "Name of the app", appName(dir), "", fitsName)
 	get(&a.image, "Container image with tag", "ghcr.io/example/"+a.app+":0.1.0",
 		"app.image is a guess: write your own", fitsImage)
 	if len(a.platforms) == 0 {
 		list := ""
-		get(&list, "Platforms ("+strings.Join(platformWords, ", ")+")", "minikube", "", fitsPlatforms)
-		a.platforms = strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+		get(&list, "Platforms ("+strings.Join(platformWords, ", ")+"; several with commas, and with names: staging=fly,prod=fks)",
+			"minikube", "", fitsPlatforms)
+		a.platforms = platformList(list)
 	}
 	if err != nil {
 		return nil, err
@@ -152,7 +174,7 @@ func (a *answers) complete(dir string, person *asker) (guesses []string, err err
 		}
 		for i := range envs {
 			e := &envs[i]
-			all := schema.Values(e.kind, e.distribution, "services", service, "mode")
+			all := e.can(service)
 			mode := ""
 			get(&mode, fmt.Sprintf("Who runs %s of %s (%s)", serviceNames[service], e.name, strings.Join(all, ", ")), all[0], "", oneOf(all))
 			*modes = append(*modes, e.name+"="+mode)
@@ -175,6 +197,28 @@ func appName(dir string) string {
 	return cmp.Or(strings.Trim(name, "-"), "app")
 }
 
+// fit judges what flags have said, before anything is asked for.
+func (a *answers) fit() error {
+	for _, flag := range []struct {
+		name, value string
+		fits        func(string) error
+	}{{"app", a.app, fitsName}, {"image", a.image, fitsImage}, {"region", a.region, fitsRegion}} {
+		if flag.value == "" {
+			continue
+		}
+		if err := flag.fits(flag.value); err != nil {
+			return fmt.Errorf("--%s %s: %w", flag.name, flag.value, err)
+		}
+	}
+	if len(a.platforms) == 0 {
+		return nil
+	}
+	if _, err := a.environments(); err != nil {
+		return fmt.Errorf("--platform: %w", err)
+	}
+	return nil
+}
+
 // What a person types is judged at once; whether all of it makes a forge, the
 // language decides in the end.
 func fitsText(s string) error {
@@ -186,7 +230,7 @@ func fitsText(s string) error {
 
 func fitsName(s string) error {
 	if !regexp.MustCompile(`^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$`).MatchString(s) {
-		return errors.New(`it has lower-case letters, digits and "-", and begins with a letter`)
+		return errors.New(`it has lower-case letters, digits and "-", at most 40, and begins with a letter`)
 	}
 	return nil
 }
@@ -194,21 +238,26 @@ func fitsName(s string) error {
 func fitsImage(s string) error { _, err := parseImage(s); return err }
 
 func fitsPlatforms(s string) error {
-	a := answers{platforms: strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })}
+	a := answers{platforms: platformList(s)}
 	_, err := a.environments()
 	return err
 }
 
+// platformList are the platforms of an answer.
+func platformList(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
 func fitsRegion(s string) error {
-	if len(s) != 3 {
-		return errors.New("it has three letters, such as iad")
+	if !regexp.MustCompile(`^[a-z]{3}$`).MatchString(s) {
+		return errors.New("it has three lower-case letters, such as iad")
 	}
 	return nil
 }
 
 func fitsDomain(s string) error {
-	if s != "-" && !strings.Contains(s, ".") {
-		return errors.New("it is a whole name, such as api.example.com")
+	if s != "-" && !regexp.MustCompile(`^([*][.])?([a-z0-9]([-a-z0-9]*[a-z0-9])?[.])+[a-z]([-a-z0-9]*[a-z0-9])?$`).MatchString(s) {
+		return errors.New("it is a whole name in lower case, such as api.example.com")
 	}
 	return nil
 }
@@ -232,10 +281,10 @@ func parseImage(s string) (image, error) {
 		repository, tag = rest[:i], rest[i+1:]
 	}
 	if tag == "" && digest == "" || repository == "" {
-		return image{}, fmt.Errorf("image %q has no tag; write one, such as %s:1.4.2", s, cmp.Or(repository, "ghcr.io/acme/shop"))
+		return image{}, fmt.Errorf("it has no tag; write one, such as %s:1.4.2", cmp.Or(repository, "ghcr.io/acme/shop"))
 	}
 	if tag == "latest" && digest == "" {
-		return image{}, fmt.Errorf("image %q: latest is another image tomorrow; write the tag of a release", s)
+		return image{}, errors.New("latest is another image tomorrow; write the tag of a release")
 	}
 	return image{repository, tag, digest}, nil
 }

@@ -3,11 +3,10 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue/ast"
-
-	"forged.dev/forged/schema"
 )
 
 // write writes one environment. What is not plain is explained, once.
@@ -28,21 +27,20 @@ func (e *draftEnv) write(p *page, app string) {
 	switch e.kind {
 	case "compose":
 		p.why("The port of this machine that leads to the app.")
-		p.add("expose: {kind: \"port\", port: 8000}\n")
+		p.add("expose: {kind: \"port\", port: %d}\n", e.port)
 	case "minikube":
-		domain := cmp.Or(e.domain, app+".local")
-		p.why(fmt.Sprintf("http://%s: run minikube addons enable ingress, and put the name into /etc/hosts beside the address that minikube ip prints.", domain))
-		p.add("domains: [%q]\nexpose: kind: \"ingress\"\n", domain)
+		p.why(fmt.Sprintf("http://%s: run minikube addons enable ingress, and put the name into /etc/hosts beside the address that minikube ip prints.", e.domains[0]))
+		p.add("%s\nexpose: kind: \"ingress\"\n", e.domainList())
 	case "kubernetes":
-		e.expose(p, app)
+		e.expose(p)
 		p.why("Two replicas at least, four under load; they come when the CPU is busier than 75 percent of what a replica is promised.")
 		p.add("scaling: {min: 2, max: 4, cpuTarget: 75}\n")
 	default:
-		if e.domain == "" {
+		if len(e.domains) == 0 {
 			p.why("With a name of your own, Fly makes the certificate:", `domains: ["api.example.com"]`)
 		} else {
 			p.why("Fly makes the certificate once the name leads there.")
-			p.add("domains: [%q]\n", e.domain)
+			p.add("%s\n", e.domainList())
 		}
 	}
 	e.services(p, app)
@@ -84,23 +82,47 @@ func (e *draftEnv) platform(p *page, app string) {
 }
 
 // expose is the way in on a cluster that others use too.
-func (e *draftEnv) expose(p *page, app string) {
+func (e *draftEnv) expose(p *page) {
 	tls, why := `{mode: "cert-manager", issuer: name: "letsencrypt-prod"}`,
 		"cert-manager, which must run in the cluster, has the certificate signed by this issuer; with create: email: \"you@example.com\" in issuer, forged makes the issuer too."
 	switch e.distribution {
 	case "eks":
-		tls = fmt.Sprintf(`{mode: "secret", secretName: %q}`, app+"-tls")
-		why = "the certificate is in this Secret. For one of AWS Certificate Manager write tls: {mode: \"acm\", arn: \"arn:aws:acm:…\"}."
+		tls = fmt.Sprintf(`{mode: "acm", arn: %q}`, placeholderARN)
+		why = "a load balancer of AWS reads its certificate from AWS Certificate Manager, in its own region. This ARN is a placeholder: write yours; aws acm list-certificates lists them."
 	case "gke":
 		tls, why = `{mode: "gke-managed"}`, "Google makes the certificate once the name leads there."
 	}
-	if e.domain == "" {
+	if len(e.domains) == 0 {
 		p.why("Nothing leads in from outside yet. With a name of your own:",
 			`domains: ["api.example.com"]`, fmt.Sprintf(`expose: {kind: "ingress", tls: %s}`, tls))
 		return
 	}
 	p.why("An Ingress with HTTPS: " + why)
-	p.add("domains: [%q]\nexpose: {kind: \"ingress\", tls: %s}\n", e.domain, tls)
+	p.add("%s\nexpose: {\nkind: \"ingress\"\ntls: %s\n}\n", e.domainList(), tls)
+}
+
+// placeholderARN is nobody's certificate: the account is the one of AWS's own
+// examples.
+const placeholderARN = "arn:aws:acm:eu-central-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+
+// placeholders are what the forge says that cannot be true yet.
+func (d *draft) placeholders() []string {
+	var all []string
+	for _, e := range d.envs {
+		if e.distribution == "eks" && len(e.domains) > 0 {
+			all = append(all, fmt.Sprintf("environments.%s.expose.tls.arn is a placeholder: aws acm list-certificates lists yours", e.name))
+		}
+	}
+	return all
+}
+
+// domainList are the host names as the forge has them.
+func (e *draftEnv) domainList() string {
+	var all []string
+	for _, domain := range e.domains {
+		all = append(all, strconv.Quote(domain))
+	}
+	return "domains: [" + strings.Join(all, ", ") + "]"
 }
 
 // services are the backing services: those that were asked for, and those that
@@ -126,7 +148,7 @@ func (e *draftEnv) services(p *page, app string) {
 
 // usual is the mode of a service that nobody asked about.
 func (e *draftEnv) usual(service string) string {
-	return schema.Values(e.kind, e.distribution, "services", service, "mode")[0]
+	return e.can(service)[0]
 }
 
 // service writes a service with what its mode needs.

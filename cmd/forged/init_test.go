@@ -3,6 +3,9 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +26,9 @@ func initMatrix() [][]string {
 		{"--platform", "kubernetes", "--temporal", "cloud", "--postgres", "external", "--redis", "off", "--context", "c"},
 		{"--platform", "minikube", "--image", "ghcr.io/acme/shop@sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"},
 		{"--platform", "minikube", "--image", "localhost:5000/shop:1"},
+		{"--platform", "minikube,minikube,compose,compose"},
+		{"--platform", "a=minikube,b=minikube", "--domain", "a=shop.local"},
+		{"--platform", "eks,aks", "--domain", "prod=a.example.com,prod=b.example.com"},
 	}
 	for _, platform := range platformWords {
 		all = append(all, []string{"--platform", platform})
@@ -106,13 +112,13 @@ func TestInitAsks(t *testing.T) {
 			given:   answers{app: "shop", image: "a/b:1", platforms: []string{"fly"}, org: "acme", domains: []string{"a.example.com"}, postgres: []string{"off"}, redis: []string{"off"}},
 			typed:   []string{"frankfurt", "fra"},
 			want:    answers{app: "shop", image: "a/b:1", platforms: []string{"fly"}, org: "acme", region: "fra", domains: []string{"a.example.com"}, postgres: []string{"off"}, redis: []string{"off"}},
-			asked:   []string{"Region at Fly [iad]: ", "three letters"},
+			asked:   []string{"Region at Fly [iad]: ", "three lower-case letters"},
 			unasked: []string{"Name of the app", "Organization", "PostgreSQL", "Host name"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			person := &asker{bufio.NewScanner(strings.NewReader(strings.Join(tt.typed, "\n") + "\n")), &out}
+			person := &asker{t.Context(), bufio.NewScanner(strings.NewReader(strings.Join(tt.typed, "\n") + "\n")), &out}
 			a := tt.given
 			guesses, err := a.complete("/somewhere/My App", person)
 			if err != nil || len(guesses) > 0 {
@@ -137,9 +143,23 @@ func TestInitAsks(t *testing.T) {
 
 // A person who goes away leaves nothing behind.
 func TestInitUnanswered(t *testing.T) {
-	person := &asker{bufio.NewScanner(strings.NewReader("shop\n")), &bytes.Buffer{}}
+	person := &asker{t.Context(), bufio.NewScanner(strings.NewReader("shop\n")), &bytes.Buffer{}}
 	var a answers
 	if _, err := a.complete("shop", person); err == nil || !strings.Contains(err.Error(), "nothing was written") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Ctrl-C ends a question that nobody answers.
+func TestInitInterrupted(t *testing.T) {
+	in, silent := io.Pipe()
+	defer func() { _ = silent.Close() }()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	var a answers
+	_, err := a.complete("shop", &asker{ctx, bufio.NewScanner(in), &bytes.Buffer{}})
+	var end *exit
+	if !errors.As(err, &end) || end.code != exitInterrupted || !strings.Contains(err.Error(), "nothing was written") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -23,107 +23,24 @@ type draft struct {
 type draftEnv struct {
 	name, kind, distribution string
 	context, org, region     string
-	domain                   string
+	domains                  []string
+	port                     int               // of this machine, that leads to the app
 	modes                    map[string]string // of services, where they were asked for
 }
 
 func (e *draftEnv) onFly() bool  { return e.kind == "fly" || e.kind == "fks" }
 func (e *draftEnv) public() bool { return e.kind == "kubernetes" || e.onFly() }
 
+// inKubeconfig tells whether the environment is found by a context.
+func (e *draftEnv) inKubeconfig() bool { return e.kind == "minikube" || e.kind == "kubernetes" }
+
+// can are the modes that a service has there, the usual one first.
+func (e *draftEnv) can(service string) []string {
+	return schema.Values(e.kind, e.distribution, "services", service, "mode")
+}
+
 // usualNames are those of environments that are given none.
 var usualNames = map[string]string{"compose": "dev", "minikube": "local", "kubernetes": "prod", "fks": "prod", "fly": "prod"}
-
-// environments are those of --platform, with names.
-func (a *answers) environments() ([]draftEnv, error) {
-	var all []draftEnv
-	taken := func(name string) bool {
-		return slices.ContainsFunc(all, func(e draftEnv) bool { return e.name == name })
-	}
-	for _, p := range a.platforms {
-		name, word, named := strings.Cut(p, "=")
-		if !named {
-			word = p
-		}
-		if !slices.Contains(platformWords, word) {
-			return nil, fmt.Errorf("platform %q is none of %s", word, strings.Join(platformWords, ", "))
-		}
-		e := draftEnv{name: name, modes: map[string]string{}}
-		e.kind, e.distribution, _ = strings.Cut(word, ":")
-		if !named {
-			e.name = usualNames[e.kind]
-			if taken(e.name) {
-				e.name += "-" + strings.TrimPrefix(word, "kubernetes:")
-			}
-		}
-		if taken(e.name) {
-			return nil, fmt.Errorf("two environments are called %q; name them: --platform NAME=%s", e.name, word)
-		}
-		all = append(all, e)
-	}
-	return all, nil
-}
-
-// draft brings the answers together.
-func (a *answers) draft() (*draft, error) {
-	img, err := parseImage(a.image)
-	if err != nil {
-		return nil, err
-	}
-	d := &draft{app: a.app, image: img}
-	if d.envs, err = a.environments(); err != nil {
-		return nil, err
-	}
-	contexts, context, err := byName("context", a.contexts, d.names())
-	if err != nil {
-		return nil, err
-	}
-	domains, domain, err := byName("domain", a.domains, d.names())
-	if err != nil {
-		return nil, err
-	}
-	for i := range d.envs {
-		e := &d.envs[i]
-		e.org, e.region = a.org, a.region
-		if c := append(contexts[e.name], context...); len(c) > 0 {
-			e.context = c[0]
-		}
-		switch own := domains[e.name]; {
-		case len(own) > 0:
-			e.domain = own[0]
-		case e.public() && len(domain) > 0: // one each, as long as there are any
-			e.domain, domain = domain[0], domain[1:]
-		}
-	}
-	if len(domain) > 0 {
-		return nil, fmt.Errorf("--domain %s: no environment is left for it; write NAME=%s", domain[0], domain[0])
-	}
-	for _, service := range services {
-		each, all, err := byName(service, *a.modes(service), d.names())
-		if err != nil {
-			return nil, err
-		}
-		for _, mode := range all {
-			if !d.everywhere(service, mode) {
-				return nil, fmt.Errorf("--%s %s: none of these platforms can do that", service, mode)
-			}
-		}
-		for name, modes := range each {
-			d.env(name).modes[service] = modes[len(modes)-1]
-		}
-	}
-	return d, nil
-}
-
-// everywhere sets a mode where the platform has it.
-func (d *draft) everywhere(service, mode string) (any bool) {
-	for i := range d.envs {
-		e := &d.envs[i]
-		if slices.Contains(schema.Values(e.kind, e.distribution, "services", service, "mode"), mode) {
-			e.modes[service], any = mode, true
-		}
-	}
-	return any
-}
 
 func (d *draft) env(name string) *draftEnv {
 	return &d.envs[slices.IndexFunc(d.envs, func(e draftEnv) bool { return e.name == name })]
@@ -181,7 +98,11 @@ func (d *draft) text() ([]byte, error) {
 	}
 	p.add("}")
 	p.add(appRest)
-	p.add("environments: {")
+	// Fly has sizes of machines instead.
+	if slices.ContainsFunc(d.envs, func(e draftEnv) bool { return e.kind != "fly" }) {
+		p.add(appResources)
+	}
+	p.add("}\n\nenvironments: {")
 	for i := range d.envs {
 		if i > 0 {
 			p.add("")
@@ -221,13 +142,14 @@ env: LOG_LEVEL: "INFO"
 // Secrets: never a value, only where it is found. generate makes one once and
 // keeps it where the app runs; {env: "NAME"} and {file: "path"} read it here.
 secrets: SESSION_SECRET: generate: {}
+`
 
+const appResources = `
 // What one replica is promised, and the memory it may use at most.
 resources: {
 	cpu:         "250m"
 	memory:      "256Mi"
 	memoryLimit: "1Gi"
-}
 }
 `
 

@@ -23,6 +23,8 @@ const (
 	exitError   = 1 // an error, or an invalid configuration
 	exitPending = 2 // plan and run --once: changes are pending
 	exitNotRun  = 2 // validate: could not run
+
+	exitInterrupted = 130 // init: Ctrl-C at a question
 )
 
 // exit ends a command with a code. err may be nil when everything was said.
