@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"forged.dev/forged/internal/forge"
 )
@@ -19,29 +16,26 @@ const (
 
 	// maxFlyName is that of Fly's apps.
 	maxFlyName = 63
+
+	// maxFlyVolumeName is that of Fly's volumes.
+	maxFlyVolumeName = 30
 )
 
 // Names of the rules, in the catalogue of package schema.
 const (
-	ruleObjectName       = "object-name"
-	ruleNamespace        = "namespace"
-	ruleSameNamespace    = "same-namespace"
-	ruleInjected         = "injected"
-	ruleSetTwice         = "set-twice"
-	ruleSecretSource     = "secret-source"
-	ruleControlCharacter = "control-character"
-	ruleValue            = "value"
-	ruleBound            = "bound"
-	ruleScaling          = "scaling"
-	ruleDomain           = "domain-needed"
-	ruleFlyPrimary       = "fly-primary"
-	ruleFlyName          = "fly-name"
-	ruleTemporalDatabase = "temporal-database"
+	ruleObjectName   = "object-name"
+	ruleInjected     = "injected"
+	ruleBound        = "bound"
+	ruleFlyName      = "fly-name"
+	ruleFlyVolume    = "fly-volume"
+	ruleSameFlyApp   = "same-fly-app"
+	ruleSameDatabase = "same-database"
+	ruleSameProject  = "same-project"
 )
 
-// Check finds what cannot be compiled as written. The language refuses most of
-// it by itself; this is what holds however the model came about, and what only
-// shows when the names that forged gives are known.
+// Check finds what only shows when the names are known that forged gives:
+// releases, Secrets, apps of Fly, variables. What can be judged from the text
+// alone is the language's business, and is not looked at again.
 func Check(f *forge.Forge) []forge.Finding {
 	var all []forge.Finding
 	for _, env := range f.Environments {
@@ -67,50 +61,17 @@ func asError(found forge.Finding) error {
 	return errors.New(environment + message)
 }
 
-// neighbours finds environments that would be in each other's way.
-func neighbours(envs []forge.Environment) []forge.Finding {
-	type corner struct {
-		target    forge.Target
-		namespace string
-	}
-	taken := map[corner]string{}
-	var all []forge.Finding
-	for _, env := range envs {
-		if !env.Platform.OnKubernetes() {
-			continue
-		}
-		for _, at := range places(env) {
-			here := corner{at.target, at.namespace}
-			if env.Platform.Kind == forge.PlatformFKS {
-				here.target = forge.Target{Org: env.Platform.Org, Context: env.Platform.Cluster}
-			}
-			if other, ok := taken[here]; ok && other != env.Name {
-				all = append(all, forge.Finding{
-					Path: []string{"environments", env.Name, "platform", "namespace"}, Rule: ruleSameNamespace,
-					Message: fmt.Sprintf("namespace %q in context %q belongs to environment %q already", at.namespace, here.target.Context, other),
-					Hint:    "give each environment a namespace of its own",
-				})
-				continue
-			}
-			taken[here] = env.Name
-		}
-	}
-	return all
-}
-
 func check(env forge.Environment) []forge.Finding {
 	c := checker{env: env, b: builder{env: env}}
-	c.names()
+	switch {
+	case env.Platform.OnKubernetes():
+		c.releases()
+		c.secrets()
+	case env.Platform.Kind == forge.PlatformFly:
+		c.fly()
+	}
 	c.variables()
-	c.texts()
-	c.services()
-	c.scaling([]string{"scaling"}, env.Scaling)
-	for _, worker := range env.Workers {
-		c.scaling([]string{"workers", worker.Name, "scaling"}, worker.Scaling)
-	}
-	if env.Expose.Kind == forge.ExposeIngress && len(env.Domains) == 0 {
-		c.find(ruleDomain, "write domains in this environment", []string{"expose"}, "an ingress needs a domain: without one it takes the requests of everybody")
-	}
+	c.memory()
 	return c.found
 }
 
@@ -126,48 +87,55 @@ func (c *checker) find(rule, hint string, path []string, format string, args ...
 	})
 }
 
-func (c *checker) names() {
-	app := []string{"app", "name"}
-	platform := c.env.Platform
-	if platform.OnKubernetes() {
-		if platform.Namespace == "" {
-			c.find(ruleNamespace, "", []string{"platform", "namespace"}, "it is empty")
-		}
-		names := []string{c.env.App.Name, c.b.postgresName(), c.b.redisName(), c.b.temporalName()}
-		for _, name := range names {
-			if len(name) > maxReleaseName {
-				c.find(ruleObjectName, "shorten app.name", app, "the release %s would have a name of more than %d characters", name, maxReleaseName)
-			}
-		}
-		for _, chart := range c.env.Charts {
-			if name := c.env.App.Name + "-" + chart.Name; len(name) > maxReleaseName || slices.Contains(names, name) {
-				c.find(ruleObjectName, "rename the chart", []string{"charts", chart.Name}, "the release %s is one of forged's own, or has more than %d characters", name, maxReleaseName)
-			}
-		}
-		own := hashKeySecretName(c.env.Name)
-		secrets := append(names, c.b.envSecretName(), c.b.filesSecretName(), c.b.pullSecretName(), c.b.postgresTLSSecretName())
-		if slices.Contains(secrets, own) {
-			c.find(ruleObjectName, "rename the app or the environment", app, "the Secret %q would be both forged's own and the app's", own)
+func (c *checker) releases() {
+	names := []string{c.env.App.Name, c.b.postgresName(), c.b.redisName(), c.b.temporalName()}
+	for _, name := range names {
+		if len(name) > maxReleaseName {
+			c.find(ruleObjectName, "shorten app.name", []string{"app", "name"}, "the release %s would have a name of more than %d characters", name, maxReleaseName)
 		}
 	}
-	if platform.Kind == forge.PlatformFly {
-		f := flyBuilder{builder: c.b}
-		for _, name := range []string{platform.AppName, f.redisApp(), f.temporalApp(), f.temporalWebApp()} {
-			if len(name) > maxFlyName {
-				c.find(ruleFlyName, "shorten platform.appName", []string{"platform"}, "the Fly app %s would have a name of more than %d characters", name, maxFlyName)
-				break
-			}
-		}
-		if len(c.env.Regions) == 0 {
-			c.find(ruleFlyPrimary, "write regions: iad: {}", []string{"regions"}, "there is no region to run in")
+	for _, chart := range c.env.Charts {
+		path := []string{"charts", chart.Name}
+		switch name := c.env.App.Name + "-" + chart.Name; {
+		case slices.Contains(names, name):
+			c.find(ruleObjectName, "rename the chart", path, "the release %s is one of forged's own", name)
+		case len(name) > maxReleaseName:
+			c.find(ruleObjectName, "rename the chart", path, "the release %s would have a name of more than %d characters", name, maxReleaseName)
 		}
 	}
-	seen := map[string]bool{}
-	for _, worker := range c.env.Workers {
-		if seen[worker.Name] {
-			c.find(ruleObjectName, "", []string{"workers", worker.Name}, "it is there twice")
+}
+
+// secrets makes sure that each Secret is one thing.
+func (c *checker) secrets() {
+	own := hashKeySecretName(c.env.Name)
+	taken := map[string]bool{}
+	for _, object := range c.b.secrets().Secrets {
+		if taken[object.Name] {
+			c.find(ruleObjectName, "rename the app or the environment", []string{"app", "name"},
+				"the Secret %q would be both forged's own and the app's", own)
 		}
-		seen[worker.Name] = true
+		taken[object.Name] = true
+	}
+	if c.b.hasPostgres() && c.env.Services.Postgres.TLS {
+		taken[c.b.postgresTLSSecretName()] = true
+	}
+	if name := c.env.Expose.TLS.Secret; name != "" && taken[name] {
+		c.find(ruleObjectName, "write another secretName", []string{"expose", "tls", "secretName"},
+			"the Secret %q is one that forged keeps other things in", name)
+	}
+}
+
+func (c *checker) fly() {
+	for _, app := range flyApps(c.env) {
+		if !app.made || len(app.name) <= maxFlyName || app.name == c.env.Platform.AppName {
+			continue
+		}
+		c.find(ruleFlyName, "write a shorter platform.appName", app.path, "the Fly app %s would have a name of more than %d characters", app.name, maxFlyName)
+	}
+	for _, volume := range c.env.Volumes {
+		if len(volumeName(volume.Name)) > maxFlyVolumeName {
+			c.find(ruleFlyVolume, "write a shorter one", []string{"volumes", volume.Name}, "Fly gives a volume a name of at most %d characters", maxFlyVolumeName)
+		}
 	}
 }
 
@@ -182,7 +150,7 @@ func (c *checker) injected() map[string]string {
 		keep(&b.env.Services)
 		s := b.surroundings(servicePlace{}, servicePlace{}, servicePlace{})
 		for key := range s.env {
-			if key != "SKIP_USER_SWITCH" {
+			if key != envSkipUserSwitch {
 				given[key] = service
 			}
 		}
@@ -190,98 +158,40 @@ func (c *checker) injected() map[string]string {
 			given[entry.Key] = service
 		}
 	}
-	add("postgres", func(s *forge.Services) { s.Postgres = c.env.Services.Postgres })
-	add("redis", func(s *forge.Services) { s.Redis = c.env.Services.Redis })
-	add("temporal", func(s *forge.Services) { s.Temporal = c.env.Services.Temporal })
+	add(partPostgres, func(s *forge.Services) { s.Postgres = c.env.Services.Postgres })
+	add(partRedis, func(s *forge.Services) { s.Redis = c.env.Services.Redis })
+	add(partTemporal, func(s *forge.Services) { s.Temporal = c.env.Services.Temporal })
 	return given
 }
 
-// variables makes sure that each has one source.
+// variables makes sure that nobody sets what forged sets.
 func (c *checker) variables() {
 	given := c.injected()
-	own := func(path []string, key string) {
-		if from := given[key]; from != "" {
-			c.find(ruleInjected, fmt.Sprintf(`leave it out, or write services: %s: mode: "off"`, from), path, "forged sets %s, because of services.%s", key, from)
+	mode := map[string]string{
+		partPostgres: c.env.Services.Postgres.Mode, partRedis: c.env.Services.Redis.Mode, partTemporal: c.env.Services.Temporal.Mode,
+	}
+	refuse := func(key string, path ...string) {
+		if from, ok := given[key]; ok {
+			c.find(ruleInjected, fmt.Sprintf(`leave it out, or write services: %s: mode: "off" there`, from), append(path, key),
+				"forged sets %s, because services.%s of %s is %s", key, from, c.env.Name, mode[from])
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.env.App.Env)) {
-		path := []string{"app", "env", key}
-		own(path, key)
-		if _, both := c.env.App.Secrets[key]; both {
-			c.find(ruleSetTwice, "keep one of the two", path, "%s is also set by app.secrets.%s", key, key)
-		}
+		refuse(key, "app", "env")
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.env.App.Secrets)) {
-		path := []string{"app", "secrets", key}
-		own(path, key)
-		c.reference(path, c.env.App.Secrets[key])
+		refuse(key, "app", "secrets")
 	}
 }
 
-// texts refuses characters that do not survive the way into a cluster: the
-// API server reads what is applied as YAML, which knows no control characters
-// and folds U+0085 into a space. Secrets travel as base64 and may hold any.
-func (c *checker) texts() {
-	const hint = "leave it out, or put the value into app.secrets"
-	check := func(text string, path ...string) {
-		if !utf8.ValidString(text) {
-			c.find(ruleControlCharacter, "put it into app.secrets if it must be as it is", path, "it is not UTF-8")
-			return
-		}
-		for _, r := range text {
-			if r == '\ufeff' || (unicode.IsControl(r) && !strings.ContainsRune("\t\n\r", r)) {
-				c.find(ruleControlCharacter, hint, path, "it holds the control character %U", r)
-				return
-			}
-		}
-	}
-	list := func(texts []string, path ...string) {
-		for i, text := range texts {
-			check(text, append(slices.Clone(path), strconv.Itoa(i))...)
-		}
-	}
-	pairs := func(texts map[string]string, path ...string) {
-		for _, key := range slices.Sorted(maps.Keys(texts)) {
-			check(texts[key], append(slices.Clone(path), key)...)
-		}
-	}
-	pairs(c.env.App.Env, "app", "env")
-	pairs(c.env.Expose.Annotations, "expose", "annotations")
-	list(c.env.App.Args, "app", "args")
-	list(c.env.App.Migrate.Args, "app", "migrate", "args")
-	for _, file := range c.env.App.ConfigFiles {
-		check(file.Text, "app", "configFiles", file.Path)
-	}
-	for _, worker := range c.env.Workers {
-		list(worker.Args, "workers", worker.Name, "args")
-		list(worker.HealthExec, "workers", worker.Name, "health", "exec")
-	}
-}
-
-func (c *checker) reference(path []string, ref forge.SecretRef) {
-	set := 0
-	for _, is := range []bool{ref.Env != "", ref.File != "", ref.SOPS != nil, ref.Kubernetes != nil, ref.OP != "", len(ref.Exec) > 0, ref.Generate != nil} {
-		if is {
-			set++
-		}
-	}
-	if set != 1 {
-		c.find(ruleSecretSource, "", path, "a secret has one source, and this one has %d", set)
-	}
-}
-
-func (c *checker) scaling(path []string, s forge.Scaling) {
-	at := func(key string) []string { return append(slices.Clone(path), key) }
-	if s.Max != 0 && s.Max < s.Min {
-		c.find(ruleScaling, "", at("max"), "max %d is less than min %d", s.Max, s.Min)
-	}
-	if !s.Autoscaled() {
+// memory makes sure that what Redis may hold is a number that a limit can be
+// worked out from.
+func (c *checker) memory() {
+	redis := c.env.Services.Redis
+	if redis.Mode != forge.ModeInCluster && redis.Mode != forge.ModeFlyApp {
 		return
 	}
-	if s.CPUTarget <= 0 && s.MemoryTarget <= 0 {
-		c.find(ruleScaling, "write cpuTarget or memoryTarget", path, "a range needs a metric to move along it")
-	}
-	if s.Min < 1 {
-		c.find(ruleScaling, "", at("min"), "min is %d, and an autoscaler cannot go below 1", s.Min)
+	if _, err := redisMemoryLimit(redis.MaxMemory); err != nil {
+		c.find(ruleBound, "", []string{"services", partRedis, "maxMemory"}, "%s", err)
 	}
 }

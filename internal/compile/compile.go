@@ -8,7 +8,6 @@ package compile
 
 import (
 	"errors"
-	"fmt"
 
 	"forged.dev/forged/internal/forge"
 )
@@ -31,6 +30,7 @@ func Forge(f *forge.Forge) ([]forge.Resource, error) {
 	for _, found := range neighbours(f.Environments) {
 		problems = append(problems, asError(found))
 	}
+	problems = append(problems, crowded(resources)...)
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
@@ -39,9 +39,13 @@ func Forge(f *forge.Forge) ([]forge.Resource, error) {
 
 // Environment compiles one environment. Its resources come in an order in
 // which each stands after the ones it needs. An error says what in forge.cue
-// cannot be had, and what to write instead; [Check] finds the same things
-// with their path.
+// cannot be had, and what to write instead, as [Check] does with a path; or
+// that the model is none that the language lets through, which is a mistake of
+// forged itself.
 func Environment(env forge.Environment) ([]forge.Resource, error) {
+	if problems := broken(env); len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
 	var problems []error
 	for _, found := range check(env) {
 		problems = append(problems, asError(found))
@@ -54,7 +58,7 @@ func Environment(env forge.Environment) ([]forge.Resource, error) {
 		resources, err = order(resources)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("environment %q: %w", env.Name, err)
+		return nil, bug(env.Name, err.Error())
 	}
 	return resources, nil
 }
@@ -69,10 +73,7 @@ func platform(env forge.Environment) ([]forge.Resource, error) {
 		return fks(env)
 	case forge.PlatformFly:
 		return fly(env)
-	case forge.PlatformCompose:
-		return compose(env)
 	default:
-		return nil, fmt.Errorf("platform.kind %q is none of %q, %q, %q, %q, %q", env.Platform.Kind,
-			forge.PlatformCompose, forge.PlatformMinikube, forge.PlatformKubernetes, forge.PlatformFKS, forge.PlatformFly)
+		return compose(env)
 	}
 }

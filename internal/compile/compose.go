@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"forged.dev/forged/internal/forge"
@@ -25,15 +26,17 @@ const (
 // services start in the order of their needs.
 func compose(env forge.Environment) ([]forge.Resource, error) {
 	platform := env.Platform
+	// Projects may share a directory: each has one of its own in it.
+	dir := filepath.Join(platform.DataDir, platform.Project)
 	c := composeBuilder{
 		builder: builder{env: env, at: place{domains: env.Domains, scaling: env.Scaling}, sizes: laptopSizes},
-		project: forge.ComposeProjectSpec{Project: platform.Project, DataDir: platform.DataDir},
+		project: forge.ComposeProjectSpec{Project: platform.Project, DataDir: dir},
 	}
 	c.surrounded = c.surroundings(c.postgresAt(), servicePlace{partRedis, partRedis, envRedisPassword}, servicePlace{host: partTemporal})
 	objects := c.secrets()
 	p := &parts{}
 	secrets := p.add("", c.resource(forge.KindComposeSecrets, platform.Project, forge.ComposeSecretsSpec{
-		Project: platform.Project, DataDir: platform.DataDir, Secrets: objects,
+		Project: platform.Project, DataDir: dir, Secrets: objects,
 	}, sources(objects)...))
 	for _, check := range c.externalChecks("", secrets, func(object, key string) forge.SecretPart {
 		return forge.SecretPart{From: secrets, Output: "value/" + object + "/" + key}

@@ -53,6 +53,9 @@ var clusterGaps = []gap{
 	{"loading images into the node is", "run minikube image load, and leave loadImages out", at(
 		func(e forge.Environment) bool { return e.Platform.LoadImages }, "platform", "loadImages")},
 
+	{"an allow-list of pods' addresses is", "leave podCIDRs out; networkPolicy says who may talk to the services", at(
+		func(e forge.Environment) bool { return len(e.Platform.PodCIDRs) > 0 }, "platform", "podCIDRs")},
+
 	// The app.
 	{"a login of the registry is", "give it to the nodes, or to the default service account", at(
 		func(e forge.Environment) bool { return !e.App.Image.PullSecret.IsZero() }, "app", "image", "pullSecret")},

@@ -26,6 +26,7 @@ func TestGaps(t *testing.T) {
 		{"fly", func(e *forge.Environment) { e.Platform.Kind = forge.PlatformFly }, []string{"platform/kind"}},
 		{"regions", func(e *forge.Environment) { e.Regions = []forge.Region{{Name: "us"}} }, []string{"regions"}},
 		{"images", func(e *forge.Environment) { e.Platform.LoadImages = true }, []string{"platform/loadImages"}},
+		{"addresses of pods", func(e *forge.Environment) { e.Platform.PodCIDRs = []string{"10.0.0.0/8"} }, []string{"platform/podCIDRs"}},
 		{"login", func(e *forge.Environment) { e.App.Image.PullSecret.Env = "A" }, []string{"app/image/pullSecret"}},
 		{"files", func(e *forge.Environment) { e.App.ConfigFiles = []forge.ConfigFile{{Path: "/a"}} }, []string{"app/configFiles"}},
 		{"migration", func(e *forge.Environment) { e.App.Migrate.Run = forge.MigrateBeforeDeploy }, []string{"app/migrate"}},

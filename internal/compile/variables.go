@@ -32,6 +32,10 @@ const (
 	envTemporalCert      = "TEMPORAL_TLS_CLIENT_CERT_PATH"
 	envTemporalKey       = "TEMPORAL_TLS_CLIENT_KEY_PATH"
 
+	// API Forge's entrypoint would otherwise try to become another user,
+	// which only root can.
+	envSkipUserSwitch = "SKIP_USER_SWITCH"
+
 	// The app's own check of its workers reads no other name.
 	envTemporalURLOfWorkers = "PRODUCTION_TEMPORAL_URL"
 )
@@ -70,9 +74,7 @@ type surroundings struct {
 
 // surroundings of the app, given where the services that forged runs are.
 func (b builder) surroundings(postgres, redis, temporal servicePlace) surroundings {
-	// API Forge's entrypoint would otherwise try to become another user,
-	// which only root can.
-	s := surroundings{env: map[string]string{"SKIP_USER_SWITCH": "true"}}
+	s := surroundings{env: map[string]string{envSkipUserSwitch: "true"}}
 	maps.Copy(s.env, b.env.App.Env)
 	for _, key := range slices.Sorted(maps.Keys(b.env.App.Secrets)) {
 		ref := b.env.App.Secrets[key]

@@ -8,7 +8,7 @@ import "time"
 // Outputs: the checksum of each object.
 type ComposeSecretsSpec struct {
 	Project string
-	DataDir string // relative to the directory of forge.cue
+	DataDir string // the project's own
 	Secrets []SecretObject
 }
 
@@ -16,7 +16,7 @@ type ComposeSecretsSpec struct {
 // in the order of their needs.
 type ComposeProjectSpec struct {
 	Project  string
-	DataDir  string // relative to the directory of forge.cue
+	DataDir  string // the project's own
 	Services []ComposeService
 	Inputs   []Input // checksums of secrets by name, in Path
 }
