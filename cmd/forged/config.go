@@ -259,7 +259,7 @@ func (l *loaded) warn(s streams) {
 // command.
 func refuse(file string, d schema.Diagnostics, s streams) error {
 	_ = d.Write(s.err, schema.WriteOptions{Color: colored(s.err), Excerpt: true})
-	return fmt.Errorf("%s is invalid: %s", file, count(d.Errors(), "mistake"))
+	return fmt.Errorf("%s is invalid: %s", file, count(d.Errors(), "error"))
 }
 
 func count(n int, noun string) string {

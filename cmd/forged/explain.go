@@ -12,21 +12,19 @@ import (
 
 func newExplain(s streams) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "explain [RULE]",
+		Use:   "explain [RULE...]",
 		Short: "Say more about a rule that forged validate names",
 		Long: `Say what a rule asks for and why, with an example of the mistake, of what forged says
 of it, and of what to write instead. RULE is an id or a name, such as F101 or
-unknown-key; without it all rules are listed.`,
+unknown-key, and several may be given; without any all rules are listed.`,
 		Example: `  forged explain F101
-  forged explain same-namespace
+  forged explain same-namespace F503
   forged explain | grep -i secret`,
-		Args: cobra.MaximumNArgs(1),
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		Args: cobra.ArbitraryArgs,
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			var words []string
-			if len(args) == 0 {
-				for _, r := range schema.Rules() {
-					words = append(words, r.ID+"\t"+r.Title, r.Name+"\t"+r.Title)
-				}
+			for _, r := range schema.Rules() {
+				words = append(words, r.ID+"\t"+r.Title, r.Name+"\t"+r.Title)
 			}
 			return words, cobra.ShellCompDirectiveNoFileComp
 		},
@@ -37,17 +35,48 @@ unknown-key; without it all rules are listed.`,
 			listRules(p)
 			return p.err
 		}
-		r, ok := schema.RuleNamed(args[0])
-		if !ok {
-			return fmt.Errorf("there is no rule %q; forged explain lists them", args[0])
+		var rules []schema.Rule
+		for _, name := range args {
+			r, err := ruleNamed(name)
+			if err != nil {
+				return err
+			}
+			rules = append(rules, r)
 		}
-		_, said, err := judge(c.Context(), schema.Example(r.Wrong))
-		if r.Wrong != "" && err != nil && !errors.As(err, &said) {
-			return err
+		for i, r := range rules {
+			_, said, err := judge(c.Context(), schema.Example(r.Wrong))
+			if r.Wrong != "" && err != nil && !errors.As(err, &said) {
+				return err
+			}
+			if i > 0 {
+				p.line(plain, "")
+				p.line(plain, "")
+			}
+			if err := explain(p, r, said); err != nil {
+				return err
+			}
 		}
-		return explain(p, r, said)
+		return nil
 	}
 	return c
+}
+
+// ruleNamed finds a rule by its id or its name, as people write them: F101,
+// [F101], unknown-key.
+func ruleNamed(name string) (schema.Rule, error) {
+	name = strings.Trim(name, "[],")
+	if r, ok := schema.RuleNamed(name); ok {
+		return r, nil
+	}
+	var words []string
+	for _, r := range schema.Rules() {
+		words = append(words, r.Name)
+	}
+	hint := schema.DidYouMean(name, words)
+	if hint == "" {
+		hint = "forged explain lists them"
+	}
+	return schema.Rule{}, fmt.Errorf("there is no rule %q; %s", name, hint)
 }
 
 func listRules(p *printer) {

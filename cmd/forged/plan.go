@@ -23,7 +23,7 @@ Exit codes: 0 nothing to change, 2 changes are pending, 1 an error.`,
 		Example: `  forged plan
   forged plan -e prod
   forged plan -o json | jq '.environments[].items[].steps'`,
-		Args: cobra.NoArgs,
+		Args: noArguments("name the forge with --config: COMMAND -c ARGUMENT"),
 	}
 	var flags configFlags
 	flags.add(c)
@@ -57,7 +57,7 @@ Exit codes: 0 nothing to change, 2 changes are pending, 1 an error.`,
 		case err != nil:
 			return err
 		case p.Failed():
-			return fmt.Errorf("not everything could be planned; what could not is marked with its error")
+			return fmt.Errorf("not everything could be planned; the errors above say what could not")
 		case p.Changes():
 			return &exit{exitPending, nil}
 		}
@@ -89,8 +89,8 @@ var marks = map[reconcile.Action]struct {
 const mostChanges = 8
 
 func showPlan(p *printer, plan *reconcile.Plan) error {
-	counts := map[reconcile.Action]int{}
-	waiting := 0
+	var t tally
+	known := map[trouble]string{}
 	for i, env := range plan.Environments {
 		if i > 0 {
 			p.line(plain, "")
@@ -99,43 +99,17 @@ func showPlan(p *printer, plan *reconcile.Plan) error {
 		if env.Mode == forge.ModePaused {
 			p.line(dim, "  not looked at: the mode is paused")
 		}
-		if env.Error != nil {
-			showError(p, "  ", env.Error)
-		}
+		shown := showTroubles(p, env, known)
 		for _, item := range env.Items {
-			showItem(p, item)
-			if item.Kept != "" {
-				continue
-			}
-			if item.Waiting != "" {
-				waiting++
-			}
-			for _, step := range item.Steps {
-				counts[step.Action]++
+			if !shown[item.ID] {
+				showItem(p, item)
 			}
 		}
+		t.add(env)
 	}
 	p.line(plain, "")
-	p.line(bold, planSummary(counts, waiting))
+	p.line(bold, t.String())
 	return p.err
-}
-
-func planSummary(counts map[reconcile.Action]int, waiting int) string {
-	var parts []string
-	for _, a := range []reconcile.Action{
-		reconcile.ActionCreate, reconcile.ActionUpdate, reconcile.ActionHeal, reconcile.ActionRepair, reconcile.ActionDelete,
-	} {
-		if counts[a] > 0 {
-			parts = append(parts, fmt.Sprintf("%d to %s", counts[a], a))
-		}
-	}
-	if waiting > 0 {
-		parts = append(parts, fmt.Sprintf("%d not known yet", waiting))
-	}
-	if len(parts) == 0 {
-		return "Nothing to change."
-	}
-	return "Plan: " + strings.Join(parts, ", ") + "."
 }
 
 func showItem(p *printer, item reconcile.Item) {

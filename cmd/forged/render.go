@@ -42,7 +42,8 @@ What --config prints is a forge again, with the same meaning.`,
 	config := c.Flags().Bool("config", false, "show the forge with every default, instead of resources")
 	var environments []string
 	c.Flags().StringSliceVarP(&environments, "environment", "e", nil, "only these environments (may be repeated)")
-	tags := c.Flags().StringArrayP("tag", "t", nil, "give a tag its value: KEY=VALUE (may be repeated)")
+	var tags []string
+	tagFlag(c, &tags)
 	output := choiceFlag(c, "output", "o", "form of the answer; resources have none in CUE, and are yaml by default", "cue", "yaml", "json")
 	c.RunE = func(c *cobra.Command, files []string) error {
 		file := "forge.cue"
@@ -53,7 +54,7 @@ What --config prints is a forge again, with the same meaning.`,
 		if err != nil {
 			return err
 		}
-		src.Tags = *tags
+		src.Tags = tags
 		whole, warnings, err := fill(c.Context(), src)
 		if d := schema.Diagnostics(nil); errors.As(err, &d) {
 			return refuse(src.Name(), d, s)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -53,6 +54,17 @@ func (r *resolution) resolver() (func(ctx context.Context, dir string, f *forge.
 	return nil, nil
 }
 
+// misplaced complains about --resolve all, which names a file all.
+func (r *resolution) misplaced(c *cobra.Command, files []string) error {
+	if !c.Flags().Changed("resolve") || len(files) == 0 || !slices.Contains(r.what.of, files[0]) {
+		return nil
+	}
+	if _, err := os.Lstat(files[0]); err == nil {
+		return nil
+	}
+	return fmt.Errorf("there is no file %s; write --resolve=%[1]s, with an equals sign", files[0])
+}
+
 // look finds the secrets that are not where the forge says they are. An error
 // names those of which that is not known.
 func (r *resolution) look(ctx context.Context, dir string, f *forge.Forge) ([]forge.Finding, error) {
@@ -98,7 +110,7 @@ func (r *resolution) chosen(f *forge.Forge) ([]forge.Environment, error) {
 	for _, name := range r.environments {
 		i := slices.IndexFunc(f.Environments, func(e forge.Environment) bool { return e.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("there is no environment %q", name)
+			return nil, fmt.Errorf("there is no environment %q; there is %s", name, strings.Join(names(f.Environments), ", "))
 		}
 		chosen = append(chosen, f.Environments[i])
 	}

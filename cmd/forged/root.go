@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"forged.dev/forged/schema"
 )
 
 // streams are what a command reads and writes.
@@ -81,13 +84,25 @@ when forge.cue changes, and when somebody changes what runs.`,
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok && errors.Is(err, errNoTag) {
+			err = fmt.Errorf("--%s: %w", e.GetFlag().Name, errNoTag) // its value may be meant to be a secret
+		}
 		return &exit{usageCode(c), fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
+	root.Version = versionLine(buildInfo())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "say which forged this is")
 	root.AddCommand(newInit(s), newSchema(s), newValidate(s), newRender(s), newExplain(s), newPlan(s), newRun(s), newStatus(s), newVersion(s), newGenDocs(s), newEvaluate(s))
 	// cobra adds these two late; they are wanted now, for their texts.
 	root.InitDefaultCompletionCmd("validate")
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.Use, c.Args, c.RunE = "completion SHELL", cobra.ArbitraryArgs, completeNothing
+		case "help":
+			c.Run, c.RunE = nil, help
+		}
 		// cobra's own answer to a wrong argument names no next step.
 		if check := c.Args; check != nil {
 			c.Args = func(c *cobra.Command, args []string) error {
@@ -99,6 +114,78 @@ when forge.cue changes, and when somebody changes what runs.`,
 		}
 	}
 	return root
+}
+
+// completeNothing answers to forged completion without a shell, or with one
+// that has no script. cobra's own answer is its help, and that all is well.
+func completeNothing(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	return &exit{exitError, fmt.Errorf("there is no completion for %q; there is for %s", args[0], strings.Join(commandNames(c), ", "))}
+}
+
+// help is cobra's, with an error about what there is no help for.
+func help(c *cobra.Command, args []string) error {
+	topic, rest, err := c.Root().Find(args)
+	if err != nil || topic == nil || len(rest) > 0 {
+		name := strings.Join(args, " ")
+		hint := schema.DidYouMean(name, commandNames(c.Root()))
+		if hint == "" {
+			hint = "forged --help lists the commands"
+		}
+		return fmt.Errorf("there is no command %q; %s", name, hint)
+	}
+	topic.InitDefaultHelpFlag()
+	return topic.Help()
+}
+
+func commandNames(c *cobra.Command) []string {
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
+}
+
+// noArguments is cobra.NoArgs for a command that people give one to: hint says
+// where it belongs, with COMMAND and ARGUMENT for the two.
+func noArguments(hint string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return nil
+		case hint == "":
+			return fmt.Errorf("%s takes no arguments", c.CommandPath())
+		}
+		hint := strings.NewReplacer("COMMAND", c.CommandPath(), "ARGUMENT", schema.Printable(args[0])).Replace(hint)
+		return fmt.Errorf("%s takes no arguments; %s", c.CommandPath(), hint)
+	}
+}
+
+// errNoTag is about the value of a flag --tag.
+var errNoTag = errors.New("it gives no tag a value; write -t KEY=VALUE")
+
+// tagList is a flag that gives tags their values.
+type tagList []string
+
+func (l *tagList) String() string { return strings.Join(*l, ",") }
+func (l *tagList) Type() string   { return "KEY=VALUE" }
+
+func (l *tagList) Set(s string) error {
+	if s == "" || strings.HasPrefix(s, "=") {
+		return errNoTag
+	}
+	*l = append(*l, s)
+	return nil
+}
+
+// tagFlag adds such a flag.
+func tagFlag(c *cobra.Command, tags *[]string) {
+	c.Flags().VarP((*tagList)(tags), "tag", "t", "give a tag its value: KEY=VALUE (may be repeated)")
+	_ = c.RegisterFlagCompletionFunc("tag", cobra.NoFileCompletions)
 }
 
 // usageCode is the exit code for a command line that makes no sense. For plan
@@ -146,7 +233,7 @@ type configFlags struct {
 
 func (f *configFlags) add(c *cobra.Command) {
 	c.Flags().StringVarP(&f.config, "config", "c", "forge.cue", "the forge to read: a file, or a directory")
-	c.Flags().StringArrayVarP(&f.tags, "tag", "t", nil, "give a tag its value: KEY=VALUE (may be repeated)")
+	tagFlag(c, &f.tags)
 	c.Flags().StringSliceVarP(&f.environments, "environment", "e", nil, "only these environments (may be repeated)")
 	c.Flags().StringVar(&f.instance, "instance", "", "name under which forged owns what it makes (default: the app's name)")
 	_ = c.MarkFlagFilename("config", "cue")

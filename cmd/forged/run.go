@@ -54,7 +54,7 @@ policy does not allow.`,
 		Example: `  forged run
   forged run --once -e local
   forged run --config /etc/forged/forge.cue --log-format json --listen 0.0.0.0:9464`,
-		Args: cobra.NoArgs,
+		Args: noArguments("name the forge with --config: COMMAND -c ARGUMENT"),
 	}
 	var flags runFlags
 	flags.add(c)

@@ -18,7 +18,7 @@ reference that people read. forged init writes the CUE to where those tools look
 		Example: `  forged schema | less
   forged schema --format jsonschema > forge.schema.json
   forged schema --format markdown > language.md`,
-		Args: cobra.NoArgs,
+		Args: noArguments("the form is a flag: --format cue, jsonschema or markdown"),
 	}
 	form := choiceFlag(c, "format", "", "form of the answer", "cue", "jsonschema", "markdown")
 	c.RunE = func(*cobra.Command, []string) error {

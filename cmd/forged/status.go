@@ -28,7 +28,7 @@ changes those were.`,
 		Example: `  forged status
   forged status --address 127.0.0.1:9464 -o json | jq '.environments[] | {name, state}'
   watch -n 2 forged status`,
-		Args: cobra.NoArgs,
+		Args: noArguments("it asks the forged that runs; --address says where"),
 	}
 	var address string
 	var timeout time.Duration

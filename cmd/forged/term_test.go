@@ -14,8 +14,8 @@ import (
 )
 
 func id(s string) forge.ID {
-	v, err := forge.ParseID(s)
-	if err != nil {
+	var v forge.ID
+	if err := v.UnmarshalText([]byte(s)); err != nil {
 		panic(err)
 	}
 	return v
@@ -117,6 +117,8 @@ prod/release/redis: drifted for 60s
 	}
 }
 
+var unknown = reconcile.Health{Status: reconcile.Unknown}
+
 func TestShowPlan(t *testing.T) {
 	long := strings.Repeat("value ", 30)
 	plan := &reconcile.Plan{Environments: []reconcile.EnvironmentPlan{
@@ -135,7 +137,7 @@ func TestShowPlan(t *testing.T) {
 				},
 			}},
 			{ID: id("prod/release/worker"), Waiting: "unknown until prod/release/app is applied"},
-			{ID: id("prod/secrets/shop"), Error: &reconcile.ErrorStatus{Text: "read: no route to host", Hint: "check the VPN"}},
+			{ID: id("prod/secrets/shop"), Health: unknown, Error: &reconcile.ErrorStatus{Text: "read: no route to host", Hint: "check the VPN"}},
 			{ID: id("prod/release/gone"), Remove: true, Kept: "policy.prune is none", Steps: []reconcile.Step{{Action: reconcile.ActionDelete}}},
 		}},
 		{Name: "test", Platform: "minikube", Target: "minikube", Mode: forge.ModePaused},
@@ -167,14 +169,88 @@ func TestShowPlan(t *testing.T) {
 test  minikube minikube, mode paused
   not looked at: the mode is paused
 
-Plan: 1 to update, 1 to delete, 1 not known yet.
+Plan: 1 to update, 1 to delete, 1 not known yet. Could not look at 1 of 6 resources.
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)
 	}
-	b.Reset()
-	if err := showPlan(newPrinter(&b), &reconcile.Plan{}); err != nil || !strings.Contains(b.String(), "Nothing to change.") {
-		t.Error(b.String(), err)
+}
+
+// An error that several resources share is said once, and nothing is fine that
+// nobody has looked at.
+func TestShowPlanTroubles(t *testing.T) {
+	down := &reconcile.ErrorStatus{Text: "connect: no such context", Hint: "known contexts: none"}
+	item := func(s string, e *reconcile.ErrorStatus) reconcile.Item {
+		if e == nil {
+			return reconcile.Item{ID: id(s), Exists: true, Health: reconcile.Health{Status: reconcile.Ready}}
+		}
+		return reconcile.Item{ID: id(s), Health: unknown, Error: e}
+	}
+	failed := item("dev/secrets/shop", nil)
+	failed.Error = &reconcile.ErrorStatus{Text: "the variable KEY is not set"}
+	for name, tt := range map[string]struct {
+		envs []reconcile.EnvironmentPlan
+		want string
+	}{
+		"no environment": {nil, "\nNothing to change.\n"},
+		"a cluster that is not there": {
+			[]reconcile.EnvironmentPlan{
+				{Name: "a", Platform: "minikube", Target: "m", Mode: "apply", Error: down, Items: []reconcile.Item{item("a/namespace/shop", down), item("a/release/app", down)}},
+				{Name: "b", Platform: "minikube", Target: "m", Mode: "apply", Error: down, Items: []reconcile.Item{item("b/namespace/shop", down)}},
+				{Name: "c", Platform: "minikube", Target: "n", Mode: "apply", Items: []reconcile.Item{item("c/namespace/shop", nil)}},
+			},
+			`a  minikube m, mode apply
+  error: connect: no such context
+  hint: known contexts: none
+  not looked at: 2 resources: namespace/shop, release/app
+
+b  minikube m, mode apply
+  error: the same as in a
+  not looked at: 1 resource: namespace/shop
+
+c  minikube n, mode apply
+  namespace/shop  as it should be
+
+Could not look at 3 of 4 resources.
+`,
+		},
+		"only what is owned could not be listed": {
+			[]reconcile.EnvironmentPlan{{Name: "a", Platform: "minikube", Target: "m", Mode: "apply", Error: down, Items: []reconcile.Item{item("a/release/app", nil)}}},
+			`a  minikube m, mode apply
+  error: connect: no such context
+  hint: known contexts: none
+  release/app  as it should be
+
+Could not look for what is no longer asked for in a.
+`,
+		},
+		"looked at, and not planned": {
+			[]reconcile.EnvironmentPlan{{Name: "dev", Platform: "minikube", Target: "m", Mode: "apply", Items: []reconcile.Item{failed}}},
+			`dev  minikube m, mode apply
+  secrets/shop
+    error: the variable KEY is not set
+
+Could not plan 1 of 1 resource.
+`,
+		},
+		"paused": {
+			[]reconcile.EnvironmentPlan{{Name: "dev", Platform: "minikube", Target: "m", Mode: "paused"}},
+			`dev  minikube m, mode paused
+  not looked at: the mode is paused
+
+Nothing was looked at: the mode is paused.
+`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := showPlan(newPrinter(&b), &reconcile.Plan{Environments: tt.envs}); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tt.want, b.String()); d != "" {
+				t.Error(d)
+			}
+		})
 	}
 }
 

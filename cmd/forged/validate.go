@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +40,12 @@ secret of it could not be looked up.`,
   forged validate --format sarif > forged.sarif
   forged validate --resolve -e prod
   git ls-files '*forge.cue' | xargs forged validate`,
-		Args: cobra.ArbitraryArgs,
+		Args: func(_ *cobra.Command, files []string) error {
+			if n := len(slices.DeleteFunc(slices.Clone(files), func(f string) bool { return f != "-" })); n > 1 {
+				return errors.New("standard input can be read once: write - once")
+			}
+			return nil
+		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"cue"}, cobra.ShellCompDirectiveFilterFileExt
 		},
@@ -48,15 +54,19 @@ secret of it could not be looked up.`,
 	c.Flags().VarP(format, "output", "o", "the same as --format")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(report.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	strict := c.Flags().Bool("strict", false, "refuse warnings too")
-	tags := c.Flags().StringArrayP("tag", "t", nil, "give a tag its value: KEY=VALUE (may be repeated)")
+	var tags []string
+	tagFlag(c, &tags)
 	lookup := resolution{errs: s.err}
 	lookup.add(c)
 	c.RunE = func(c *cobra.Command, files []string) error {
+		if err := lookup.misplaced(c, files); err != nil {
+			return &exit{exitNotRun, err}
+		}
 		resolve, err := lookup.resolver()
 		if err != nil {
 			return &exit{exitNotRun, err}
 		}
-		v := validator{in: s.in, tags: *tags, judge: bounded(), resolve: resolve}
+		v := validator{in: s.in, tags: tags, judge: bounded(), resolve: resolve}
 		r := report.Report{Strict: *strict, Forges: v.all(c.Context(), files)}
 		r.Dir, r.Root = directories()
 		if format.value == "sarif" {

@@ -39,13 +39,18 @@ func buildInfo() server.BuildInfo {
 	return b
 }
 
+// versionLine is what forged version and forged --version say.
+func versionLine(b server.BuildInfo) string {
+	return fmt.Sprintf("forged %s (revision %s, %s)", b.Version, b.Revision, b.GoVersion)
+}
+
 func newVersion(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Say which forged this is",
 		Example: `  forged version
   forged version -o json`,
-		Args: cobra.NoArgs,
+		Args: noArguments(""),
 	}
 	output := choiceFlag(c, "output", "o", "form of the answer", "text", "json")
 	c.RunE = func(*cobra.Command, []string) error {
@@ -53,7 +58,7 @@ func newVersion(s streams) *cobra.Command {
 		if output.value == "json" {
 			return writeJSON(s.out, b)
 		}
-		_, err := fmt.Fprintf(s.out, "forged %s (revision %s, %s)\n", b.Version, b.Revision, b.GoVersion)
+		_, err := fmt.Fprintln(s.out, versionLine(b))
 		return err
 	}
 	return c
