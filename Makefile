@@ -12,10 +12,10 @@ CUE           := .cache/tools/cue@v0.17.1/cue
 GOVULNCHECK   := .cache/tools/govulncheck@v1.8.0/govulncheck
 
 .DEFAULT_GOAL := build
-.PHONY: help build forged sandbox demo run test check lint format vuln bench bench-offline bench-go docs image clean
+.PHONY: help build forged sandbox demo run test check lint format vuln bench bench-validate bench-go docs image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: forged sandbox ## build bin/forged and bin/forged-sandbox
 
@@ -50,11 +50,11 @@ format: $(GOFUMPT) ## format the Go files
 vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is used
 	$(GOVULNCHECK) ./...
 
-bench: build $(CUE) ## measure forged on a real control plane, beside the same work without it
-	FORGED_SANDBOX_CLUSTERS=1 hack/with-sandbox.sh go run ./bench -cue $(CUE)
+bench: build ## measure forged on a real control plane, beside the same work without it
+	FORGED_SANDBOX_CLUSTERS=1 hack/with-sandbox.sh go run ./bench
 
-bench-offline: forged $(CUE) ## measure what needs no cluster: validate, beside cue vet
-	go run ./bench -offline -cue $(CUE)
+bench-validate: forged $(CUE) ## measure forged validate beside cue vet; needs no cluster
+	go run ./bench/validate -cue $(CUE)
 
 bench-go: sandbox ## run the benchmarks of the packages
 	hack/with-sandbox.sh go test -run '^$$' -bench . -benchmem ./...

@@ -50,6 +50,7 @@ var arrows = map[string][]string{
 	"internal/reconcile/providertest": {"internal/forge", "internal/secret", "internal/reconcile"},
 	"internal/reconcile/world":        {"internal/forge", "internal/secret", "internal/reconcile"},
 	"bench":                           {"..."},
+	"bench/validate":                  {},
 	"hack/demo":                       {"..."},
 }
 

@@ -26,9 +26,9 @@ import (
 )
 
 type bench struct {
-	dir, forged, cue, kubeconfig string
-	rest                         *rest.Config
-	client                       dynamic.Interface
+	dir, forged, kubeconfig string
+	rest                    *rest.Config
+	client                  dynamic.Interface
 }
 
 const kubeContext = "cluster-1"

@@ -4,7 +4,7 @@
 // forged. Figures of this machine compare only with floors of this machine.
 //
 // It needs a running sandbox with one cluster: FORGED_SANDBOX_DIR says where.
-// With -offline it measures only what needs none.
+// bench/validate measures what needs none.
 package main
 
 import (
@@ -33,8 +33,6 @@ type result struct {
 
 func main() {
 	asJSON := flag.Bool("json", false, "print JSON instead of a table")
-	cue := flag.String("cue", "", "the cue command, to measure validate beside it")
-	offline := flag.Bool("offline", false, "measure only what needs no cluster")
 	bin := flag.String("bin", "bin", "directory of the forged binary")
 	releases := flag.Int("releases", 50, "releases to install")
 	edits := flag.Int("edits", 200, "edits to heal")
@@ -42,15 +40,15 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *bin, *cue, *offline, *releases, *edits, *idle, *asJSON); err != nil {
+	if err := run(ctx, *bin, *releases, *edits, *idle, *asJSON); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin, cue string, offline bool, releases, edits int, idle time.Duration, asJSON bool) error {
+func run(ctx context.Context, bin string, releases, edits int, idle time.Duration, asJSON bool) error {
 	sandbox := os.Getenv("FORGED_SANDBOX_DIR")
-	if sandbox == "" && !offline {
+	if sandbox == "" {
 		return fmt.Errorf("FORGED_SANDBOX_DIR is not set (run `make bench`)")
 	}
 	dir, err := os.MkdirTemp("", "forged-bench-")
@@ -62,21 +60,15 @@ func run(ctx context.Context, bin, cue string, offline bool, releases, edits int
 	if err != nil {
 		return err
 	}
-	if cue != "" {
-		if cue, err = filepath.Abs(cue); err != nil {
-			return err
-		}
-	}
-	b := &bench{dir: dir, forged: forged, cue: cue, kubeconfig: filepath.Join(sandbox, "kubeconfig")}
-	parts := []func(context.Context) ([]result, error){b.validate, b.besideCUE}
-	if !offline {
-		if err := b.connect(); err != nil {
-			return err
-		}
-		parts = append(parts, func(ctx context.Context) ([]result, error) { return b.install(ctx, releases, edits, idle) })
+	b := &bench{dir: dir, forged: forged, kubeconfig: filepath.Join(sandbox, "kubeconfig")}
+	if err := b.connect(); err != nil {
+		return err
 	}
 	var all []result
-	for _, part := range parts {
+	for _, part := range []func(context.Context) ([]result, error){
+		b.validate,
+		func(ctx context.Context) ([]result, error) { return b.install(ctx, releases, edits, idle) },
+	} {
 		rs, err := part(ctx)
 		if err != nil {
 			return err
