@@ -52,7 +52,7 @@ func (p *program) included(f *ast.File, s *switches) bool {
 		case name == "if":
 			seen = true
 			expr, err := ast.Expr(nil), error(nil)
-			if !tooDeep(File{f.Filename, []byte(body)}).IsValid() {
+			if len(look(File{f.Filename, []byte(body)}).faults) == 0 {
 				expr, err = parser.ParseExpr(f.Filename, body)
 			}
 			yes, ok := s.holds(expr)

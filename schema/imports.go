@@ -25,7 +25,9 @@ func (t *tree) follow(files []File) ([]Package, error) {
 		if seen[p] {
 			continue
 		}
-		seen[p] = true
+		if seen[p] = true; len(seen) > maxFiles {
+			return nil, t.failure(t.start, refuse("", "it imports more than %d packages", maxFiles))
+		}
 		pkg := Package{Path: p}
 		files, err := t.importPackage(ast.ParseImportPath(p))
 		var f *failed
@@ -173,7 +175,7 @@ func (t *tree) readModule() error {
 
 // moduleName reads the name of a module and its major version out of its file.
 func moduleName(f File) (name, major string) {
-	if tooDeep(f).IsValid() {
+	if found := look(f); found.strays || len(found.faults)+len(found.texts) > 0 {
 		return "", ""
 	}
 	syntax, err := parser.ParseFile(f.Name, f.Data)
@@ -204,8 +206,8 @@ func imports(files []File) []string {
 	var paths []string
 	for _, f := range files {
 		// A file of which this makes no sense is Load's to refuse.
-		syntax, err := parser.ParseFile(f.Name, f.Data, parser.ImportsOnly)
-		if err != nil {
+		syntax := parsedHead(f, parser.ImportsOnly)
+		if syntax == nil {
 			continue
 		}
 		for spec := range syntax.ImportSpecs() {

@@ -282,21 +282,25 @@ func packageOf(f File) (pkg string, ok bool) {
 		return pkg, ok
 	}
 	// A misspelt clause must not make a file disappear.
-	if len(f.Data) > MaxFileSize || tooDeep(f).IsValid() {
+	if len(f.Data) > MaxFileSize {
 		return "", false
 	}
-	_, err := parser.ParseFile(f.Name, f.Data)
+	found := look(f)
+	text, ok := found.plain(f.Data)
+	if !ok || found.strays {
+		return "", false
+	}
+	_, err := parser.ParseFile(f.Name, text)
 	return "", err == nil
 }
 
 // clauseOf is packageOf for a file whose text is looked at anyway: it stops
 // behind the clause.
 func clauseOf(f File) (pkg string, ok bool) {
-	syntax, err := parser.ParseFile(f.Name, f.Data, parser.PackageClauseOnly)
-	if err != nil {
-		return "", false
+	if syntax := parsedHead(f, parser.PackageClauseOnly); syntax != nil {
+		return syntax.PackageName(), true
 	}
-	return syntax.PackageName(), true
+	return "", false
 }
 
 // collect reads the files of a package: those in dir and, as far as base, in

@@ -1,10 +1,12 @@
 package schema
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/literal"
 	"cuelang.org/go/cue/parser"
 )
 
@@ -65,6 +67,45 @@ func FuzzTag(f *testing.F) {
 					t.Errorf("%q is taken for %s: %v", value, kinds[got.typ], err)
 				}
 			}
+		}
+	})
+}
+
+// What a survey allows CUE to read, CUE reads as the survey says.
+func FuzzSurvey(f *testing.F) {
+	for _, text := range []string{
+		"", "package a\nimport \"b.c/d\"\n@x(a,b=[1,{c:2}])\na: \"\\(b)\"\n", "@x((", "@x(@y(@z()))", "@", "@@", "@ x(", "@x\n(", "@1x(\"\"\"\n)\n\"\"\")", "@é(",
+		"a: \"\\(b \"\\(1)\") q @x((((((\"", "a: #\"\\#(b)\\(c)\"#", "a: \"\"\"\n\t\\({b: \"}\"})\n\t\"\"\"", "a: '\\(b)' @x('\\(c)')", "// @x((\na: 1",
+		"\"\\(a)\"?: 1", "a: \"\\(b[0])\\(c)\" @y()", "import (\"a.b/c\"\n@x()\n)", "package a; b: 1", "a: ]\n@x((", "a: \"\n@x((\n\"",
+		"@if(a)\n\n@if(b)\npackage c\n@d(e)\nimport e \"f.g/h\"\ni: e.j", "a: 1 @b(c \"\\(d)\")", "\xef\xbb\xbf@a()\npackage b", "=@x(a) !@x(a) ?@x(b)", ",@a(",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file := File{"x.cue", data}
+		whole, err := parser.ParseFile(file.Name, data)
+		if found := lookAtHead(file); err == nil && len(found.faults) == 0 {
+			pkg, ok := clauseOf(file)
+			if !ok || pkg != whole.PackageName() {
+				t.Errorf("package %q %t, want %q", pkg, ok, whole.PackageName())
+			}
+			var want []string
+			for spec := range whole.ImportSpecs() {
+				if p, err := literal.Unquote(spec.Path.Value); err == nil && !builtIn(p) {
+					want = append(want, p)
+				}
+			}
+			if got := imports([]File{file}); !slices.Equal(got, want) {
+				t.Errorf("imports %q, want %q", got, want)
+			}
+		}
+		found := look(file)
+		text, ok := found.plain(data)
+		if _, again := parser.ParseFile(file.Name, text); err == nil && ok && again != nil {
+			t.Errorf("%v in %q", again, text)
+		}
+		if err == nil && len(found.faults) == 0 && (found.strays || found.torn || found.early) {
+			t.Errorf("%+v, and there is no mistake", found)
 		}
 	})
 }

@@ -147,7 +147,11 @@ func Environments(src Source) (pkg string, names []string) {
 		}
 	}
 	for _, file := range src.Files {
-		f, err := parser.ParseFile(file.Name, file.Data)
+		text, ok := look(file).plain(file.Data) // what names are made of is no name
+		if !ok {
+			continue
+		}
+		f, err := parser.ParseFile(file.Name, text)
 		if f == nil || err != nil && len(f.Decls) == 0 {
 			continue
 		}

@@ -9,20 +9,12 @@ import (
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/literal"
 	"cuelang.org/go/cue/parser"
-	"cuelang.org/go/cue/scanner"
 	"cuelang.org/go/cue/token"
 )
 
-// maxNesting bounds how deep expressions and fields are nested. Parser and
-// evaluator recurse, and a stack that overflows ends the process.
-const maxNesting = 1000
-
-// maxLinks bounds what the evaluator may recurse through in all: it follows
-// references from field to field and operators from operand to operand, and
-// needs up to two kilobytes of stack for each such link. A gigabyte is where
-// Go gives up, and it doubles stacks. A field, a call or a comprehension is
-// two links, an operator or an interpolation is one.
-const maxLinks = 250_000
+// maxDiagnostics is how many mistakes are told that need no evaluation. More of
+// them have one cause, and nobody reads them all.
+const maxDiagnostics = 1000
 
 // program is the syntax of a forge and of what it imports.
 type program struct {
@@ -84,6 +76,9 @@ func newProgram(src Source) (*program, Diagnostics) {
 }
 
 func (p *program) add(pos token.Pos, file, rule, message, hint string) {
+	if len(p.diags) == maxDiagnostics {
+		return
+	}
 	p.diags = append(p.diags, p.src.diagnostic(pos, file, rule, message, hint))
 }
 
@@ -95,12 +90,18 @@ func (p *program) parse(from []File, switches *switches) []*ast.File {
 			p.add(token.NoPos, f.Name, "size", "the file is larger than 1 MiB", "")
 			continue
 		}
-		deep, links := weigh(f)
-		if deep.IsValid() {
-			p.add(deep, f.Name, "syntax", fmt.Sprintf("nested more than %d levels deep", maxNesting), "")
+		found := look(f)
+		if len(found.faults) > 0 {
+			line := -1
+			for _, fault := range found.faults {
+				if fault.pos.Line() != line {
+					p.add(fault.pos, f.Name, "syntax", fault.message, "")
+					line = fault.pos.Line()
+				}
+			}
 			continue
 		}
-		if p.links += links; p.links > maxLinks {
+		if p.links += found.links; p.links > maxLinks {
 			p.add(token.NoPos, f.Name, "size", fmt.Sprintf("there are more than %d fields and calls in all files together, with two operators counted as one of them", maxLinks/2), "")
 			return files
 		}
@@ -197,7 +198,10 @@ func (p *program) outside(f *ast.File, imported string) {
 				"the path of any other package begins with that of its module, and has a dot in its first part")
 		}
 	}
-	header := buildAttributes(f)
+	header := map[*ast.Attribute]bool{}
+	for _, a := range buildAttributes(f) {
+		header[a] = true
+	}
 	ast.Walk(f, func(n ast.Node) bool {
 		a, ok := n.(*ast.Attribute)
 		if !ok {
@@ -207,7 +211,7 @@ func (p *program) outside(f *ast.File, imported string) {
 		case "embed", "extern", "inject":
 			at(a.Pos(), "import", fmt.Sprintf("@%s has no effect in a forge", a.Name()), "write the value itself")
 		case "if":
-			if imported == "" && !slices.Contains(header, a) {
+			if imported == "" && !header[a] {
 				at(a.Pos(), "tag", "@if has no effect here", "it stands before the package clause and is about the whole file")
 			}
 		case "tag":
@@ -226,75 +230,4 @@ var standardLibrary = map[string]bool{
 	"crypto": true, "encoding": true, "html": true, "list": true, "math": true, "net": true,
 	"path": true, "regexp": true, "strconv": true, "strings": true, "struct": true,
 	"text": true, "time": true, "uuid": true,
-}
-
-// tooDeep returns where the nesting exceeds maxNesting.
-func tooDeep(f File) token.Pos {
-	where, _ := weigh(f)
-	return where
-}
-
-// weigh returns where the nesting exceeds maxNesting, if it does, and what the
-// text has of maxLinks. It counts tokens, not syntax, and so needs no recursion:
-// the tokens since the last comma of each open bracket are more than the
-// levels they can make.
-func weigh(f File) (tooDeep token.Pos, links int) {
-	defer func() {
-		// The scanner does not expect every order of calls; the parser
-		// will say what is wrong.
-		if recover() != nil {
-			tooDeep = token.NoPos
-		}
-	}()
-	type bracket struct {
-		tokens        int
-		interpolation bool
-	}
-	var s scanner.Scanner
-	s.Init(token.NewFile(f.Name, -1, len(f.Data)), f.Data, func(token.Pos, string, []any) {}, 0)
-	open := []bracket{{}}
-	depth := 0
-	interpolation := false
-	for {
-		pos, tok, _ := s.Scan()
-		top := &open[len(open)-1]
-		switch tok {
-		case token.EOF:
-			return token.NoPos, links
-		case token.COLON, token.BIND, token.IF, token.FOR:
-			links += 2
-		case token.ADD, token.SUB, token.MUL, token.POW, token.QUO, token.LAND, token.LOR, token.NOT,
-			token.EQL, token.NEQ, token.LSS, token.LEQ, token.GTR, token.GEQ, token.MAT, token.NMAT:
-			links++
-		case token.COMMA:
-			depth -= top.tokens
-			top.tokens = 0
-			continue
-		case token.INTERPOLATION:
-			interpolation = true
-			links++
-		case token.LPAREN, token.LBRACK, token.LBRACE:
-			if tok == token.LPAREN {
-				links += 2
-			}
-			open = append(open, bracket{interpolation: interpolation && tok == token.LPAREN})
-			top = &open[len(open)-1]
-			interpolation = false
-		case token.RPAREN, token.RBRACK, token.RBRACE:
-			if len(open) == 1 {
-				return token.NoPos, links // a syntax error
-			}
-			depth -= top.tokens
-			resume := top.interpolation
-			open = open[:len(open)-1]
-			top = &open[len(open)-1]
-			if resume {
-				interpolation = strings.HasSuffix(s.ResumeInterpolation(), "(")
-			}
-		}
-		top.tokens++
-		if depth++; depth > maxNesting {
-			return pos, links
-		}
-	}
 }

@@ -149,6 +149,13 @@ func TestReadHostileDirectory(t *testing.T) {
 			"an imported large file", func(t *testing.T) { write(t, "m/shared/l.cue", "package shared\n"+strings.Repeat("a", 2<<20)) },
 			`"example.com/m/shared": m/shared/l.cue cannot be read: it is larger than 1 MiB`,
 		},
+		{"many imports", func(t *testing.T) {
+			var b strings.Builder
+			for i := range 1001 {
+				fmt.Fprintf(&b, "import \"example.com/m/p%d\"\n", i)
+			}
+			write(t, "m/more.cue", "package forge\n"+b.String())
+		}, "read m: it imports more than 1000 packages"},
 		{"a pipe for a module file", func(t *testing.T) {
 			if err := os.Remove("m/cue.mod/module.cue"); err != nil {
 				t.Fatal(err)
