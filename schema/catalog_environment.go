@@ -13,7 +13,7 @@ var environmentRules = []Rule{
 	},
 	{
 		ID: "F302", Name: "object-name", Severity: SeverityError,
-		Title: "The names that forged gives to objects are not too long.",
+		Title: "The names that forged gives to objects are not too long, and each is of one thing.",
 		Why: "forged makes names from that of the app and that of the worker, service or volume. " +
 			"Kubernetes accepts 63 characters, and shortening a name in silence could make two of them the same.",
 		Wrong: `app: name: "shop-with-a-name-that-says-what-it-does"
@@ -280,7 +280,8 @@ environments: dev: {
 	{
 		ID: "F318", Name: "compile", Severity: SeverityError,
 		Title: "Every environment can be turned into resources.",
-		Why:   "What is valid by itself may still not fit together on the platform. The message names the environment and what does not fit.",
+		Why: "No forge.cue should break this rule: what does not fit together is found by other rules, with a line. " +
+			"It is kept for what none of them has noticed, so that nothing is done then. That is a mistake in forged: please report it, with the message.",
 	},
 	{
 		ID: "F319", Name: "temporal-database", Severity: SeverityError,

@@ -55,7 +55,7 @@ var flyRules = []Rule{
 	{
 		ID: "F404", Name: "fly-volume", Severity: SeverityError,
 		Title: "A machine has at most one volume, of a size that Fly has.",
-		Why:   "At Fly a volume is a disk of one machine in one region, and a machine mounts one. Its size is a whole number of gigabytes, from 1 to 500.",
+		Why:   "At Fly a volume is a disk of one machine in one region, and a machine mounts one. Its size is a whole number of gigabytes, from 1 to 500, and its name has at most 30 characters.",
 		Wrong: `environments: edge: {
 	platform: {kind: "fly", org: "acme"}
 	regions: iad: primary: true

@@ -59,7 +59,8 @@ var neighbourRules = []Rule{
 	{
 		ID: "F504", Name: "same-fly-app", Severity: SeverityError,
 		Title: "Two environments do not share a Fly app.",
-		Why:   "The names of Fly apps are the same in all of Fly. Two environments with one app would replace each other's machines.",
+		Why: "The names of Fly apps are the same in all of Fly. Two environments with one app would replace each other's machines. " +
+			"A Redis or Temporal that forged runs at Fly has an app of its own, called APP-redis, APP-temporal and APP-temporal-web after the one it is for.",
 		Wrong: `environments: {
 	blue: {
 		platform: {kind: "fly", org: "acme", appName: "acme-shop"}
@@ -121,7 +122,7 @@ var neighbourRules = []Rule{
 	{
 		ID: "F506", Name: "same-project", Severity: SeverityError,
 		Title: "Two environments do not share a project of Docker Compose, or a port of this machine.",
-		Why:   "Docker tells containers apart by their project, and a port can be published once.",
+		Why:   "Docker tells containers apart by their project, and a port can be published once: one on 0.0.0.0 or :: is taken on every address.",
 		Wrong: `environments: {
 	blue: platform: {kind: "compose", project: "shop"}
 	green: {

@@ -25,12 +25,13 @@ func (t taken) by(environment string, what ...string) (other string, ok bool) {
 	return other, ok && other != environment
 }
 
-// checkNeighbours looks at environments that would get in each other's way.
+// checkNeighbours looks at environments that would get in each other's way by
+// what is written. Names that forged gives are compared where it gives them.
 func (l *loader) checkNeighbours(w wire) {
 	if w.app == nil {
 		return
 	}
-	namespaces, domains, apps, databases, projects := taken{}, taken{}, taken{}, taken{}, taken{}
+	namespaces, domains, databases := taken{}, taken{}, taken{}
 	for i := range w.envs {
 		e := &w.envs[i]
 		p := path{"environments", e.name}
@@ -47,30 +48,14 @@ func (l *loader) checkNeighbours(w wire) {
 				}
 			}
 		}
-		switch e.Platform.Kind {
-		case forge.PlatformFly:
-			name := cmp.Or(e.Platform.AppName, e.instance(w.app.Name))
-			if other, ok := apps.by(e.name, name); ok {
-				l.ruleAt(p.with("platform", "appName"), "same-fly-app", fmt.Sprintf("the Fly app %s is already that of environment %s", name, other), "give each environment an app of its own")
-			}
+		if e.onFly() {
 			for j, name := range e.Domains {
 				if other, ok := domains.by(e.name, forge.PlatformFly, name); ok {
 					l.rule(p.with("domains", strconv.Itoa(j)), "same-domain", fmt.Sprintf("%s is already a domain of environment %s at Fly", name, other), "")
 				}
 			}
-		case forge.PlatformCompose:
-			name := cmp.Or(e.Platform.Project, e.instance(w.app.Name))
-			if other, ok := projects.by(e.name, "project", name); ok {
-				l.ruleAt(p.with("platform", "project"), "same-project", fmt.Sprintf("the project %s is already that of environment %s", name, other), "give each environment a project of its own")
-			}
-			if e.Expose.Kind == forge.ExposePort {
-				port := strconv.Itoa(e.Expose.Port)
-				if other, ok := projects.by(e.name, "port", e.Platform.Bind, port); ok {
-					l.ruleAt(p.with("expose", "port"), "same-project", fmt.Sprintf("port %s of %s is already that of environment %s", port, e.Platform.Bind, other), "publish another port: expose: port: 8001")
-				}
-			}
 		}
-		l.checkDatabases(p.with("services"), e, w.app.Name, databases)
+		l.checkDatabases(p.with("services"), e, databases)
 	}
 }
 
@@ -125,37 +110,20 @@ func (e *wireEnv) namespacePath() path {
 	return path{"platform", "namespace"}
 }
 
-// checkDatabases looks for data that two environments would write.
-func (l *loader) checkDatabases(p path, e *wireEnv, app string, databases taken) {
+// checkDatabases looks for data of somebody else that two environments would
+// write.
+func (l *loader) checkDatabases(p path, e *wireEnv, databases taken) {
 	report := func(at path, what, other string) {
 		l.ruleAt(at, "same-database", fmt.Sprintf("%s is already that of environment %s", what, other), "give each environment data of its own")
 	}
-	pg, at := e.Services.Postgres, p.with("postgres")
-	switch pg.Mode {
-	case forge.ModeFlyManaged:
-		name := cmp.Or(pg.Cluster, e.instance(app)+"-db")
-		if other, ok := databases.by(e.name, pg.Mode, e.Platform.Org, name, pg.Database); ok {
-			report(at, fmt.Sprintf("database %s of cluster %s", pg.Database, name), other)
-		}
-	case forge.ModeFlyUnmanaged:
-		if other, ok := databases.by(e.name, pg.Mode, pg.AppName, pg.Database); ok {
-			report(at, fmt.Sprintf("database %s of app %s", pg.Database, pg.AppName), other)
-		}
-	case forge.ModeExternal:
-		if other, ok := databases.by(e.name, pg.Mode, e.reference(pg.URL)); ok {
-			report(at.with("url"), "the database at this URL", other)
+	if pg := e.Services.Postgres; pg.Mode == forge.ModeExternal {
+		if other, ok := databases.by(e.name, "postgres", e.reference(pg.URL)); ok {
+			report(p.with("postgres", "url"), "the database at this URL", other)
 		}
 	}
-	redis, at := e.Services.Redis, p.with("redis")
-	switch redis.Mode {
-	case forge.ModeUpstash:
-		name := cmp.Or(redis.Name, e.instance(app)+"-redis")
-		if other, ok := databases.by(e.name, redis.Mode, e.Platform.Org, name); ok {
-			report(at, "database "+name, other)
-		}
-	case forge.ModeExternal:
+	if redis := e.Services.Redis; redis.Mode == forge.ModeExternal {
 		if other, ok := databases.by(e.name, "redis", e.reference(redis.URL)); ok {
-			report(at.with("url"), "the database at this URL", other)
+			report(p.with("redis", "url"), "the database at this URL", other)
 		}
 	}
 	if t := e.Services.Temporal; t.Mode == forge.ModeCloud || t.Mode == forge.ModeExternal {

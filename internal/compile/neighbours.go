@@ -17,6 +17,7 @@ func neighbours(envs []forge.Environment) []forge.Finding {
 		n.env = env
 		n.flyApps()
 		n.databases()
+		n.projects()
 		n.ports()
 		n.issuers()
 	}
@@ -101,7 +102,7 @@ func (n *neighbourhood) flyApps() {
 	for _, app := range flyApps(n.env) {
 		at := slices.IndexFunc(n.apps, func(other flyApp) bool { return other.name == app.name && (other.made || app.made) })
 		if at >= 0 {
-			n.find(ruleSameFlyApp, "the Fly app "+app.name, n.apps[at].environment, "give each an app of its own: write another platform.appName", app.path...)
+			n.find(ruleSameFlyApp, "the Fly app "+app.name, n.apps[at].environment, "give each environment an app of its own: write another platform.appName", app.path...)
 			continue
 		}
 		n.apps = append(n.apps, app)
@@ -135,6 +136,17 @@ func (n *neighbourhood) databases() {
 		if owner := n.take("upstash", n.env.Platform.Org, redis.Name); owner != "" {
 			n.find(ruleSameDatabase, "database "+redis.Name, owner, hint, "services", partRedis)
 		}
+	}
+}
+
+// projects of Docker Compose are what it tells containers apart by.
+func (n *neighbourhood) projects() {
+	project := n.env.Platform.Project
+	if n.env.Platform.Kind != forge.PlatformCompose {
+		return
+	}
+	if owner := n.take("project", project); owner != "" {
+		n.find(ruleSameProject, "the project "+project, owner, "give each environment a project of its own", "platform", "project")
 	}
 }
 

@@ -63,6 +63,18 @@ func TestNeighbours(t *testing.T) {
 				"environments/b/services/temporal same-database Temporal's database in cluster db is already that of environment a",
 			},
 		},
+		{"a project of another's name", `environments: {
+			a: platform: kind: "compose"
+			b: {platform: {kind: "compose", project: "shop-a"}, expose: port: 8001}
+		}`, []string{
+			"environments/b/platform/project same-project the project shop-a is already that of environment a",
+		}},
+		{"a cluster of another's name", fly("a", "") + fly("b", `services: postgres: cluster: "shop-a-db"`), []string{
+			"environments/b/services/postgres same-database database appdb of cluster shop-a-db is already that of environment a",
+		}},
+		{"a Redis of another's name", fly("a", off+`services: redis: mode: "upstash"`) + fly("b", off+`services: redis: {mode: "upstash", name: "shop-a-redis"}`), []string{
+			"environments/b/services/redis same-database database shop-a-redis is already that of environment a",
+		}},
 		{"ports", `environments: {
 			a: platform: kind: "compose"
 			b: platform: {kind: "compose", bind: "0.0.0.0"}
