@@ -20,16 +20,16 @@ type Rule struct {
 	Wrong, Right string
 }
 
-// Group is a range of ids.
-type Group struct {
+// group is a range of ids.
+type group struct {
 	Title string
 	Rules []Rule
 }
 
-// Catalog is every rule, by group and in the order of their ids. To add one,
+// catalog is every rule, by group and in the order of their ids. To add one,
 // write it at the end of its group, with the next id.
-func Catalog() []Group {
-	return []Group{
+func catalog() []group {
+	return []group{
 		{"Reading the text", textRules},
 		{"Keys and values", keyRules},
 		{"App, variables and secrets", appRules},
@@ -43,7 +43,7 @@ func Catalog() []Group {
 // Rules are the rules of the catalogue in the order of their ids.
 func Rules() []Rule {
 	var all []Rule
-	for _, g := range Catalog() {
+	for _, g := range catalog() {
 		all = append(all, g.Rules...)
 	}
 	return all

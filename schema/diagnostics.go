@@ -75,7 +75,7 @@ func (d Diagnostics) Error() string {
 
 // String is the diagnostic in one line, without the hint.
 func (d Diagnostic) String() string {
-	s := d.Place() + ": " + string(d.Severity) + ": " + d.Text()
+	s := d.place() + ": " + string(d.Severity) + ": " + d.Text()
 	if d.Rule != "" {
 		s += " [" + d.Rule + "]"
 	}
@@ -90,8 +90,8 @@ func (d Diagnostic) Text() string {
 	return Printable(d.Path + ": " + d.Message)
 }
 
-// Place is the file with line and column as far as they are known.
-func (d Diagnostic) Place() string {
+// place is the file with line and column as far as they are known.
+func (d Diagnostic) place() string {
 	file := Printable(d.File)
 	switch {
 	case d.Line == 0:
@@ -165,7 +165,7 @@ func (d Diagnostics) Write(w io.Writer, o WriteOptions) error {
 		if x.Severity == SeverityWarning {
 			loud = yellow
 		}
-		fmt.Fprintf(out, "%s %s %s", color(bold, x.Place()+":"), color(loud, string(x.Severity)+":"), x.Text())
+		fmt.Fprintf(out, "%s %s %s", color(bold, x.place()+":"), color(loud, string(x.Severity)+":"), x.Text())
 		if x.Rule != "" {
 			fmt.Fprintf(out, " %s", color(dim, "["+x.Rule+"]"))
 		}

@@ -96,7 +96,7 @@ func (l *loader) ours(p token.Pos) bool {
 
 // add reports a mistake at p.
 func (l *loader) add(p path, pos token.Pos, rule, message, hint string) {
-	d := l.src.diagnostic(pos, l.src.name(), rule, discreet(message), discreet(hint))
+	d := l.src.diagnostic(pos, l.src.Name(), rule, discreet(message), discreet(hint))
 	d.Path = p.String()
 	d.private = l.private(p) || rule == "secret-value" || rule == "secret-like" || rule == "secret-source"
 	l.diags = append(l.diags, d)

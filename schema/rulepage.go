@@ -18,12 +18,12 @@ func rulesTable(b *strings.Builder, dir string) {
 	}
 }
 
-// RulesPage is the list of all rules in Markdown.
-func RulesPage() string {
+// rulesPage is the list of all rules in Markdown.
+func rulesPage() string {
 	var b strings.Builder
 	b.WriteString("# Rules\n\n<!-- Made from schema/catalog*.go by go test ./schema -run Reference -update. -->\n\n" + rulesHead)
 	b.WriteString("An id is never given to another rule.\n")
-	for _, g := range Catalog() {
+	for _, g := range catalog() {
 		fmt.Fprintf(&b, "\n## %s\n\n| Rule | Name | | Asks for |\n| --- | --- | --- | --- |\n", g.Title)
 		for _, r := range g.Rules {
 			fmt.Fprintf(&b, "| [%s](%s.md) | `%s` | %s | %s |\n", r.ID, r.ID, r.Name, r.Severity, r.Title)
@@ -32,9 +32,9 @@ func RulesPage() string {
 	return b.String()
 }
 
-// Page is what there is to say about the rule, in Markdown. said is what
+// page is what there is to say about the rule, in Markdown. said is what
 // forged says of the example, see [Rule.Show].
-func (r Rule) Page(said Diagnostics) string {
+func (r Rule) page(said Diagnostics) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s: %s\n\n%s Breaking it is %s.\n\n%s\n", r.ID, r.Name, r.Title, r.article(), r.Why)
 	if r.Details != "" {

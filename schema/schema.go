@@ -40,7 +40,7 @@ type Check func(*forge.Forge) []forge.Finding
 // runs Load in a child process.
 func Load(ctx context.Context, src Source, checks ...Check) (*forge.Forge, Diagnostics, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, fmt.Errorf("read %s: %w", src.name(), err)
+		return nil, nil, fmt.Errorf("read %s: %w", src.Name(), err)
 	}
 	if ctx.Done() == nil {
 		return load(src, checks)
@@ -59,7 +59,7 @@ func Load(ctx context.Context, src Source, checks ...Check) (*forge.Forge, Diagn
 	case r := <-done:
 		return r.forge, r.warnings, r.err
 	case <-ctx.Done():
-		return nil, nil, fmt.Errorf("read %s: its evaluation takes too long: %w", src.name(), ctx.Err())
+		return nil, nil, fmt.Errorf("read %s: its evaluation takes too long: %w", src.Name(), ctx.Err())
 	}
 }
 
@@ -67,7 +67,7 @@ func load(src Source, checks []Check) (f *forge.Forge, warnings Diagnostics, err
 	defer func() {
 		// The evaluator is large and its input is not ours.
 		if p := recover(); p != nil {
-			f, warnings, err = nil, nil, fmt.Errorf("read %s: internal error: %v\n%s", src.name(), p, debug.Stack())
+			f, warnings, err = nil, nil, fmt.Errorf("read %s: internal error: %v\n%s", src.Name(), p, debug.Stack())
 		}
 	}()
 	text, diags := newProgram(src)
@@ -116,8 +116,9 @@ type loader struct {
 
 	complete bool // the whole is asked for
 
-	broken map[string]bool // paths with a diagnostic, and everything above them
-	diags  Diagnostics
+	broken  map[string]bool // paths with a diagnostic, and everything above them
+	without []path          // objects in which a name was forgotten
+	diags   Diagnostics
 }
 
 // load returns nil when there are diagnostics.

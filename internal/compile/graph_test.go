@@ -109,7 +109,8 @@ func checkGraph(t *testing.T, env forge.Environment, resources []forge.Resource)
 		if id := resource.ID; id.Environment != env.Name || id.Kind == "" || id.Name == "" || strings.Contains(id.Name, "/") {
 			t.Errorf("the id %s", id)
 		}
-		if parsed, err := forge.ParseID(resource.ID.String()); err != nil || parsed != resource.ID {
+		var parsed forge.ID
+		if err := parsed.UnmarshalText([]byte(resource.ID.String())); err != nil || parsed != resource.ID {
 			t.Errorf("the id %s reads as %s, %v", resource.ID, parsed, err)
 		}
 		if seen[resource.ID] {

@@ -62,25 +62,17 @@ type ID struct{ Environment, Kind, Name string }
 
 func (id ID) String() string { return id.Environment + "/" + id.Kind + "/" + id.Name }
 
-// ParseID reads what String prints.
-func ParseID(s string) (ID, error) {
-	p := strings.SplitN(s, "/", 3)
-	if len(p) != 3 || p[0] == "" || p[1] == "" || p[2] == "" {
-		return ID{}, fmt.Errorf("resource id %q: want environment/kind/name", s)
-	}
-	return ID{p[0], p[1], p[2]}, nil
-}
-
 // MarshalText makes IDs readable as JSON strings and map keys.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // UnmarshalText reads what MarshalText writes.
 func (id *ID) UnmarshalText(b []byte) error {
-	v, err := ParseID(string(b))
-	if err == nil {
-		*id = v
+	p := strings.SplitN(string(b), "/", 3)
+	if len(p) != 3 || p[0] == "" || p[1] == "" || p[2] == "" {
+		return fmt.Errorf("resource id %q: want environment/kind/name", b)
 	}
-	return err
+	*id = ID{p[0], p[1], p[2]}
+	return nil
 }
 
 // Compare orders IDs by environment, kind and name.

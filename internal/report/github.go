@@ -9,9 +9,9 @@ import (
 	"forged.dev/forged/schema"
 )
 
-// GitHub writes the report as commands of GitHub Actions, which shows them
+// github writes the report as commands of GitHub Actions, which shows them
 // beside the lines of a pull request.
-func (r Report) GitHub(w io.Writer) error {
+func (r Report) github(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	for _, f := range r.Forges {
 		if f.Err != nil {

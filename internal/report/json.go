@@ -25,8 +25,8 @@ type jsonForge struct {
 	Error        string             `json:"error,omitempty"`
 }
 
-// JSON writes the report for programs.
-func (r Report) JSON(w io.Writer) error {
+// json writes the report for programs.
+func (r Report) json(w io.Writer) error {
 	j := jsonReport{Valid: r.Accepted(), Files: []jsonForge{}}
 	j.Errors, j.Warnings = r.count()
 	for _, f := range r.Forges {

@@ -42,9 +42,9 @@ type (
 	}
 )
 
-// JUnit writes the report as test results: a suite for each forge, with a case
+// junit writes the report as test results: a suite for each forge, with a case
 // for each rule that is broken. Warnings do not fail, unless Strict says so.
-func (r Report) JUnit(w io.Writer) error {
+func (r Report) junit(w io.Writer) error {
 	all := junitReport{Name: "forged validate"}
 	for _, f := range r.Forges {
 		s := junitSuite{Name: f.File, Cases: r.junitCases(f)}

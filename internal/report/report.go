@@ -40,15 +40,15 @@ func Formats() []string { return []string{"text", "json", "sarif", "github", "ju
 func (r Report) Write(format string, out, errs io.Writer, color bool) error {
 	switch format {
 	case "text":
-		return r.Text(out, errs, color)
+		return r.text(out, errs, color)
 	case "json":
-		return r.JSON(out)
+		return r.json(out)
 	case "sarif":
-		return r.SARIF(out)
+		return r.sarif(out)
 	case "github":
-		return r.GitHub(out)
+		return r.github(out)
 	case "junit":
-		return r.JUnit(out)
+		return r.junit(out)
 	}
 	return fmt.Errorf("there is no format %q; it is one of %s", format, strings.Join(Formats(), ", "))
 }

@@ -163,7 +163,7 @@ func TestStrict(t *testing.T) {
 func TestRoot(t *testing.T) {
 	r := report.Report{Dir: "/work/repo/services/shop", Root: "/work/repo", Forges: []report.Forge{judge(t, "forge.cue", valid, warn)}}
 	var out bytes.Buffer
-	if err := errors.Join(r.GitHub(&out), r.SARIF(&out)); err != nil {
+	if err := errors.Join(r.Write("github", &out, &out, false), r.Write("sarif", &out, &out, false)); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"file=services/shop/forge.cue,", `"uri": "services/shop/forge.cue"`} {
@@ -178,7 +178,7 @@ func TestFingerprints(t *testing.T) {
 	prints := func(text string) (all []string) {
 		r := report.Report{Dir: "/work/shop", Forges: []report.Forge{judge(t, "forge.cue", text)}}
 		var out bytes.Buffer
-		if err := r.SARIF(&out); err != nil {
+		if err := r.Write("sarif", &out, &out, false); err != nil {
 			t.Fatal(err)
 		}
 		var log struct {

@@ -90,9 +90,9 @@ type (
 	}
 )
 
-// SARIF writes the report in the form that code scanners hand their findings
+// sarif writes the report in the form that code scanners hand their findings
 // over in, version 2.1.0. It has no line of any file in it.
-func (r Report) SARIF(w io.Writer) error {
+func (r Report) sarif(w io.Writer) error {
 	run := sarifRun{
 		Tool: sarifTool{sarifDriver{
 			Name: "forged", InformationURI: "https://forged.dev", Version: r.Version, Rules: []sarifRule{},

@@ -88,7 +88,7 @@ var uriReference = regexp.MustCompile(`^([-._~:/?#\[\]@!$&'()*+,;=a-zA-Z0-9]|%[0
 
 func TestSARIF(t *testing.T) {
 	var out bytes.Buffer
-	if err := example(t).SARIF(&out); err != nil {
+	if err := example(t).Write("sarif", &out, &out, false); err != nil {
 		t.Fatal(err)
 	}
 	checkSARIF(t, out.Bytes())

@@ -9,9 +9,9 @@ import (
 	"forged.dev/forged/schema"
 )
 
-// Text writes the report for people: to errs what is wrong, each time with the
+// text writes the report for people: to errs what is wrong, each time with the
 // line it is in, and to out what is valid.
-func (r Report) Text(out, errs io.Writer, color bool) error {
+func (r Report) text(out, errs io.Writer, color bool) error {
 	var bad bytes.Buffer
 	for _, f := range r.Forges {
 		// What was said before stays before: the two may be one terminal.

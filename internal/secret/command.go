@@ -26,7 +26,7 @@ func run(ctx context.Context, limit time.Duration, dir string, argv []string) ([
 	ownGroup(cmd)
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	cmd.WaitDelay = time.Second // for what holds on to the pipe behind the command's back
-	out := &bounded{left: MaxSize + 3, full: cancel}
+	out := &bounded{left: maxSize + 3, full: cancel}
 	cmd.Stdout = out
 	err := cmd.Run()
 	if cmd.Process != nil && errors.Is(err, exec.ErrWaitDelay) {
@@ -35,7 +35,7 @@ func run(ctx context.Context, limit time.Duration, dir string, argv []string) ([
 	var code *exec.ExitError
 	switch {
 	case out.over:
-		return nil, fmt.Errorf("command %s printed more than %d bytes", name, MaxSize)
+		return nil, fmt.Errorf("command %s printed more than %d bytes", name, maxSize)
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case limited.Err() != nil:

@@ -19,8 +19,8 @@ import (
 	"forged.dev/forged/internal/secret/sops"
 )
 
-// MaxSize is the most a secret may have, in bytes.
-const MaxSize = 1 << 20
+// maxSize is the most a secret may have, in bytes.
+const maxSize = 1 << 20
 
 // Resolver turns references into values. Variables and files are read anew by
 // every Pass, so that a rotated file or a changed variable is seen.
@@ -102,7 +102,7 @@ func (p *Pass) raw(ctx context.Context, ref forge.SecretRef) ([]byte, error) {
 		}
 		return []byte(text), nil
 	case ref.File != "":
-		return readFile(p.path(ref.File), MaxSize+3) // room to see what is too long and a newline
+		return readFile(p.path(ref.File), maxSize+3) // room to see what is too long and a newline
 	case ref.SOPS != nil:
 		return p.sops(ctx, *ref.SOPS)
 	case ref.OP != "":
@@ -228,8 +228,8 @@ func Clean(raw []byte) (Value, error) {
 		raw = bytes.TrimSuffix(rest, []byte("\r"))
 	}
 	switch {
-	case len(raw) > MaxSize:
-		return Value{}, fmt.Errorf("holds more than %d bytes", MaxSize)
+	case len(raw) > maxSize:
+		return Value{}, fmt.Errorf("holds more than %d bytes", maxSize)
 	case len(raw) == 0:
 		return Value{}, errors.New("is empty")
 	}
@@ -265,8 +265,8 @@ func Generate(g forge.Generate) (Value, error) {
 	default:
 		return Value{}, fmt.Errorf("generate: unknown alphabet %q: want alnum, base64url or hex", g.Alphabet)
 	}
-	if g.Length < 1 || g.Length > MaxSize {
-		return Value{}, fmt.Errorf("generate: a length of %d is not between 1 and %d", g.Length, MaxSize)
+	if g.Length < 1 || g.Length > maxSize {
+		return Value{}, fmt.Errorf("generate: a length of %d is not between 1 and %d", g.Length, maxSize)
 	}
 	// Bytes above the largest multiple of the alphabet's size are thrown away,
 	// so that no character is likelier than another.

@@ -20,7 +20,7 @@ func TestResolve(t *testing.T) {
 	for name, content := range map[string]string{
 		"plain": "s3cret", "newline": "s3cret\n", "crlf": "s3cret\r\n", "two": "s3cret\n\n",
 		"inner": "s3\ncret\n", "empty": "", "blank": "\n", "spaces": " s3cret \n",
-		"large": strings.Repeat("x", MaxSize) + "\n", "larger": strings.Repeat("x", MaxSize+1),
+		"large": strings.Repeat("x", maxSize) + "\n", "larger": strings.Repeat("x", maxSize+1),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -49,7 +49,7 @@ func TestResolve(t *testing.T) {
 		{"spaces stay", forge.SecretRef{File: "spaces"}, " s3cret ", ""},
 		{"empty file", forge.SecretRef{File: "empty"}, "", "is empty"},
 		{"file with nothing but a newline", forge.SecretRef{File: "blank"}, "", "is empty"},
-		{"largest file", forge.SecretRef{File: "large"}, strings.Repeat("x", MaxSize), ""},
+		{"largest file", forge.SecretRef{File: "large"}, strings.Repeat("x", maxSize), ""},
 		{"file too large", forge.SecretRef{File: "larger"}, "", "holds more than 1048576 bytes"},
 		{"no such file", forge.SecretRef{File: "missing"}, "", filepath.Join(dir, "missing")},
 		{"directory", forge.SecretRef{File: "."}, "", "is not a regular file"},
@@ -110,7 +110,7 @@ func TestGenerate(t *testing.T) {
 			t.Errorf("%s: the same value twice", alphabet)
 		}
 	}
-	for _, g := range []forge.Generate{{Alphabet: "klingon", Length: 8}, {Alphabet: "hex"}, {Alphabet: "hex", Length: -1}, {Alphabet: "hex", Length: MaxSize + 1}} {
+	for _, g := range []forge.Generate{{Alphabet: "klingon", Length: 8}, {Alphabet: "hex"}, {Alphabet: "hex", Length: -1}, {Alphabet: "hex", Length: maxSize + 1}} {
 		if _, err := Generate(g); err == nil {
 			t.Errorf("%+v: no error", g)
 		}
