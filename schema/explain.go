@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
 )
 
@@ -14,20 +15,6 @@ import (
 // An error of CUE is used for its path and its format, never for its text
 // where the model knows better: the text of one mistake in a choice of three
 // is four errors about values that nobody wrote.
-
-// addCompileErrors reports errors that CUE found before there were values.
-func (l *loader) addCompileErrors(err error) {
-	for _, e := range errors.Errors(err) {
-		format, _ := e.Msg()
-		rule, hint := "syntax", ""
-		if strings.HasPrefix(format, "reference %q not found") {
-			rule, hint = "reference", "text is written in quotes; a name refers to another field of the file"
-		}
-		d := l.src.diagnostic(e.Position(), l.src.name(), rule, sentence(e), hint)
-		d.Path = cuePath(e.Path()).String()
-		l.diags = append(l.diags, d)
-	}
-}
 
 // cuePath is the path of an error of CUE, from the top of the file.
 func cuePath(elems []string) path {
@@ -65,7 +52,11 @@ func (l *loader) explain(errs []errors.Error) {
 	}
 	// Values first: a wrong kind or mode makes its neighbours look wrong.
 	var keys, later []path
+	l.without = l.nameless()
 	for _, p := range order {
+		if slices.ContainsFunc(l.without, func(q path) bool { return len(q) <= len(p) && slices.Equal(q, p[:len(q)]) }) {
+			continue
+		}
 		switch format, _ := byPath[p.String()][0].Msg(); {
 		case len(p) == 0:
 			later = append(later, p)
@@ -155,6 +146,9 @@ func (l *loader) walk(p path, keys []*key) {
 	if !slices.ContainsFunc(keys, func(k *key) bool { return k.typ == object }) {
 		return // reported
 	}
+	if len(p) == 1 && p[0] == "environments" && l.written(p) && len(l.fields(p)) == 0 {
+		l.rule(p, "no-environment", "there is no environment", "write one, such as environments: dev: platform: kind: \"minikube\"")
+	}
 	known := map[string][]*key{} // by name; not those whose condition does not hold
 	unsure := map[string]bool{}  // names whose condition cannot be judged
 	for _, k := range keys {
@@ -169,6 +163,7 @@ func (l *loader) walk(p path, keys []*key) {
 		if k.elem != nil && k.typ == object {
 			for _, name := range l.fields(p) {
 				switch q := p.with(name); {
+				case slices.ContainsFunc(l.without, func(o path) bool { return slices.Equal(o, p) }):
 				case l.fits(k.names, name):
 					l.walk(q, []*key{k.elem})
 				case !l.isBroken(q):
@@ -177,6 +172,9 @@ func (l *loader) walk(p path, keys []*key) {
 			}
 			return
 		}
+	}
+	if l.borrowed(p, keys) {
+		return
 	}
 	for _, name := range l.fields(p) {
 		if q := p.with(name); !l.isBroken(q) && known[name] == nil && !unsure[name] {
@@ -192,6 +190,7 @@ func (l *loader) walk(p path, keys []*key) {
 			required := slices.ContainsFunc(all, func(k *key) bool { return k.required }) &&
 				!slices.ContainsFunc(all, func(k *key) bool { return k.def != "" })
 			switch {
+			case l.undecided(q, all):
 			case l.written(q) || !required && !c.optional:
 				l.walk(q, all)
 			case required && !unsure[c.name]:
@@ -199,6 +198,79 @@ func (l *loader) walk(p path, keys []*key) {
 			}
 		}
 	}
+}
+
+// nameless reports objects whose elements have names, and that are written as
+// if they were such an element.
+func (l *loader) nameless() []path {
+	candidates := []path{{"environments"}, {"notifications"}}
+	for _, name := range l.fields(path{"environments"}) {
+		for _, key := range []string{"workers", "volumes", "charts"} {
+			candidates = append(candidates, path{"environments", name, key})
+		}
+	}
+	var found []path
+	for _, p := range candidates {
+		k := l.model.at(p)
+		if k == nil || k.elem == nil {
+			continue
+		}
+		known := k.elem.children()
+		names := l.fields(p)
+		isKey := func(name string) bool { return slices.Contains(known, name) }
+		i := slices.IndexFunc(names, func(name string) bool {
+			return slices.ContainsFunc(k.elem.keys, func(c *key) bool { return c.required && c.name == name })
+		})
+		if i < 0 || !slices.ContainsFunc(names, isKey) || slices.ContainsFunc(names, func(name string) bool { return !isKey(name) }) {
+			continue
+		}
+		at := p.with(names[i])
+		if slices.ContainsFunc(k.elem.keys, func(c *key) bool { return c.required && l.written(at.with(c.name)) }) {
+			continue // it is its name
+		}
+		l.add(at, l.pos(at, true), "name", "it has no name around it", byName[p[len(p)-1]])
+		for _, name := range names {
+			l.breaks(p.with(name))
+		}
+		found = append(found, p)
+	}
+	return found
+}
+
+// undecided reports a value that is several values.
+func (l *loader) undecided(p path, keys []*key) bool {
+	v := l.user.LookupPath(selectors(l.user, p))
+	if !v.Exists() || v.Err() != nil || l.isBroken(p) || v.IsConcrete() || v.IncompleteKind()&(cue.StructKind|cue.ListKind) != 0 ||
+		slices.ContainsFunc(keys, func(k *key) bool { return k.def != "" }) {
+		return false
+	}
+	if d, _ := v.Default(); d.IsConcrete() {
+		return false
+	}
+	if op, _ := v.Expr(); op != cue.OrOp {
+		return false
+	}
+	message, hint := l.openValue(p, keys[0], v)
+	l.add(p, l.pos(p, false), "value", message, hint)
+	return true
+}
+
+// borrowed reports a reference to a secret that is the name of a field around
+// it, where the name of a variable was meant.
+func (l *loader) borrowed(p path, keys []*key) bool {
+	if !slices.ContainsFunc(keys, func(k *key) bool { return k.ref == "#SecretRef" }) {
+		return false
+	}
+	written := l.places().exprs[p.String()]
+	if len(written) != 1 || l.isBroken(p) {
+		return false
+	}
+	id, ok := written[0].(*ast.Ident)
+	if !ok || !slices.ContainsFunc(l.fields(p), func(name string) bool { return l.model.at(p.with(name)) == nil }) {
+		return false
+	}
+	l.add(p, id.Pos(), "reference", fmt.Sprintf("%s stands for the field of that name around it, which says of no secret where it is", id.Name), secretHint(p))
+	return true
 }
 
 // answer is yes, no, or that it depends on something that is wrong.

@@ -42,12 +42,13 @@ type place struct{ label, value token.Pos }
 // are not in it.
 type index struct {
 	places   map[string]place
-	children map[string][]string // names of regular fields, in order
-	closed   map[string]string   // names of the definitions that values are made from
+	children map[string][]string   // names of regular fields, in order
+	exprs    map[string][]ast.Expr // values, one for each time that it is written
+	closed   map[string]string     // names of the definitions that values are made from
 }
 
 func newIndex(files []*ast.File) *index {
-	x := &index{places: map[string]place{}, children: map[string][]string{}, closed: map[string]string{}}
+	x := &index{places: map[string]place{}, children: map[string][]string{}, exprs: map[string][]ast.Expr{}, closed: map[string]string{}}
 	for _, f := range files {
 		x.decls(nil, f.Decls)
 	}
@@ -77,6 +78,7 @@ func (x *index) decls(at path, decls []ast.Decl) {
 }
 
 func (x *index) expr(at path, e ast.Expr) {
+	x.exprs[at.String()] = append(x.exprs[at.String()], e)
 	switch e := e.(type) {
 	case *ast.StructLit:
 		x.decls(at, e.Elts)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"cuelang.org/go/cue/ast"
-	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/literal"
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
@@ -70,9 +69,26 @@ func newProgram(src Source) (*program, Diagnostics) {
 				"files that are read together begin with the same package clause")
 		}
 	}
+	if len(p.diags) == 0 && empty(p.files) {
+		p.add(token.NoPos, src.Name(), "missing-key", "the file is empty", "forged init writes one to begin with")
+	}
 	p.follow(p.files, nil, switches)
 	p.setTags(switches)
 	return p, p.diags
+}
+
+// empty tells whether files have no fields, or anything else that means
+// something.
+func empty(files []*ast.File) bool {
+	return !slices.ContainsFunc(files, func(f *ast.File) bool {
+		return slices.ContainsFunc(f.Decls, func(d ast.Decl) bool {
+			switch d.(type) {
+			case *ast.Package, *ast.ImportDecl, *ast.CommentGroup, *ast.Attribute:
+				return false
+			}
+			return true
+		})
+	})
 }
 
 func (p *program) add(pos token.Pos, file, rule, message, hint string) {
@@ -92,13 +108,7 @@ func (p *program) parse(from []File, switches *switches) []*ast.File {
 		}
 		found := look(f)
 		if len(found.faults) > 0 {
-			line := -1
-			for _, fault := range found.faults {
-				if fault.pos.Line() != line {
-					p.add(fault.pos, f.Name, "syntax", fault.message, "")
-					line = fault.pos.Line()
-				}
-			}
+			p.faulty(f, found.faults)
 			continue
 		}
 		if p.links += found.links; p.links > maxLinks {
@@ -107,14 +117,7 @@ func (p *program) parse(from []File, switches *switches) []*ast.File {
 		}
 		syntax, err := parser.ParseFile(f.Name, f.Data)
 		if err != nil {
-			// Whatever follows the first error of a line is a guess.
-			line := -1
-			for _, e := range errors.Errors(err) {
-				if pos := e.Position(); pos.Line() != line {
-					p.add(pos, f.Name, "syntax", sentence(e), "")
-					line = pos.Line()
-				}
-			}
+			p.syntaxError(f, err)
 			continue
 		}
 		if p.included(syntax, switches) {
@@ -122,6 +125,14 @@ func (p *program) parse(from []File, switches *switches) []*ast.File {
 		}
 	}
 	return files
+}
+
+// faulty reports why a file is not parsed.
+func (p *program) faulty(f File, faults []fault) {
+	first := slices.MinFunc(faults, func(a, b fault) int { return a.pos.Offset() - b.pos.Offset() })
+	t := newWrongText(f, first.pos.Offset())
+	t.unread = true
+	p.explainSyntax(t, first.message)
 }
 
 func clause(f *ast.File) string {

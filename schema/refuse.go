@@ -3,10 +3,10 @@ package schema
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/token"
 )
@@ -22,9 +22,16 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 		errs = errors.Errors(err)
 		format, args = errs[0].Msg()
 	}
-	switch {
-	case len(p) == 0:
+	if len(p) == 0 {
 		l.add(p, pos, "value", "the file is not a set of fields", `a forge begins with forge: "v1", app and environments`)
+		l.breaks(path{"app"})
+		l.breaks(path{"notifications"})
+		return
+	}
+	if k != nil && l.namesake(p, k, v) || v.Exists() && v.Err() != nil && k != nil && l.misfit(p, k) {
+		return
+	}
+	switch {
 	case v.Exists() && v.Err() != nil && k != nil && strings.HasPrefix(format, "conflicting values") && !l.private(p):
 		var other token.Pos
 		for _, q := range errors.Positions(errs[0]) {
@@ -38,11 +45,10 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 		}
 		l.add(p, pos, "value", "it has two values: "+values(args), hint)
 	case strings.HasPrefix(format, "incomplete value"), v.Exists() && v.Err() == nil && !concrete(v):
-		hint := ""
-		if k != nil {
-			hint = "write " + k.want()
-		}
-		l.add(p, pos, "value", "it has no value yet", hint)
+		message, hint := l.openValue(p, k, v)
+		l.add(p, pos, "value", message, hint)
+	case strings.Contains(sentence(errs[0]), undefined) && !l.private(p):
+		l.undefinedField(p, errs[0])
 	case k == nil || !v.Exists() || v.Err() != nil:
 		// The mistake is in an expression, about which CUE knows best.
 		message := "its expression is wrong"
@@ -64,6 +70,93 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 	}
 }
 
+// openValue words that a value is not one value.
+func (l *loader) openValue(p path, k *key, v cue.Value) (message, hint string) {
+	if k == nil {
+		return "it has no value yet", ""
+	}
+	if d, ok := v.Default(); ok && d.IsConcrete() && k.def != "" && !l.private(p) {
+		return fmt.Sprintf("it has a default already, %s, and takes no second one", k.def), "write " + show(d)
+	}
+	if op, args := v.Expr(); op == cue.OrOp && !l.private(p) {
+		var words []string
+		for _, a := range args {
+			if a.IsConcrete() {
+				words = append(words, show(a))
+			}
+		}
+		if len(words) == len(args) && len(words) > 1 {
+			return "it has more than one possible value: " + strings.Join(words, ", "), "write one of them"
+		}
+	}
+	return "it has no value yet", "write " + k.want()
+}
+
+// misfit reports the one of several values that are written for p that k would
+// not take, whatever the others are.
+func (l *loader) misfit(p path, k *key) bool {
+	written := l.places().exprs[p.String()]
+	if len(written) < 2 {
+		return false
+	}
+	for _, e := range written {
+		switch e.(type) {
+		case *ast.BasicLit, *ast.ListLit, *ast.UnaryExpr:
+		default:
+			continue
+		}
+		v := l.ctx.BuildExpr(e)
+		if v.Err() != nil || l.takes(k, v) {
+			continue
+		}
+		message, hint, rule := l.refusal(p, k, v)
+		l.add(p, e.Pos(), rule, message, hint)
+		return true
+	}
+	return false
+}
+
+// takes tells whether a value by itself is what k wants, as far as its kind
+// goes, and for scalars as a whole.
+func (l *loader) takes(k *key, v cue.Value) bool {
+	s, err := v.String()
+	switch k.typ {
+	case object, open:
+		return v.IncompleteKind() == cue.StructKind
+	case list:
+		return v.IncompleteKind() == cue.ListKind
+	case boolean:
+		return v.IncompleteKind() == cue.BoolKind
+	case text:
+		return err == nil
+	case enum:
+		return err == nil && slices.Contains(k.enum, s)
+	}
+	return l.lang.LookupPath(cue.ParsePath(k.scalar)).Unify(v).Validate(cue.Concrete(true)) == nil
+}
+
+// namesake reports a name without quotes that was meant to be text, and is
+// that of a field around it.
+func (l *loader) namesake(p path, k *key, v cue.Value) bool {
+	written := l.places().exprs[p.String()]
+	if len(written) != 1 {
+		return false
+	}
+	id, ok := written[0].(*ast.Ident)
+	if !ok || k.typ == object || k.typ == open || k.typ == list {
+		return false
+	}
+	if isText := v.IncompleteKind()&(cue.StructKind|cue.ListKind) == 0; isText && !slices.Contains(p, id.Name) || isText && v.Exists() && v.Err() == nil {
+		return false
+	}
+	hint := "text is written in quotes"
+	if !l.private(p) {
+		hint = fmt.Sprintf("to write it as text, put it in quotes: %q", id.Name)
+	}
+	l.add(p, id.Pos(), "value", fmt.Sprintf("%s stands for the field of that name around it", id.Name), hint)
+	return true
+}
+
 // sentence is the text of an error in one line without its path.
 func sentence(e errors.Error) string {
 	s := strings.TrimPrefix(e.Error(), strings.Join(e.Path(), ".")+": ")
@@ -79,80 +172,6 @@ func values(args []any) string {
 
 func concrete(v cue.Value) bool { return v.IsConcrete() || v.IncompleteKind() == cue.StructKind }
 
-// refusal says why v is not what k wants.
-func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule string) {
-	last := p[len(p)-1]
-	shown := show(v)
-	s, err := v.String()
-	isString := err == nil
-	if l.private(p) || isString && looksSecret(s) {
-		shown = thisValue
-	}
-	switch k.typ {
-	case enum:
-		allowed, elsewhere := l.choices(p)
-		if message, hint := l.notHere(p, shown, s, allowed); message != "" && isString {
-			return message, hint, "not-on-platform"
-		}
-		if p.String() == "forge" && v.IncompleteKind() == cue.StructKind {
-			return "the forge is the top of the file, not a field of it", `write forge: "v1", and app and environments beside it`, "version"
-		}
-		if p.String() == "forge" {
-			return fmt.Sprintf("%s is not a version of the language that this build reads", shown), `write forge: "v1"`, "version"
-		}
-		if hint = synonym(s); hint == "" {
-			hint = didYouMean(s, allowed)
-		}
-		if !isString && slices.Contains(elsewhere, shown) {
-			hint = fmt.Sprintf("write it in quotes: %q", shown)
-		}
-		return fmt.Sprintf("%s is not %s", shown, anyOf(allowed)), hint, "value"
-	case scalar, text:
-		if last == "tag" && s == "latest" {
-			return "the tag latest is refused: it names another image tomorrow", `name a version, such as "1.4.2", or a digest`, "latest"
-		}
-		want := k.want()
-		switch {
-		case isString && k.typ == scalar && l.fits(k.scalar, strings.ToLower(s)) && shown != thisValue:
-			hint = fmt.Sprintf("did you mean %q?", strings.ToLower(s))
-		case last == "repository" && strings.ContainsAny(s, ":@"):
-			hint = "the tag and the digest have keys of their own"
-		case !isString && shown != thisValue && (k.typ == text || l.fits(k.scalar, shown)):
-			hint = fmt.Sprintf("write it in quotes: %q", shown)
-		case isString && strings.Contains(want, "whole number"):
-			if _, err := strconv.Atoi(s); err == nil {
-				hint = "write it without quotes: " + s
-			}
-		}
-		return fmt.Sprintf("%s is not %s", shown, want), hint, "value"
-	case list:
-		if isString && shown != thisValue {
-			hint = "write [" + shown + "]"
-		}
-		if v.IncompleteKind() == cue.ListKind {
-			return "the list is empty", "write at least one element", "value"
-		}
-		return fmt.Sprintf("%s is not a list", shown), hint, "value"
-	case object:
-		if k.ref == "#SecretRef" {
-			return "the value of a secret has no place in this file", secretHint, "secret-value"
-		}
-		if k.names != "" {
-			return fmt.Sprintf("%s is not a set of fields in braces", shown), "", "value"
-		}
-		for _, tag := range k.keys {
-			if tag.typ == enum && slices.Contains(tag.enum, s) {
-				return fmt.Sprintf("%s is not a set of fields in braces", shown), fmt.Sprintf("write %s: %s: %q", last, tag.name, s), "value"
-			}
-		}
-		return fmt.Sprintf("%s is not a set of fields in braces", shown), "known here: " + strings.Join(k.children(), ", "), "value"
-	}
-	if isString && (s == "true" || s == "false") {
-		hint = "write it without quotes: " + s
-	}
-	return fmt.Sprintf("%s is not %s", shown, k.want()), hint, "value"
-}
-
 // show is a value as a person wrote it, in not too many characters.
 func show(v cue.Value) string {
 	switch v.IncompleteKind() {
@@ -160,6 +179,8 @@ func show(v cue.Value) string {
 		return "{…}"
 	case cue.ListKind:
 		return "[…]"
+	case cue.BytesKind:
+		return "this value in single quotes"
 	}
 	b, err := v.MarshalJSON()
 	if err != nil {
@@ -175,8 +196,15 @@ func show(v cue.Value) string {
 // thisValue stands for a value that is not shown.
 const thisValue = "this value"
 
-// secretHint says what a reference to a secret may be.
-const secretHint = `say where it is found, such as {env: "NAME"}, {file: "path"}, {sops: {file: "path", key: "a.b"}} or {generate: {}}`
+// secretHint says what a reference to a secret may be. A value that somebody
+// else decides on cannot be made up.
+func secretHint(p path) string {
+	const hint = `say where it is found, such as {env: "NAME"}, {file: "path"}, {sops: {file: "path", key: "a.b"}}`
+	if last := p[len(p)-1]; p.matches("**.secrets.*") || last == "password" && p.matches("environments.*.services.*.password") {
+		return hint + " or {generate: {}}"
+	}
+	return hint
+}
 
 // at returns the most telling of the keys at p: one that is read, if there is
 // one.
@@ -256,70 +284,6 @@ func (l *loader) narrow(p path, w placed) condition {
 	return c
 }
 
-// unknownKey reports a key that is written and not allowed at p.
-func (l *loader) unknownKey(p path) {
-	last, pos := p[len(p)-1], l.pos(p, true)
-	if all := l.model.find(p); len(all) > 0 {
-		if when := l.unread(p, all); when != "" {
-			l.add(p, pos, "unread-key", "it is read only when "+when, "")
-			return
-		}
-	}
-	var names []string
-	for _, f := range l.model.find(p[:len(p)-1]) {
-		if len(l.failing(p[:len(p)-1], f)) > 0 {
-			continue
-		}
-		for _, c := range f.keys {
-			if c.obsolete == "" && !slices.Contains(names, c.name) && l.holds(p[:len(p)-1], c.when) != no {
-				names = append(names, c.name)
-			}
-		}
-	}
-	hint := didYouMean(last, names)
-	if hint == "" {
-		hint = moved(p)
-	}
-	if hint == "" && len(names) > 0 {
-		hint = "known here: " + strings.Join(names, ", ")
-	}
-	l.add(p, pos, "unknown-key", fmt.Sprintf("unknown key %q", last), hint)
-}
-
-// unread says under which conditions a key would be read: those that do not
-// hold, with the values of one kind or mode put together.
-func (l *loader) unread(p path, all []found) string {
-	var groups []condition
-	var others []string
-	for _, f := range all {
-		failing := l.failing(p, f)
-		if len(failing) == 0 {
-			return ""
-		}
-		if len(failing) > 1 {
-			if s := conditions(failing); !slices.Contains(others, s) {
-				others = append(others, s)
-			}
-			continue
-		}
-		i := slices.IndexFunc(groups, func(c condition) bool { return slices.Equal(c.tag, failing[0].tag) })
-		if i < 0 {
-			i = len(groups)
-			groups = append(groups, condition{tag: failing[0].tag})
-		}
-		for _, w := range failing[0].want {
-			if !slices.Contains(groups[i].want, w) {
-				groups[i].want = append(groups[i].want, w)
-			}
-		}
-	}
-	var s []string
-	for _, g := range groups {
-		s = append(s, g.String())
-	}
-	return strings.Join(append(s, others...), ", or when ")
-}
-
 // badName reports a name that is free to choose and not well formed.
 func (l *loader) badName(p path, in *key) {
 	last, hint := p[len(p)-1], ""
@@ -327,6 +291,12 @@ func (l *loader) badName(p path, in *key) {
 		if l.fits(in.names, other) {
 			hint = fmt.Sprintf("did you mean %q?", other)
 		}
+	}
+	if hint == "" {
+		hint = nameFault(in.names, last)
+	}
+	if r := l.rewritten(&key{scalar: in.names}, last); hint == "" && !looksSecret(last) {
+		hint = r
 	}
 	l.add(p, l.pos(p, true), "name", fmt.Sprintf("%q is not %s", last, comment(l.model.defs[in.names])), hint)
 }
@@ -340,7 +310,11 @@ func (l *loader) missingKey(p path) {
 	hint := k.doc
 	if k.typ == enum {
 		here, _ := l.choices(p)
-		hint = "write " + anyOf(here)
+		if hint = "write " + anyOf(here); len(here) == 1 {
+			hint = fmt.Sprintf("write %s: %q", p[len(p)-1], here[0])
+		}
+	} else if example := k.example(); example != "" && !strings.Contains(k.doc, "such as") {
+		hint += " For example: " + p[len(p)-1] + ": " + example
 	}
 	l.add(p, l.pos(p[:len(p)-1], true), "missing-key", "it has to be written", hint)
 }

@@ -202,7 +202,7 @@ func (l *loader) checkSecret(p path, s wireSecret) {
 	switch set := s.sources(); len(set) {
 	case 1:
 	case 0:
-		l.ruleAt(p, "secret-source", "a secret has one source, and this one has none", secretHint)
+		l.ruleAt(p, "secret-source", "a secret has one source, and this one has none", secretHint(p))
 	default:
 		l.ruleAt(p, "secret-source", "a secret has one source, and this one has "+strings.ReplaceAll(quoted(set), `"`, ""), "keep one of them")
 	}

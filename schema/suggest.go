@@ -30,7 +30,15 @@ func DidYouMean(s string, words []string) string { return didYouMean(s, words) }
 // didYouMean is a hint that names the closest of the words, empty when none
 // is close.
 func didYouMean(s string, words []string) string {
-	if len(s) > longest {
+	if near := nearest(s, words); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return ""
+}
+
+// nearest is the closest of the words, empty when none is close.
+func nearest(s string, words []string) string {
+	if len(s) > longest || strings.Trim(s, "0123456789.") == "" {
 		return ""
 	}
 	best, least := "", max(1, len(s)/3)+1
@@ -43,10 +51,7 @@ func didYouMean(s string, words []string) string {
 			best, least = w, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
+	return best
 }
 
 // longest is the most letters of words that are compared.
@@ -83,22 +88,11 @@ func synonym(s string) string {
 		"aks": `write kind: "kubernetes" and distribution: "aks"`, "generic": `write kind: "kubernetes"`,
 		"k8s": `write kind: "kubernetes"`, "kind": `write kind: "minikube" and the context of the cluster`,
 		"k3d": `write kind: "minikube" and the context of the cluster`, "docker": `write kind: "compose"`,
+		"docker-compose": `write kind: "compose"`, "lb": `write kind: "loadbalancer"`, "disabled": `write mode: "off"`, "none": `write mode: "off"`,
+		"container": `write mode: "in-cluster"`, "internal": `write mode: "in-cluster"`, "dry-run": `write mode: "observe"`, "dryrun": `write mode: "observe"`,
+		"enforce": `write mode: "apply"`, "auto": `write mode: "apply"`,
 		"machines": `write kind: "fly"`, "letsencrypt": `write mode: "cert-manager"`, "managed": `write mode: "fly-managed"`,
 		"rds": `write mode: "external"`, "elasticache": `write mode: "external"`, "nodeport": `write kind: "loadbalancer"`,
 	}
 	return hints[strings.ToLower(s)]
-}
-
-// moved is a hint for keys that people look for in another place.
-func moved(p path) string {
-	last := p[len(p)-1]
-	switch {
-	case last == "daemon" && len(p) == 1:
-		return "the settings of the daemon are flags of forged run"
-	case last == "version" && len(p) == 1:
-		return `the version of the language is written as forge: "v1"`
-	case last == "replicas":
-		return "the number of replicas is scaling.min"
-	}
-	return ""
 }
