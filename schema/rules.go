@@ -55,6 +55,7 @@ func (l *loader) checkApp(w wire) {
 	l.between(h.with("timeout"), w.app.Health.Timeout, time.Second, time.Hour)
 	l.between(app.with("migrate", "timeout"), w.app.Migrate.Timeout, 10*time.Second, 24*time.Hour)
 	l.checkTexts(app.with("args"), w.app.Args)
+	l.checkTexts(app.with("migrate", "args"), w.app.Migrate.Args)
 	if s := w.app.Image.PullSecret; s != nil {
 		l.checkGiven(app.with("image", "pullSecret"), *s)
 	}

@@ -347,5 +347,3 @@ func (s Source) file(name string) (File, bool) {
 	}
 	return File{}, false
 }
-
-func (s Source) name() string { return s.Name() }
