@@ -15,6 +15,9 @@ var textRules = []Rule{
 		ID: "F002", Name: "size", Severity: SeverityError,
 		Title: "A file is not larger than 1 MiB.",
 		Why:   "A forge is written by people. A larger file is a mistake in its name, or was made by a program that should be asked for less.",
+		Details: `What is larger is not read to its end, so nothing can be said of it, not even under this id: forged says "read FILE: it is larger than 1 MiB", and validate ends with exit code 2. The same holds for more than 16 MiB or 1000 files in all.
+This id is for what was read and is too much to evaluate: more than 125,000 fields and calls in all files together.
+`,
 	},
 	{
 		ID: "F003", Name: "package", Severity: SeverityError,

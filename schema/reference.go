@@ -185,6 +185,7 @@ func (r *reference) rows(s *scope, prefix string, own bool, of *scope) {
 	for _, name := range s.names() {
 		c := s.child(name)
 		name = prefix + name
+		key := name
 		e := c
 		for next := e.elem(); next != nil && (e.leaf().typ == object || next.leaf().typ == object); next = e.elem() {
 			if e.leaf().typ == list {
@@ -198,22 +199,40 @@ func (r *reference) rows(s *scope, prefix string, own bool, of *scope) {
 		if ref := r.m.made(e); ref != "" {
 			link = r.links[ref]
 		}
-		if e.leaf().typ == object && link == "" {
-			r.rows(e, name+".", own, of)
-			continue
+		whole := e.leaf().typ == object && link == ""
+		if !whole {
+			key = name
 		}
 		for _, k := range c.keys {
 			if k.doc == "" {
 				continue // only a default of a key that is described
 			}
 			accepts := r.accepts(e, k)
-			if link != "" {
+			switch {
+			case link != "":
 				accepts = "[keys](#" + link + ")"
+			case whole:
+				accepts = c.holds()
 			}
 			when := append(c.around(k, of, own), k.when...)
-			fmt.Fprintf(&r.b, "| `%s` | %s | %s | %s |\n", name, escaped(accepts), c.fallback(k), escaped(meaning(k, when)))
+			fmt.Fprintf(&r.b, "| `%s` | %s | %s | %s |\n", key, escaped(accepts), c.fallback(k), escaped(meaning(k, when)))
+		}
+		if whole {
+			r.rows(e, name+".", own, of)
 		}
 	}
+}
+
+// holds says in what form the keys below s are there: its own row tells what
+// all of them are for.
+func (s *scope) holds() string {
+	switch {
+	case s.leaf().typ == list:
+		return "a list, each with the keys below"
+	case s.elem() != nil:
+		return "names, each with the keys below"
+	}
+	return "the keys below"
 }
 
 // accepts says what a key accepts: k, or the elements below it, e.

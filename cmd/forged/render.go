@@ -108,6 +108,9 @@ func readForge(file string, s streams) (schema.Source, error) {
 	if file == "-" {
 		return schema.ReadFrom("<stdin>", s.in)
 	}
+	if err := follow(file); err != nil {
+		return schema.Source{}, err
+	}
 	return schema.Read(file)
 }
 

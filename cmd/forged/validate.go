@@ -102,7 +102,11 @@ type validator struct {
 func (v validator) all(ctx context.Context, files []string) []report.Forge {
 	var all []report.Forge
 	if len(files) == 0 {
-		one := v.one(ctx, schema.ReadEach("forge.cue")[0])
+		reading := schema.ReadEach("forge.cue")[0]
+		if err := follow("forge.cue"); err != nil {
+			reading.Err = err
+		}
+		one := v.one(ctx, reading)
 		if errors.Is(one.Err, os.ErrNotExist) {
 			one.Err = fmt.Errorf("%w; name the file: forged validate FILE", one.Err)
 		}
@@ -110,6 +114,10 @@ func (v validator) all(ctx context.Context, files []string) []report.Forge {
 	}
 	var named []string
 	for _, file := range files {
+		if err := follow(file); err != nil {
+			all = append(all, report.Forge{File: file, Err: err})
+			continue
+		}
 		if file != "-" {
 			named = append(named, file)
 			continue
@@ -121,6 +129,26 @@ func (v validator) all(ctx context.Context, files []string) []report.Forge {
 		all = append(all, v.one(ctx, reading))
 	}
 	return all
+}
+
+// follow refuses a symbolic link to what is no text of a forge. Whoever proposes
+// a change chooses where its links lead, and what is wrong with a forge is told
+// with its lines, in logs that many read.
+func follow(file string) error {
+	for _, at := range []string{file, filepath.Join(file, "forge.cue")} {
+		info, err := os.Lstat(at)
+		if err != nil || info.Mode()&os.ModeSymlink == 0 {
+			continue
+		}
+		to, err := filepath.EvalSymlinks(at)
+		if err != nil {
+			continue // reading it says why
+		}
+		if info, err := os.Stat(to); err == nil && info.Mode().IsRegular() && !slices.Contains([]string{".cue", ".json"}, filepath.Ext(to)) {
+			return fmt.Errorf("read %s: it is a symbolic link to a file whose name does not end in .cue; name that file itself", at)
+		}
+	}
+	return nil
 }
 
 func (v validator) one(ctx context.Context, reading schema.Reading) report.Forge {
