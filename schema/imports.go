@@ -52,6 +52,9 @@ func (t *tree) follow(files []File) ([]Package, error) {
 // is vendored in its cue.mod.
 func (t *tree) importPackage(p ast.ImportPath) ([]File, error) {
 	if !t.inModule {
+		if t.stop != "" {
+			return nil, refuse("a module begins where only those may write who may write to the forge", "there is no module: the directory cue.mod above is left alone, because %s", t.stop)
+		}
 		return nil, refuse("a package is a directory of the module: cue mod init makes this directory one", "there is no module: neither here nor above is a directory cue.mod")
 	}
 	if first, _, _ := strings.Cut(p.Path, "/"); first == "." || first == ".." {
@@ -108,14 +111,19 @@ func (t *tree) importPackage(p ast.ImportPath) ([]File, error) {
 
 // ofModule reads a package of the module itself.
 func (t *tree) ofModule(dir, pkg string) ([]File, error) {
+	there, err := t.isDir(dir)
+	if err != nil {
+		return nil, err
+	}
 	for at := dir; at != "."; at = slashpath.Dir(at) {
-		if _, err := t.root.Stat(slashpath.Join(at, "cue.mod")); err == nil {
+		own := slashpath.Join(at, "cue.mod")
+		if _, err := t.root.Stat(own); err == nil {
 			return nil, refuse("", "%s is a module of its own", t.name(at))
+		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return nil, &failed{own, t.outside(err)}
 		}
 	}
-	if there, err := t.isDir(dir); err != nil {
-		return nil, err
-	} else if !there {
+	if !there {
 		return nil, refuse("", "there is no directory %s", t.name(dir))
 	}
 	files, err := t.collect(dir, ".", pkg)

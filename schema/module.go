@@ -32,6 +32,7 @@ type tree struct {
 	given []File // of the directory of the forge, read before
 
 	inModule    bool
+	stop        string // why a module above was left alone
 	moduleRead  bool
 	modulePath  string // without major version
 	moduleMajor string
@@ -68,15 +69,13 @@ func openTree(dir string, module bool) (*tree, error) {
 	}
 	t := &tree{start: ".", shown: dir, listed: map[string][]listedFile{}, looked: map[string]bool{}}
 	root := abs
-	for at := abs; module; at = filepath.Dir(at) {
-		if info, err := os.Stat(filepath.Join(at, "cue.mod")); err == nil && info.IsDir() {
-			root, t.inModule = at, true
-			break
-		} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-			return nil, fmt.Errorf("read %s: look for cue.mod in %s: %w", dir, at, cause(err))
+	if module {
+		around, err := moduleAround(dir, owner)
+		if err != nil {
+			return nil, err
 		}
-		if at == filepath.Dir(at) {
-			break
+		if t.stop = around.stop; around.root != "" {
+			root, t.inModule = around.root, true
 		}
 	}
 	if rel, err := filepath.Rel(root, abs); err == nil {

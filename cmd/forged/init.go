@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"cuelang.org/go/cue/parser"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -223,21 +222,18 @@ func addVendored(files map[string]string, dir, pkg string, environments []string
 
 // moduleRoot is the directory of the CUE module around dir, or dir itself.
 func moduleRoot(dir string) (string, error) {
+	root, err := schema.ModuleRoot(dir)
+	if root == "" {
+		return dir, err
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
-	for at := abs; ; at = filepath.Dir(at) {
-		if info, err := os.Stat(filepath.Join(at, "cue.mod")); err == nil && info.IsDir() {
-			if rel, err := filepath.Rel(abs, at); err == nil {
-				return filepath.Join(dir, rel), nil
-			}
-			return at, nil
-		}
-		if at == filepath.Dir(at) {
-			return dir, nil
-		}
+	if rel, err := filepath.Rel(abs, root); err == nil {
+		return filepath.Join(dir, rel), nil
 	}
+	return root, nil
 }
 
 // readTogether names a file that is read together with a forge.cue in dir: one
@@ -258,8 +254,8 @@ func readTogether(dir string) (string, error) {
 			if own || filepath.Ext(name) != ".cue" || !entry.Type().IsRegular() {
 				continue
 			}
-			f, err := parser.ParseFile(filepath.Join(at, name), nil, parser.PackageClauseOnly)
-			if err == nil && f.PackageName() == "forge" {
+			// What cannot be read is told by whatever reads the forge.
+			if pkg, err := schema.PackageOf(filepath.Join(at, name)); err == nil && pkg == "forge" {
 				return filepath.Join(at, name), nil
 			}
 		}
