@@ -231,7 +231,7 @@ func problems(diagnostics schema.Diagnostics, severity schema.Severity) []daemon
 // loadFile is load for the commands that read a forge once, and for the start
 // of a daemon. Diagnostics are shown on the way out.
 func loadFile(ctx context.Context, e *evaluate.Evaluator, f configFlags, s streams) (*loaded, error) {
-	src, err := schema.Read(f.config)
+	src, err := readFile(ctx, f.config)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w; name another file with --config", err)
 	}
@@ -259,7 +259,17 @@ func (l *loaded) warn(s streams) {
 // command.
 func refuse(file string, d schema.Diagnostics, s streams) error {
 	_ = d.Write(s.err, schema.WriteOptions{Color: colored(s.err), Excerpt: true})
-	return fmt.Errorf("%s is invalid: %s", file, count(d.Errors(), "error"))
+	var later []string // environments that are valid, and not for this build
+	for _, x := range d {
+		switch at := strings.Split(x.Path, "."); {
+		case x.Severity != schema.SeverityError:
+		case x.Name != "unsupported" || len(at) < 2:
+			return fmt.Errorf("%s is invalid: %s", file, count(d.Errors(), "error"))
+		case !slices.Contains(later, at[1]):
+			later = append(later, at[1])
+		}
+	}
+	return fmt.Errorf("%s is valid, and %s cannot be run by this build yet", file, strings.Join(later, ", "))
 }
 
 func count(n int, noun string) string {
