@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +34,24 @@ func bounded() func(context.Context, schema.Source) (*forge.Forge, schema.Diagno
 		return func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics, error) { return nil, nil, err }
 	}
 	return e.Evaluate
+}
+
+// readLimit is how long files are waited for. A wrong variable is told by
+// whatever evaluates.
+func readLimit() time.Duration {
+	bounds, _ := evaluate.BoundsFrom(os.Getenv)
+	return bounds.Time
+}
+
+// readFile reads a forge, if the system lets us.
+func readFile(ctx context.Context, path string) (schema.Source, error) {
+	return evaluate.Read(ctx, path, readLimit(), func() (schema.Source, error) { return schema.Read(path) })
+}
+
+// readInput reads a forge from standard input, however long it takes.
+func readInput(ctx context.Context, in io.Reader) (schema.Source, error) {
+	const name = "<stdin>"
+	return evaluate.Read(ctx, name, 0, func() (schema.Source, error) { return schema.ReadFrom(name, in) })
 }
 
 // newEvaluate is the child that a forged starts to evaluate a forge.

@@ -80,7 +80,7 @@ forged.`,
 			dir = args[0]
 		}
 		if *vendor {
-			return refreshVendored(s, dir, *force)
+			return refreshVendored(c.Context(), s, dir, *force)
 		}
 		return initForge(c.Context(), s, dir, a, *force)
 	}
@@ -167,8 +167,8 @@ func initForge(ctx context.Context, s streams, dir string, a answers, force bool
 }
 
 // refreshVendored brings what forged writes for other tools up to date.
-func refreshVendored(s streams, dir string, force bool) error {
-	src, err := schema.Read(filepath.Join(dir, "forge.cue"))
+func refreshVendored(ctx context.Context, s streams, dir string, force bool) error {
+	src, err := readFile(ctx, filepath.Join(dir, "forge.cue"))
 	if err != nil {
 		return fmt.Errorf("%w; forged init --vendor is for a directory with a forge.cue", err)
 	}

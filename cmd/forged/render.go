@@ -50,7 +50,7 @@ What --config prints is a forge again, with the same meaning.`,
 		if len(files) > 0 {
 			file = files[0]
 		}
-		src, err := readForge(file, s)
+		src, err := readForge(c.Context(), file, s)
 		if err != nil {
 			return err
 		}
@@ -104,14 +104,14 @@ func fill(ctx context.Context, src schema.Source) (whole *schema.Complete, warni
 }
 
 // readForge reads the forge that a command line names.
-func readForge(file string, s streams) (schema.Source, error) {
+func readForge(ctx context.Context, file string, s streams) (schema.Source, error) {
 	if file == "-" {
-		return schema.ReadFrom("<stdin>", s.in)
+		return readInput(ctx, s.in)
 	}
 	if err := follow(file); err != nil {
 		return schema.Source{}, err
 	}
-	return schema.Read(file)
+	return readFile(ctx, file)
 }
 
 // pick are the environments of a forge with these names; without any, all.

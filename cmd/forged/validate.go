@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"forged.dev/forged/internal/compile"
+	"forged.dev/forged/internal/evaluate"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/localfiles"
 	"forged.dev/forged/internal/report"
@@ -102,7 +103,7 @@ type validator struct {
 func (v validator) all(ctx context.Context, files []string) []report.Forge {
 	var all []report.Forge
 	if len(files) == 0 {
-		reading := schema.ReadEach("forge.cue")[0]
+		reading := readEach(ctx, "forge.cue")[0]
 		if err := follow("forge.cue"); err != nil {
 			reading.Err = err
 		}
@@ -122,13 +123,25 @@ func (v validator) all(ctx context.Context, files []string) []report.Forge {
 			named = append(named, file)
 			continue
 		}
-		src, err := schema.ReadFrom("<stdin>", v.in)
+		src, err := readInput(ctx, v.in)
 		all = append(all, v.one(ctx, schema.Reading{Paths: []string{"<stdin>"}, Source: src, Err: err}))
 	}
-	for _, reading := range schema.ReadEach(named...) {
+	for _, reading := range readEach(ctx, named...) {
 		all = append(all, v.one(ctx, reading))
 	}
 	return all
+}
+
+// readEach reads forges, if the system lets us.
+func readEach(ctx context.Context, paths ...string) []schema.Reading {
+	if len(paths) == 0 {
+		return nil
+	}
+	readings, err := evaluate.Read(ctx, paths[0], readLimit(), func() ([]schema.Reading, error) { return schema.ReadEach(paths...), nil })
+	if err != nil {
+		return []schema.Reading{{Paths: paths, Err: err}}
+	}
+	return readings
 }
 
 // follow refuses a symbolic link to what is no text of a forge. Whoever proposes
