@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,6 +130,13 @@ func (v validator) all(ctx context.Context, files []string) []report.Forge {
 	for _, reading := range readEach(ctx, named...) {
 		all = append(all, v.one(ctx, reading))
 	}
+	at := func(f report.Forge) int {
+		if f.File == "<stdin>" {
+			return slices.Index(files, "-")
+		}
+		return slices.Index(files, f.File)
+	}
+	slices.SortStableFunc(all, func(a, b report.Forge) int { return cmp.Compare(at(a), at(b)) })
 	return all
 }
 
