@@ -29,7 +29,7 @@ func (l *loader) addCompileErrors(err error) {
 	slices.SortStableFunc(all, func(a, b errors.Error) int {
 		return strings.Compare(fmt.Sprint(strings.HasPrefix(b.Error(), "builtin")), fmt.Sprint(strings.HasPrefix(a.Error(), "builtin")))
 	})
-	for _, e := range all {
+	for _, e := range all[:min(len(all), maxDiagnostics)] {
 		format, args := e.Msg()
 		rule, message, hint, pos := "syntax", sentence(e), "", e.Position()
 		name, _ := first(args).(string)
@@ -39,7 +39,7 @@ func (l *loader) addCompileErrors(err error) {
 			if strings.HasPrefix(name, "$") {
 				hint = "a value from outside comes with a tag: a field with @tag(name) is given with -t name=…"
 			}
-			if pkg := packageNamed(name); pkg != "" && l.selected(pos) {
+			if pkg := packageNamed(name); pkg != "" && l.selectors()[pos] != nil {
 				hint = fmt.Sprintf("write import %q at the top of the file", pkg)
 			}
 			if t, ok := l.textAt(pos); ok && dash.MatchString(t.line) {
@@ -92,17 +92,21 @@ func (l *loader) textAt(pos token.Pos) (wrongText, bool) {
 	return newWrongText(f, pos.Offset()), true
 }
 
-// selected tells whether a selector follows the name at pos.
-func (l *loader) selected(pos token.Pos) bool {
-	found := false
-	for _, f := range l.files {
-		ast.Walk(f, func(n ast.Node) bool {
-			s, ok := n.(*ast.SelectorExpr)
-			found = found || ok && s.X.Pos() == pos
-			return !found
-		}, nil)
+// selectors are the selectors of the text, by where their names and their
+// operands are.
+func (l *loader) selectors() map[token.Pos]*ast.SelectorExpr {
+	if l.selected == nil {
+		l.selected = map[token.Pos]*ast.SelectorExpr{}
+		for _, f := range l.files {
+			ast.Walk(f, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok {
+					l.selected[s.X.Pos()], l.selected[s.Sel.Pos()] = s, s
+				}
+				return true
+			}, nil)
+		}
 	}
-	return found
+	return l.selected
 }
 
 // standardPackages are the packages that are compiled into CUE and of use in a
@@ -137,36 +141,27 @@ func (l *loader) undefinedField(p path, e errors.Error) {
 		}
 	}
 	message, hint := fmt.Sprintf("there is no field %s", name), ""
-	for _, f := range l.files {
-		ast.Walk(f, func(n ast.Node) bool {
-			s, ok := n.(*ast.SelectorExpr)
-			if !ok || s.Sel.Pos() != pos {
-				return true
-			}
-			of, ok := selected(s.X)
-			if !ok {
-				return false
-			}
+	if s := l.selectors()[pos]; s != nil && s.Sel.Pos() == pos {
+		if of, ok := selection(s.X); ok {
 			message = fmt.Sprintf("there is no field %s in %s", name, of)
 			if near := nearest(name, l.places().children[of.String()]); near != "" {
 				hint = fmt.Sprintf("did you mean %q?", near)
 			} else if l.model.has(of, name) {
 				hint = "it is not written, and defaults cannot be referred to: write it there, or the value itself here"
 			}
-			return false
-		}, nil)
+		}
 	}
 	l.add(p, pos, "reference", message, hint)
 }
 
-// selected is the path that an expression of names with dots between them
+// selection is the path that an expression of names with dots between them
 // leads to from the top of the file.
-func selected(e ast.Expr) (path, bool) {
+func selection(e ast.Expr) (path, bool) {
 	switch e := e.(type) {
 	case *ast.Ident:
 		return path{e.Name}, true
 	case *ast.SelectorExpr:
-		of, ok := selected(e.X)
+		of, ok := selection(e.X)
 		name, _, err := ast.LabelName(e.Sel)
 		return of.with(name), ok && err == nil
 	}

@@ -15,6 +15,7 @@ import (
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/token"
 
 	"forged.dev/forged/internal/forge"
 )
@@ -116,9 +117,10 @@ type loader struct {
 
 	complete bool // the whole is asked for
 
-	broken  map[string]bool // paths with a diagnostic, and everything above them
-	without []path          // objects in which a name was forgotten
-	diags   Diagnostics
+	broken   map[string]bool                 // paths with a diagnostic, and everything above them
+	without  []path                          // objects in which a name was forgotten
+	selected map[token.Pos]*ast.SelectorExpr // see selectors
+	diags    Diagnostics
 }
 
 // load returns nil when there are diagnostics.

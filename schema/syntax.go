@@ -34,7 +34,6 @@ type wrongText struct {
 	data   string
 	offset int
 	line   string // with a zero byte at the place
-	secret bool   // of the line: better not repeated
 	unread bool   // the parser has not seen it
 }
 
@@ -47,9 +46,12 @@ func newWrongText(f File, offset int) wrongText {
 		to = t.offset + n
 	}
 	t.line = t.data[from:t.offset] + "\x00" + t.data[t.offset:to]
-	n := strings.Count(t.data[:t.offset], "\n")
-	t.secret = showsSecret(t.data[from:to]) || secretLines(t.data)[n]
 	return t
+}
+
+// secret tells whether the line is better not repeated.
+func (t wrongText) secret() bool {
+	return showsSecret(strings.ReplaceAll(t.line, "\x00", "")) || secretLines(t.data)[strings.Count(t.data[:t.offset], "\n")]
 }
 
 func (t wrongText) pos(offset int) token.Pos { return t.file.Pos(offset, token.NoRelPos) }
@@ -155,7 +157,7 @@ func (t wrongText) explain(said string) (at token.Pos, message, hint string) {
 	}
 	written := func(m []string) (string, bool) {
 		s := strings.ReplaceAll(m[1], "\x00", "")
-		return s, !t.secret && plainText.MatchString(s) && !looksSecret(s)
+		return s, !t.secret() && plainText.MatchString(s) && !looksSecret(s)
 	}
 	if m := unquotedKey.FindStringSubmatch(t.line); m != nil && strings.ContainsAny(m[1], "-./") {
 		at := t.pos(t.offset - strings.IndexByte(m[1], 0))
