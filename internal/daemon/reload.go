@@ -139,6 +139,8 @@ type Reloader struct {
 	secrets map[string][]string
 	last    Reading       // that succeeded
 	retry   time.Duration // before the last reading is judged again; 0: never
+	due     time.Time     // when that is
+	reader  reader
 }
 
 type request struct{ reply chan error }
@@ -168,7 +170,7 @@ func (r *Reloader) State() ConfigState { return *r.state.Load() }
 // Start loads the configuration for the first time. There is no last good one
 // yet, so an error means that there is nothing to run.
 func (r *Reloader) Start(ctx context.Context) error {
-	return r.load(ctx, r.opts.Read())
+	return r.load(ctx, r.read(ctx))
 }
 
 // Run watches the files and carries out reloads until ctx ends. Call it once,
@@ -185,7 +187,7 @@ func (r *Reloader) Run(ctx context.Context) error {
 	for {
 		var retry <-chan time.Time
 		if r.retry > 0 {
-			retry = time.After(r.retry)
+			retry = time.After(time.Until(r.due)) // whatever comes in between
 		}
 		select {
 		case <-ctx.Done():
@@ -193,13 +195,17 @@ func (r *Reloader) Run(ctx context.Context) error {
 		case c := <-r.watcher.Changes():
 			r.changed(ctx, c)
 		case q := <-r.requests:
-			q.reply <- r.reload(ctx, r.opts.Read())
+			q.reply <- r.reload(ctx, r.read(ctx))
 		case <-retry:
-			_ = r.reload(ctx, r.opts.Read())
+			_ = r.reload(ctx, r.read(ctx))
 		case <-r.poke:
-			_ = r.reload(ctx, r.opts.Read()) // logged and counted there
+			_ = r.reload(ctx, r.read(ctx)) // logged and counted there
 		}
 	}
+}
+
+func (r *Reloader) read(ctx context.Context) Reading {
+	return r.reader.read(ctx, r.opts.Path, r.opts.Read)
 }
 
 // Request asks for a reload and does not wait for it. Requests that nobody has
@@ -253,6 +259,9 @@ func (r *Reloader) changed(ctx context.Context, c Change) {
 // reload is load while the daemon runs: it says so, and leaves no memory of
 // the evaluation behind.
 func (r *Reloader) reload(ctx context.Context, now Reading) error {
+	if now.Err != nil && ctx.Err() != nil {
+		return now.Err // that is no news about the configuration
+	}
 	r.notified(r.opts.Notifier.Reloading())
 	err := r.load(ctx, now)
 	debug.FreeOSMemory()
@@ -314,6 +323,7 @@ func (r *Reloader) load(ctx context.Context, now Reading) error {
 func (r *Reloader) again(err error) {
 	if unjudged := (*UnjudgedError)(nil); errors.As(err, &unjudged) {
 		r.retry = min(max(2*r.retry, minRetry), maxRetry)
+		r.due = time.Now().Add(r.retry)
 	} else {
 		r.retry = 0
 	}

@@ -270,6 +270,101 @@ func TestReloadWarnings(t *testing.T) {
 	})
 }
 
+// TestReloadUnjudgedMeanwhile: whatever else happens, and however often, it is
+// tried again when it is time.
+func TestReloadUnjudgedMeanwhile(t *testing.T) {
+	reloading(t, "secret", func(t *testing.T, r *reloaderTest) {
+		r.write(t, "unjudged")
+		r.wayOut.Store(true)
+		for i := range 300 {
+			must(t, os.WriteFile(r.token, []byte{byte('a' + i%26)}, 0o600))
+			time.Sleep(minRetry / 2)
+			select { // as the watcher does
+			case r.watcher.changes <- Change{Path: r.token}:
+			case <-time.After(time.Second):
+			}
+			for len(r.logs) > 0 {
+				<-r.logs
+			}
+		}
+		synctest.Wait()
+		if s := r.State(); !s.OK || s.Generation != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestReloadHangs: a system that does not answer keeps nobody from reloading
+// or from stopping, and one that answers again is taken at its word.
+func TestReloadHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hangs atomic.Pointer[chan struct{}]
+		var reads atomic.Int32
+		first, second := make(chan struct{}), make(chan struct{})
+		defer close(second)
+		ok := Reading{Hash: "1", Build: func(context.Context) (*Config, error) {
+			return &Config{Activate: func(int, string) error { return nil }}, nil
+		}}
+		r := NewReloader(ReloadOptions{
+			Path: "/nfs/forge.cue",
+			Read: func() Reading {
+				if release := hangs.Load(); release != nil {
+					reads.Add(1)
+					<-*release
+				}
+				return ok
+			},
+			Watch: WatchOptions{subscribe: func() (subscription, error) { return newFakeSubscription(), nil }},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		must(t, r.Start(ctx))
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		synctest.Wait()
+
+		hangs.Store(&first)
+		began := time.Now()
+		err := r.Reload(t.Context())
+		if err == nil || err.Error() != "read /nfs/forge.cue: the system does not answer; look at the disk or the network that it is on" || time.Since(began) != maxRead {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if s := r.State(); s.OK || s.Generation != 1 || s.Error != err.Error() {
+			t.Errorf("%+v", s)
+		}
+		if n := reads.Load(); n != 2 { // the watcher's, and that of the reload
+			t.Errorf("%d reads are under way", n)
+		}
+		began = time.Now()
+		if again := r.Reload(t.Context()); again == nil || again.Error() != err.Error() || time.Since(began) != 0 {
+			t.Errorf("after %s: %v", time.Since(began), again)
+		}
+
+		hangs.Store(nil)
+		close(first)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if s := r.State(); !s.OK || s.Error != "" {
+			t.Errorf("%+v", s)
+		}
+
+		hangs.Store(&second)
+		failures := r.State().Failures
+		go func() { _ = r.Reload(ctx) }()
+		time.Sleep(time.Second)
+		began = time.Now()
+		cancel()
+		must(t, <-done)
+		if took := time.Since(began); took > leave {
+			t.Errorf("it stopped after %s", took)
+		}
+		if s := r.State(); !s.OK || s.Failures != failures {
+			t.Errorf("a stop is no failure: %+v", s)
+		}
+	})
+}
+
 // TestReloadUnjudged: what could not be judged is tried again, less and less
 // often, until it can.
 func TestReloadUnjudged(t *testing.T) {

@@ -143,6 +143,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 	r.timer = time.NewTimer(0)
 	defer r.timer.Stop()
 	for {
+		if ctx.Err() != nil {
+			return nil // and somebody may still be looking
+		}
 		var out chan<- Change
 		var next Change
 		if len(r.pending) > 0 {
@@ -154,7 +157,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case out <- next:
 			r.pending = r.pending[1:]
 		case <-w.wake:
-			r.look()
+			r.lookWhile(ctx)
 		case e := <-r.events:
 			if r.concerns(e) {
 				r.timer.Reset(w.opts.Quiet)
@@ -164,9 +167,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.opts.Logger.Warn("watching files", "error", err)
 			r.timer.Reset(w.opts.Quiet)
 		case <-r.timer.C:
-			r.look()
+			r.lookWhile(ctx)
 		case <-ticker.C:
-			r.look()
+			r.lookWhile(ctx)
 		}
 	}
 }
@@ -192,28 +195,50 @@ type tracked struct {
 	told        string    // last told, as key() makes it
 	candidate   string    // what was read instead, likewise; empty: nothing
 	since       time.Time // of the candidate
+	reader      reader
 }
 
-func (t *tracked) read() {
+func (t *tracked) read(ctx context.Context) {
 	if t.Read == nil {
-		t.last = readSecret(t.Path)
+		t.last = t.reader.read(ctx, t.Path, func() Reading { return readSecret(t.Path) })
 		return
 	}
-	if t.last = t.Read(); t.last.Err == nil {
+	if t.last = t.reader.read(ctx, t.Path, t.Read); t.last.Err == nil {
 		t.files, t.dirs = t.last.Files, t.last.Dirs
+	}
+}
+
+// lookWhile looks until ctx ends. It is a goroutine that looks, because the
+// system may not answer; then it owns the state from there on.
+func (r *watchRun) lookWhile(ctx context.Context) {
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		r.look(ctx)
+	}()
+	select {
+	case <-looked:
+		return
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(leave)
+	defer late.Stop()
+	select {
+	case <-looked:
+	case <-late.C:
 	}
 }
 
 // look reads everything and tells what has changed for good. It arms the timer
 // when a change needs a second look.
-func (r *watchRun) look() {
+func (r *watchRun) look(ctx context.Context) {
 	r.adopt()
 	// What was read says where to look next time, and what happens between a
 	// reading and the watch of a new place makes no event.
 	for range maxLinks {
 		r.subscribeAll()
 		for _, t := range r.tracked {
-			t.read()
+			t.read(ctx)
 		}
 		if reflect.DeepEqual(r.resolve(), r.dirs) {
 			break
