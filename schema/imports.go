@@ -55,7 +55,7 @@ func (t *tree) importPackage(p ast.ImportPath) ([]File, error) {
 		if t.stop != "" {
 			return nil, refuse("a module begins where only those may write who may write to the forge", "there is no module: the directory cue.mod above is left alone, because %s", t.stop)
 		}
-		return nil, refuse("a package is a directory of the module: cue mod init makes this directory one", "there is no module: neither here nor above is a directory cue.mod")
+		return nil, refuse("nothing is fetched: a package is a directory of the module around the file, which forged init makes", "there is no module: neither here nor above is a directory cue.mod")
 	}
 	if first, _, _ := strings.Cut(p.Path, "/"); first == "." || first == ".." {
 		return nil, refuse("write the whole path, beginning with that of the module", "its path is relative")

@@ -120,6 +120,10 @@ func (p *program) parse(from []File, switches *switches) []*ast.File {
 			p.syntaxError(f, err)
 			continue
 		}
+		if at, ok := bareAddress(syntax, f.Data); ok {
+			p.add(at, f.Name, "syntax", notQuoted, addressHint)
+			continue
+		}
 		if p.included(syntax, switches) {
 			files = append(files, syntax)
 		}

@@ -23,6 +23,9 @@ func (l *loader) addCompileErrors(err error) {
 	if len(l.diags) > 0 {
 		return
 	}
+	if m, err := newModel(); err == nil { // it is embedded and tested
+		l.model = m
+	}
 	dashes := map[int]bool{}        // lines of lists in the style of YAML
 	unknown := map[token.Pos]bool{} // packages
 	all := errors.Errors(err)
@@ -66,8 +69,13 @@ func (l *loader) addCompileErrors(err error) {
 				}
 			}
 		}
+		p := cuePath(e.Path())
+		private := l.private(p)
+		if private && rule == "reference" {
+			message = "a name here stands for no field"
+		}
 		d := l.src.diagnostic(pos, l.src.Name(), rule, message, hint)
-		d.Path = cuePath(e.Path()).String()
+		d.Path, d.private = p.String(), private
 		l.diags = append(l.diags, d)
 	}
 }

@@ -19,7 +19,7 @@ func (l *loader) refusal(p path, k *key, v cue.Value) (message, hint, rule strin
 	if lit := l.number(p); lit != "" && v.IncompleteKind()&cue.NumberKind != 0 {
 		shown = lit
 	}
-	if l.private(p) || isString && looksSecret(s) {
+	if l.private(p) || isString && (looksSecret(s) || k.typ == list && sensitive.MatchString(s)) {
 		shown = thisValue
 	}
 	open := shown != thisValue // it may be repeated

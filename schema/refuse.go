@@ -44,6 +44,9 @@ func (l *loader) badValue(p path, errs []errors.Error) {
 			hint = fmt.Sprintf("the other one is written at %s:%d:%d", other.Filename(), other.Line(), other.Column())
 		}
 		l.add(p, pos, "value", "it has two values: "+values(args), hint)
+	case k != nil && k.ref == "#SecretRef" && v.Exists() && v.Err() == nil && v.IncompleteKind()&cue.StructKind == 0:
+		message, hint, rule := l.refusal(p, k, v)
+		l.add(p, pos, rule, message, hint)
 	case strings.HasPrefix(format, "incomplete value"), v.Exists() && v.Err() == nil && !concrete(v):
 		message, hint := l.openValue(p, k, v)
 		l.add(p, pos, "value", message, hint)

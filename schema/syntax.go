@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/scanner"
 	"cuelang.org/go/cue/token"
@@ -22,8 +24,12 @@ func (p *program) syntaxError(f File, err error) {
 
 func (p *program) explainSyntax(t wrongText, said string) {
 	at, message, hint, ok := t.foreign()
+	open, address := t.scan()
+	if !ok && address >= 0 {
+		at, message, hint, ok = t.pos(address), notQuoted, addressHint, true
+	}
 	if !ok {
-		at, message, hint = t.explain(said)
+		at, message, hint = t.explain(said, open)
 	}
 	p.add(at, t.file.Name(), "syntax", message, hint)
 }
@@ -126,7 +132,7 @@ var (
 const maxLine = 2000
 
 // explain says what is wrong at the place, for which CUE has its own words.
-func (t wrongText) explain(said string) (at token.Pos, message, hint string) {
+func (t wrongText) explain(said string, open []openBracket) (at token.Pos, message, hint string) {
 	at = t.pos(t.offset)
 	if len(t.line) > maxLine {
 		return at, said, ""
@@ -173,7 +179,6 @@ func (t wrongText) explain(said string) (at token.Pos, message, hint string) {
 	if at, ok := t.assignment(); ok {
 		return at, notAssigned, assignHint
 	}
-	open := t.open()
 	if n := len(open); n > 0 && open[n-1].bracket != "{" && strings.HasPrefix(after, ":") && strings.HasPrefix(said, "missing ','") &&
 		fieldName.MatchString(before) && open[n-1].line < at.Line() {
 		at = t.pos(t.offset - len(strings.TrimLeft(before, " \t")))
@@ -185,12 +190,12 @@ func (t wrongText) explain(said string) (at token.Pos, message, hint string) {
 	if m := unquotedText.FindStringSubmatch(t.line); m != nil {
 		at := t.pos(t.offset - strings.IndexByte(m[1], 0))
 		if text, ok := written(m); ok {
-			return at, "text is written in quotes", fmt.Sprintf("write %q", text)
+			return at, notQuoted, fmt.Sprintf("write %q", text)
 		}
-		return at, "text is written in quotes", ""
+		return at, notQuoted, ""
 	}
 	if twoWords.MatchString(t.line) {
-		return at, "text is written in quotes", ""
+		return at, notQuoted, ""
 	}
 	if strings.HasPrefix(said, "missing ','") {
 		return at, "a comma is missing here", "between two fields or two elements there is a comma, or the end of a line"
@@ -268,18 +273,22 @@ func (t wrongText) bracket(open []openBracket, said, after string) (message, hin
 var closedWith = map[string]string{"{": "}", "[": "]", "(": ")"}
 
 type openBracket struct {
-	bracket string
-	line    int
+	bracket       string
+	line          int
+	interpolation bool
 }
 
 func (b openBracket) hint() string {
 	return fmt.Sprintf("the %s of line %d is not closed", b.bracket, b.line)
 }
 
-// open are the brackets that are not closed before the place.
-func (t wrongText) open() (open []openBracket) {
+// scan goes over the text before the place. open are the brackets that are not
+// closed there; address is where an address begins that is not in quotes, -1
+// when there is none.
+func (t wrongText) scan() (open []openBracket, address int) {
+	address = -1
 	if t.unread {
-		return nil
+		return nil, address
 	}
 	defer func() {
 		// The scanner does not expect every order of calls.
@@ -289,14 +298,60 @@ func (t wrongText) open() (open []openBracket) {
 	}()
 	var s scanner.Scanner
 	s.Init(token.NewFile("", -1, t.offset), []byte(t.data[:t.offset]), func(token.Pos, string, []any) {}, 0)
+	interpolation, scheme := false, -1
 	for {
-		switch pos, tok, _ := s.Scan(); tok {
+		pos, tok, lit := s.Scan()
+		switch tok {
 		case token.EOF:
-			return open
+			return open, address
+		case token.IDENT:
+			if slices.Contains(schemes, lit) {
+				scheme = pos.Offset()
+				continue
+			}
+		case token.COLON:
+			if scheme >= 0 && address < 0 && strings.HasPrefix(t.data[pos.Offset():], "://") {
+				address = scheme
+			}
+		case token.INTERPOLATION:
+			interpolation = true
 		case token.LPAREN, token.LBRACK, token.LBRACE:
-			open = append(open, openBracket{tok.String(), pos.Line()})
+			open = append(open, openBracket{tok.String(), pos.Line(), interpolation && tok == token.LPAREN})
+			interpolation = false
 		case token.RPAREN, token.RBRACK, token.RBRACE:
-			open = open[:max(0, len(open)-1)]
+			if len(open) == 0 {
+				continue
+			}
+			last := open[len(open)-1]
+			open = open[:len(open)-1]
+			if last.interpolation {
+				interpolation = strings.HasSuffix(s.ResumeInterpolation(), "(")
+			}
 		}
+		scheme = -1
 	}
+}
+
+const (
+	notQuoted   = "text is written in quotes"
+	addressHint = "without them // begins a comment"
+)
+
+// schemes are what addresses begin with that CUE takes for a key and a comment.
+var schemes = []string{"http", "https", "oci", "op", "postgres", "postgresql", "redis"}
+
+// bareAddress finds an address that is not in quotes in a file that is CUE all
+// the same.
+func bareAddress(f *ast.File, data []byte) (at token.Pos, ok bool) {
+	ast.Walk(f, func(n ast.Node) bool {
+		if field, isField := n.(*ast.Field); isField && !ok {
+			if id, isIdent := field.Label.(*ast.Ident); isIdent && slices.Contains(schemes, id.Name) {
+				if from := id.Pos().Offset() + len(id.Name); from <= len(data) && bytes.HasPrefix(data[from:], []byte("://")) {
+					at, ok = id.Pos(), true
+				}
+			}
+		}
+		return !ok
+	}, nil)
+	return at, ok
 }
