@@ -36,7 +36,11 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	if err != nil {
 		return nil, err
 	}
-	warnings = src.Find(warnings, localfiles.Check(src.Dir)(f)...)
+	found, err := localfiles.Check(ctx, src.Dir, f)
+	if err != nil {
+		return nil, err
+	}
+	warnings = src.Find(warnings, found...)
 	if warnings.Errors() > 0 {
 		return nil, warnings
 	}

@@ -181,7 +181,11 @@ func (v validator) one(ctx context.Context, reading schema.Reading) report.Forge
 	src.Tags = v.tags
 	f, diagnostics, err := v.judge(ctx, src)
 	if err == nil {
-		found := localfiles.Check(src.Dir)(f)
+		var found []forge.Finding
+		if found, err = localfiles.Check(ctx, src.Dir, f); err != nil {
+			out.Err = err
+			return out
+		}
 		if v.resolve != nil {
 			var missing []forge.Finding
 			missing, out.Err = v.resolve(ctx, src.Dir, f)

@@ -32,7 +32,7 @@ func TestRead(t *testing.T) {
 		if got, err := Read(t.Context(), "forge.cue", time.Minute, hangs); got != 1 || err != nil {
 			t.Errorf("%d, %v", got, err)
 		}
-		if _, err := Read(t.Context(), "x", time.Minute, func() (int, error) { return 0, gone }); err != gone {
+		if _, err := Read(t.Context(), "x", time.Minute, func() (int, error) { return 0, gone }); !errors.Is(err, gone) {
 			t.Error(err)
 		}
 	})

@@ -1,6 +1,8 @@
 package localfiles
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +17,25 @@ import (
 // Bounds of what is read of one chart.
 const (
 	maxChartFiles = 5000
-	maxTemplate   = 1 << 20 // bytes
+	maxTemplate   = 1 << 20  // bytes
+	maxTemplates  = 20 << 20 // bytes of all of them
+	// maxLookups bounds how many variables the parser of templates compares: for
+	// each one that is used, those that are declared before it.
+	maxLookups = 50_000_000
 )
+
+// most is how many calls are shown.
+const most = 3
 
 // impurity is a call of a function that gives another answer each time.
 type impurity struct {
 	file     string
 	line     int
 	function string
+}
+
+func (i impurity) compare(o impurity) int {
+	return cmp.Or(cmp.Compare(i.file, o.file), cmp.Compare(i.line, o.line), cmp.Compare(i.function, o.function))
 }
 
 func (i impurity) String() string { return fmt.Sprintf("%s:%d calls %s", i.file, i.line, i.function) }
@@ -37,27 +50,45 @@ var impure = map[string]bool{
 	"genSignedCert": true, "genSignedCertWithKey": true, "bcrypt": true, "htpasswd": true, "encryptAES": true,
 }
 
+// impurities are the first few of those that were found, and how many there
+// are in all.
+type impurities struct {
+	first []impurity
+	all   int
+}
+
+func (f *impurities) add(i impurity) {
+	f.all++
+	at, _ := slices.BinarySearchFunc(f.first, i, impurity.compare)
+	if at < most {
+		f.first = slices.Insert(f.first, at, i)
+		f.first = f.first[:min(len(f.first), most)]
+	}
+}
+
 // scan reads the templates of the chart in a directory, and those of charts
 // that lie unpacked in it.
-func scan(dir string) ([]impurity, error) {
+func scan(ctx context.Context, dir string) (found impurities, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	info, err := root.Stat("Chart.yaml")
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.New("it has no Chart.yaml")
+			return found, errors.New("it has no Chart.yaml")
 		}
-		return nil, err
+		return found, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("its Chart.yaml is not a regular file")
+		return found, errors.New("its Chart.yaml is not a regular file")
 	}
-	var found []impurity
-	files := 0
+	files, size := 0, 0
 	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -71,14 +102,14 @@ func scan(dir string) ([]impurity, error) {
 		if err != nil {
 			return err
 		}
-		found = append(found, calls(name, text)...)
-		return nil
-	})
-	slices.SortFunc(found, func(a, b impurity) int {
-		if c := strings.Compare(a.file, b.file); c != 0 {
-			return c
+		if size += len(text); size > maxTemplates {
+			return fmt.Errorf("its templates are larger than %d MiB", maxTemplates>>20)
 		}
-		return a.line - b.line
+		if strings.Count(text, ":=")*strings.Count(text, "$") > maxLookups {
+			return fmt.Errorf("%s has too many variables", name)
+		}
+		calls(name, text, found.add)
+		return nil
 	})
 	return found, err
 }
@@ -105,16 +136,18 @@ func read(root *os.Root, name string) (string, error) {
 	return string(text), nil
 }
 
-// calls are the impure functions that a template calls, each once. A template
-// that cannot be read has none: Helm says what is wrong with it.
-func calls(file, text string) []impurity {
+// calls hands out the impure functions that a template calls, each once for a
+// line. A template that cannot be read has none: Helm says what is wrong with
+// it.
+func calls(file, text string, add func(impurity)) {
 	tree := parse.New(file)
 	tree.Mode = parse.SkipFuncCheck
 	trees := map[string]*parse.Tree{}
 	if _, err := tree.Parse(text, "", "", trees); err != nil {
-		return nil
+		return
 	}
-	var found []impurity
+	var ends []int // of lines
+	seen := map[impurity]bool{}
 	for _, t := range trees {
 		if t.Root == nil {
 			continue
@@ -123,14 +156,26 @@ func calls(file, text string) []impurity {
 			if !impure[n.Ident] {
 				return
 			}
-			line := 1 + strings.Count(text[:min(int(n.Pos), len(text))], "\n")
-			i := impurity{file, line, n.Ident}
-			if !slices.Contains(found, i) {
-				found = append(found, i)
+			if ends == nil {
+				ends = lineEnds(text)
+			}
+			line, _ := slices.BinarySearch(ends, int(n.Pos))
+			if i := (impurity{file, 1 + line, n.Ident}); !seen[i] {
+				seen[i] = true
+				add(i)
 			}
 		})
 	}
-	return found
+}
+
+func lineEnds(text string) []int {
+	ends := []int{}
+	for i := range len(text) {
+		if text[i] == '\n' {
+			ends = append(ends, i)
+		}
+	}
+	return ends
 }
 
 // walk visits every identifier below a node.

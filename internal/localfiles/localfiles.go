@@ -4,6 +4,7 @@
 package localfiles
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,35 +20,37 @@ import (
 // ConfigMaps).
 const maxConfigFile = 1 << 20
 
-// Check reports charts and configuration files that are not there or are not
+// Check finds charts and configuration files that are not there or are not
 // what they should be, and charts that render differently each time. Relative
-// paths of configuration files start at dir.
-func Check(dir string) func(*forge.Forge) []forge.Finding {
-	return func(f *forge.Forge) []forge.Finding {
-		c := checker{dir: dir, charts: map[string]*scanned{}, shared: map[string]bool{}}
-		for _, file := range f.App.ConfigFiles {
-			c.shared[file.Path+"\x00"+file.File] = true
-			c.configFile([]string{"app"}, file)
-		}
-		for _, env := range f.Environments {
-			at := []string{"environments", env.Name}
-			for _, file := range env.App.ConfigFiles {
-				if !c.shared[file.Path+"\x00"+file.File] {
-					c.configFile(append(at[:2:2], "app"), file)
-				}
-			}
-			if env.App.Chart != nil {
-				c.chart(append(at[:2:2], "app", "chart"), *env.App.Chart)
-			}
-			for _, chart := range env.Charts {
-				c.chart(append(at[:2:2], "charts", chart.Name), chart.Chart)
-			}
-		}
-		return c.found
+// paths of configuration files start at dir. An error says that ctx has ended.
+func Check(ctx context.Context, dir string, f *forge.Forge) ([]forge.Finding, error) {
+	c := checker{ctx: ctx, dir: dir, charts: map[string]*scanned{}, shared: map[string]bool{}}
+	for _, file := range f.App.ConfigFiles {
+		c.shared[file.Path+"\x00"+file.File] = true
+		c.configFile([]string{"app"}, file)
 	}
+	for _, env := range f.Environments {
+		at := []string{"environments", env.Name}
+		for _, file := range env.App.ConfigFiles {
+			if !c.shared[file.Path+"\x00"+file.File] {
+				c.configFile(append(at[:2:2], "app"), file)
+			}
+		}
+		if env.App.Chart != nil {
+			c.chart(append(at[:2:2], "app", "chart"), *env.App.Chart)
+		}
+		for _, chart := range env.Charts {
+			c.chart(append(at[:2:2], "charts", chart.Name), chart.Chart)
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("look at the charts: %w", context.Cause(ctx))
+		}
+	}
+	return c.found, nil
 }
 
 type checker struct {
+	ctx    context.Context // of the one Check that it is for
 	dir    string
 	shared map[string]bool // configuration files of the shared app, by path and file
 	charts map[string]*scanned
@@ -56,7 +59,7 @@ type checker struct {
 
 // scanned is a chart that was looked at once, however often it is named.
 type scanned struct {
-	impure []impurity
+	impure impurities
 	err    error
 }
 
@@ -91,7 +94,7 @@ func (c *checker) chart(at []string, chart forge.Chart) {
 	s := c.charts[chart.Path]
 	if s == nil {
 		s = &scanned{}
-		s.impure, s.err = scan(chart.Path)
+		s.impure, s.err = scan(c.ctx, chart.Path)
 		c.charts[chart.Path] = s
 	}
 	if s.err != nil {
@@ -99,16 +102,15 @@ func (c *checker) chart(at []string, chart forge.Chart) {
 			"name the directory that holds Chart.yaml")
 		return
 	}
-	if len(s.impure) == 0 {
+	if s.impure.all == 0 {
 		return
 	}
 	var places []string
-	for _, i := range s.impure {
+	for _, i := range s.impure.first {
 		places = append(places, i.String())
 	}
-	const most = 3
-	if more := len(places) - most; more > 0 {
-		places = append(places[:most], fmt.Sprintf("and %d more", more))
+	if more := s.impure.all - len(places); more > 0 {
+		places = append(places, fmt.Sprintf("and %d more", more))
 	}
 	c.add(append(at[:len(at):len(at)], "path"), "chart-impure", "its templates render differently each time: "+strings.Join(places, ", "),
 		"take such values from values, or from a secret that forged generates")

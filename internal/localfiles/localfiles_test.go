@@ -1,6 +1,8 @@
 package localfiles_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +33,11 @@ func check(dir string, env forge.Environment, shared ...forge.ConfigFile) []stri
 	env.Name = "dev"
 	env.App.ConfigFiles = append(shared, env.App.ConfigFiles...)
 	var found []string
-	for _, f := range localfiles.Check(dir)(&forge.Forge{App: forge.App{ConfigFiles: shared}, Environments: []forge.Environment{env}}) {
+	all, err := localfiles.Check(context.Background(), dir, &forge.Forge{App: forge.App{ConfigFiles: shared}, Environments: []forge.Environment{env}})
+	if err != nil {
+		found = append(found, err.Error())
+	}
+	for _, f := range all {
 		found = append(found, fmt.Sprintf("%s %s: %s", f.Rule, strings.Join(f.Path, "."), strings.ReplaceAll(f.Message, dir, "DIR")))
 	}
 	return found
@@ -39,6 +45,26 @@ func check(dir string, env forge.Environment, shared ...forge.ConfigFile) []stri
 
 func chart(name, path string) forge.NamedChart {
 	return forge.NamedChart{Name: name, Chart: forge.Chart{Kind: forge.ChartPath, Path: path}}
+}
+
+// much adds a little more than 20 MiB of templates to a chart.
+func much(chart map[string]string) map[string]string {
+	for i := range 21 {
+		chart[fmt.Sprintf("templates/t%d.yaml", i)] = strings.Repeat("a", 1<<20)
+	}
+	return chart
+}
+
+func TestCheckEnds(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"Chart.yaml": "name: x\n", "templates/a.yaml": "{{ now }}"})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("interrupted")
+	cancel(gone)
+	found, err := localfiles.Check(ctx, dir, &forge.Forge{Environments: []forge.Environment{{Charts: []forge.NamedChart{chart("x", dir)}}}})
+	if !errors.Is(err, gone) || found != nil {
+		t.Errorf("%v, %v", found, err)
+	}
 }
 
 func TestCharts(t *testing.T) {
@@ -67,6 +93,16 @@ func TestCharts(t *testing.T) {
 			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: it has no Chart.yaml",
 		}},
 		{"nothing", nil, []string{"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: no such file or directory"}},
+		{"much to find", map[string]string{"Chart.yaml": head, "templates/a.yaml": "{{ now }}" + strings.Repeat("{{now}}\n", (1<<20-9)/8)}, []string{
+			"chart-impure environments.dev.charts.x.path: its templates render differently each time: " +
+				"templates/a.yaml:1 calls now, templates/a.yaml:2 calls now, templates/a.yaml:3 calls now, and 131067 more",
+		}},
+		{"many variables", map[string]string{"Chart.yaml": head, "templates/a.yaml": strings.Repeat("{{$a:=1}}", 50_000) + "{{$z:=1}}" + strings.Repeat("{{$z}}", 80_000)}, []string{
+			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: templates/a.yaml has too many variables",
+		}},
+		{"much text", much(map[string]string{"Chart.yaml": head}), []string{
+			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: its templates are larger than 20 MiB",
+		}},
 		{"too large", map[string]string{"Chart.yaml": head, "templates/a.yaml": strings.Repeat("a", 1<<20+1)}, []string{
 			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: templates/a.yaml is larger than 1 MiB",
 		}},
