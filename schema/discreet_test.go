@@ -3,6 +3,7 @@ package schema
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -64,8 +65,7 @@ func TestDiscreet(t *testing.T) {
 			src := Source{Files: []File{{Name: "forge.cue", Data: []byte("forge: \"v1\"\napp: {\n\tname: \"shop\"\n\timage: {repository: \"shop\", tag: \"1\"}\n}\n" + head + more + "\n")}}}
 			_, diags, err := Load(t.Context(), src)
 			if err != nil {
-				var ok bool
-				if diags, ok = err.(Diagnostics); !ok {
+				if !errors.As(err, &diags) {
 					t.Fatal(err)
 				}
 			}

@@ -65,7 +65,7 @@ func TestMistakes(t *testing.T) {
 		`daemon: listen: ":80"`,
 		`environmentz: {}`,
 
-		`environments: other: platfrom: kind: "minikube"`,
+		`environments: other: plattform: kind: "minikube"`,
 		`environments: other: kind: "minikube"`,
 		`environments: other: {platform: kind: "minikube", workers: mail: command: ["x"]}`,
 		`app: port: 8000;`,

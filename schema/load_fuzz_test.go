@@ -26,6 +26,10 @@ func FuzzLoad(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for _, s := range []string{"@x(", "@x", "@", "@x(\"\\(\n", "@x(\x00", "@x(\"\n", "a: \"\\q\"\n", "//\xff\n", "a: \"\\(b \"\\(1)\") @x((\n"} {
+		f.Add([]byte(strings.Repeat(s, 500)))
+		f.Add([]byte("package forge\n" + strings.Repeat(s, 500)))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -304,6 +305,10 @@ func TestEnvironmentVariablesOfCUE(t *testing.T) {
 	}
 }
 
+// What a load leaves behind does not add up. One load takes several MiB, and a
+// hundred of them that stay would take hundreds; the slack is far above what
+// the runtime and earlier tests can hold on to, so that this fails for no other
+// reason.
 func TestReloadsLeaveNoMemoryBehind(t *testing.T) {
 	src := source(t, "../examples/forge.cue")
 	heap := func() uint64 {
@@ -321,7 +326,7 @@ func TestReloadsLeaveNoMemoryBehind(t *testing.T) {
 	for range 100 {
 		load(t, src)
 	}
-	const slack = 512 << 10 // a load allocates several MiB
+	const slack = 32 << 20
 	if after := heap(); after > before+slack {
 		t.Errorf("the heap grew from %d to %d bytes", before, after)
 	}
@@ -333,18 +338,16 @@ func TestDeadline(t *testing.T) {
 	if _, _, err := schema.Load(ctx, text(minimal)); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), time.Millisecond)
-	defer cancel()
-	// Some ten milliseconds of work, so that what is left behind ends soon.
-	slow := "import \"list\"\n" + minimal + "_x: [for a in list.Range(0, 100, 1) for b in list.Range(0, 100, 1) {a * b}]\n"
-	start := time.Now()
-	_, _, err := schema.Load(ctx, text(slow))
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
-	}
-	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("returned after %s", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		release := make(chan struct{})
+		defer close(release)
+		forever := func(*forge.Forge) []forge.Finding { <-release; return nil }
+		if _, _, err := schema.Load(ctx, text(minimal), forever); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
 }
 
 // Text that makes a recursive reader overflow its stack, which nothing can
