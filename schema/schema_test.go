@@ -326,7 +326,7 @@ func TestReloadsLeaveNoMemoryBehind(t *testing.T) {
 	for range 100 {
 		load(t, src)
 	}
-	const slack = 32 << 20
+	const slack = 8 << 20
 	if after := heap(); after > before+slack {
 		t.Errorf("the heap grew from %d to %d bytes", before, after)
 	}
