@@ -14,7 +14,7 @@ const commandLimit = 30 * time.Second
 
 // run executes a command without a shell, in dir and with the environment of
 // the process, and returns what it prints. When ctx ends or the time is over
-// it is killed with all that it has started in its process group. What it
+// it is killed. What it has started in its process group does not outlive it. What it
 // prints as errors goes nowhere: it may hold the secret. The arguments may as
 // well, so that errors name the command alone.
 func run(ctx context.Context, limit time.Duration, dir string, argv []string) ([]byte, error) {
@@ -29,8 +29,8 @@ func run(ctx context.Context, limit time.Duration, dir string, argv []string) ([
 	out := &bounded{left: maxSize + 3, full: cancel}
 	cmd.Stdout = out
 	err := cmd.Run()
-	if cmd.Process != nil && errors.Is(err, exec.ErrWaitDelay) {
-		_ = killGroup(cmd)
+	if cmd.Process != nil {
+		_ = killGroup(cmd) // whatever it has left behind, and however it ended
 	}
 	var code *exec.ExitError
 	switch {

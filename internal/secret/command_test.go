@@ -72,7 +72,6 @@ func TestCommandsAreKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	hangs := script(t, dir, "hangs", "exec 9>"+alive+"; sleep 1000 & echo s3cret; wait")
-	leaves := script(t, dir, "leaves", "exec 9>"+alive+"; sleep 1000 & echo s3cret")
 	type outcome struct {
 		started, gone chan struct{}
 		err           chan error
@@ -124,16 +123,37 @@ func TestCommandsAreKilled(t *testing.T) {
 		}
 		await(t, "something lives on", o.gone)
 	})
-	t.Run("left behind", func(t *testing.T) {
-		o := begin(func() error {
-			_, err := run(t.Context(), commandLimit, "", []string{leaves})
-			return err
+	for name, tt := range map[string]struct{ sleep, code, want string }{
+		"left behind":                {"sleep 1000", "0", "left something running"},
+		"left behind, and an error":  {"sleep 1000", "7", "command leaves failed: exit status 7"},
+		"left behind without output": {"sleep 1000 >&-", "7", "command leaves failed: exit status 7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			leaves := script(t, dir, "leaves", "exec 9>"+alive+"; echo s3cret; "+tt.sleep+" & exit "+tt.code)
+			o := begin(func() error {
+				_, err := run(t.Context(), commandLimit, "", []string{leaves})
+				return err
+			})
+			if err := <-o.err; err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Error(err)
+			}
+			await(t, "something lives on", o.gone)
 		})
-		if err := <-o.err; err == nil || !strings.Contains(err.Error(), "left something running") {
+	}
+}
+
+// Nobody waits for somebody to write to a pipe that is named as a file.
+func TestPipesAreNoFiles(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []forge.SecretRef{{File: "pipe"}, {SOPS: &forge.SOPSRef{File: "pipe", Key: "a"}}} {
+		_, err := (&Resolver{Dir: dir}).Resolve(t.Context(), ref)
+		if err == nil || err.Error() != "file "+filepath.Join(dir, "pipe")+" is not a regular file" {
 			t.Error(err)
 		}
-		await(t, "something lives on", o.gone)
-	})
+	}
 }
 
 // op is the command of 1Password. A script stands for it.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"forged.dev/forged/internal/forge"
@@ -183,9 +184,10 @@ func (r *Resolver) Describe(ref forge.SecretRef) string {
 	return "an empty reference"
 }
 
-// readFile reads so much of a file.
+// readFile reads so much of a file. It never waits: a named pipe without a
+// writer would.
 func readFile(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("file %s does not exist", path)
