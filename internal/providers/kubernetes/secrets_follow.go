@@ -36,7 +36,8 @@ type followed struct {
 	users  map[forge.ID]struct{}
 	exists bool
 	values map[string]secret.Value
-	synced bool
+	known  bool          // it was listed once
+	synced bool          // what is above is what it is now; not after an error, until it is listed again
 	err    error         // of the last attempt to list or watch; nil while it works
 	moved  chan struct{} // closed and replaced at every change of the above
 }
@@ -214,6 +215,13 @@ func (f *followed) run(ctx context.Context) {
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
 			narrow(&o)
+			// After an error the reflector would go on where it was, and what has
+			// happened in between would come after the news that all is well.
+			// A watch that begins with a list is one.
+			again := func() bool { return (o.SendInitialEvents == nil || !*o.SendInitialEvents) && !f.isSynced() }
+			if again() {
+				return nil, errListAgain
+			}
 			var last error
 			i, err := api.Watch(withAttempts(ctx, func(err error) {
 				if last = err; err != nil {
@@ -224,11 +232,24 @@ func (f *followed) run(ctx context.Context) {
 				i.Stop()
 				i, err = nil, last
 			}
+			if err == nil && again() {
+				i.Stop()
+				return nil, errListAgain
+			}
 			f.outcome("watch", err)
 			return i, err
 		},
 	}, nil, f, cache.ReflectorOptions{Logger: &logger, Name: f.ref.String(), TypeDescription: "Secret"})
 	reflector.RunWithContext(ctx)
+}
+
+// errListAgain has the reflector begin anew.
+var errListAgain = apierrors.NewResourceExpired("the watch was lost")
+
+func (f *followed) isSynced() bool {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return f.synced
 }
 
 // outcome records how an attempt to list or to watch went.
@@ -243,7 +264,7 @@ func (f *followed) outcome(verb string, err error) {
 	}
 	f.c.mu.Lock()
 	was := f.err
-	f.err = classified
+	f.err, f.synced = classified, f.synced && err == nil
 	var events []reconcile.Event
 	if (was == nil) != (err == nil) {
 		events = f.changed(causeWatch)
@@ -277,15 +298,15 @@ func (f *followed) changed(cause string) []reconcile.Event {
 func (f *followed) set(s *corev1.Secret) {
 	values := valuesOf(s)
 	f.c.mu.Lock()
-	first := !f.synced
+	first, awaited := !f.known, !f.synced
 	same := f.exists == (s != nil) && maps.EqualFunc(f.values, values, func(a, b secret.Value) bool {
 		return string(a.Reveal()) == string(b.Reveal())
 	})
-	f.values, f.exists, f.synced = values, s != nil, true
+	f.values, f.exists, f.known, f.synced = values, s != nil, true, true
 	var events []reconcile.Event
-	if first || !same {
-		if events = f.changed(causeSource); first {
-			events = nil // whoever asked first is waiting
+	if awaited || !same {
+		if events = f.changed(causeSource); first || same {
+			events = nil // whoever asked is waiting, or has lost nothing
 		}
 	}
 	f.c.mu.Unlock()
