@@ -48,6 +48,7 @@ func quadratic() map[string]string {
 		"digits that are none":         "x: " + fill("٣"),
 		"lists of what cannot be":      "x: [" + fill("__#a,\n") + "]",
 		"imports":                      fill("import \"\n"),
+		"attributes in a string":       `x: "\(y)` + fill("@x(") + "\"\n]",
 		"deep fields":                  fill("a:") + "1",
 		"deep fields on lines":         fill("a\n:") + "1",
 		"deep loops":                   "x: {" + fill("for x in y ") + "{}}",

@@ -297,7 +297,7 @@ func (t wrongText) scan() (open []openBracket, address int) {
 		}
 	}()
 	var s scanner.Scanner
-	s.Init(token.NewFile("", -1, t.offset), []byte(t.data[:t.offset]), func(token.Pos, string, []any) {}, 0)
+	s.Init(token.NewFile("", -1, t.offset), mask([]byte(t.data[:t.offset])), func(token.Pos, string, []any) {}, 0)
 	interpolation, scheme := false, -1
 	for {
 		pos, tok, lit := s.Scan()
