@@ -67,6 +67,7 @@ func TestSourceAfterAnOutage(t *testing.T) {
 		}
 
 		lists <- "old"
+		synctest.Wait()
 		if got := holds(); got != "old" {
 			t.Fatalf("at the start: %s", got)
 		}
