@@ -123,6 +123,7 @@ func TestOrdinary(t *testing.T) {
 		"a: string |\n\t*1":                    true,
 		"* | string":                           true,
 		`import "strings"`:                     false,
+		`import "forged.dev/forged/schema/v1"`: true,
 		"a: 1000000*\"x\"":                     false,
 		"a: b * \"x\"":                         false,
 		"a: (b)\t*\n\"x\"":                     false,
