@@ -59,15 +59,17 @@ const longestMessage = 1000
 
 // discreet is a message without the strings in it that look like secrets.
 func discreet(message string) string {
-	if len(message) > longestMessage {
-		message = strings.ToValidUTF8(message[:longestMessage], "") + "…"
-	}
-	return literalText.ReplaceAllStringFunc(message, func(quoted string) string {
+	message = literalText.ReplaceAllStringFunc(message, func(quoted string) string {
 		if looksSecret(quoted[1 : len(quoted)-1]) {
 			return thisValue
 		}
 		return quoted
 	})
+	// Cut last: half a string has no end to be recognized by.
+	if len(message) > longestMessage {
+		message = strings.ToValidUTF8(message[:longestMessage], "") + "…"
+	}
+	return message
 }
 
 // showsSecret tells whether a line of a forge is better not shown.

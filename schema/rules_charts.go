@@ -13,9 +13,7 @@ import (
 )
 
 // Things of an environment that others may need.
-const (
-	needApp = "app"
-)
+const needApp = "app"
 
 var needServices = []string{"postgres", "redis", "temporal"}
 
@@ -67,10 +65,9 @@ func (l *loader) checkCharts(p path, e *wireEnv) {
 		}
 	}
 	for _, cycle := range cycles(edges) {
-		last := len(cycle) - 1
 		for i := range cycle {
 			from, to := cycle[i], cycle[(i+1)%len(cycle)]
-			if at, ok := places[[2]string{from, to}]; ok && i <= last {
+			if at, ok := places[[2]string{from, to}]; ok {
 				l.rule(at, "need-cycle", "everything here waits for something else: "+strings.Join(append(slices.Clone(cycle[i:]), append(slices.Clone(cycle[:i]), from)...), " needs "), "leave one of the needs out")
 				break
 			}

@@ -101,7 +101,7 @@ func (l *loader) checkRegions(p path, e *wireEnv, app *wireApp) {
 		return
 	}
 	l.checkGenerated(e, app)
-	for _, service := range []string{"postgres", "redis", "temporal"} {
+	for _, service := range needServices {
 		if e.mode(service) == forge.ModeInCluster {
 			at := path{"environments", e.name, "services", service}
 			if !l.written(at) {

@@ -83,11 +83,11 @@ func load(src Source, checks []Check) (f *forge.Forge, warnings Diagnostics, err
 			}
 		}
 	}
-	if diags := src.sorted(l.diags); diags.Errors() > 0 {
+	diags = src.sorted(l.diags)
+	if diags.Errors() > 0 {
 		return nil, nil, diags
-	} else {
-		return f, diags, nil
 	}
+	return f, diags, nil
 }
 
 // find reports what a check has found.
@@ -138,8 +138,10 @@ func (l *loader) load() *forge.Forge {
 		return nil
 	}
 	l.user = l.ctx.BuildInstance(inst)
-	if w, ok := l.parts(); ok && !l.complete {
-		return l.judge(w)
+	if !l.complete {
+		if w, ok := l.parts(); ok {
+			return l.judge(w)
+		}
 	}
 	l.whole = l.lang.LookupPath(cue.MakePath(cue.Def("Forge"))).Unify(l.user)
 	if err := l.whole.Validate(cue.Concrete(true), cue.Final()); err != nil {

@@ -80,7 +80,7 @@ func judge(t testing.TB, name, text string, checks ...schema.Check) report.Forge
 
 func example(t testing.TB) report.Report {
 	return report.Report{
-		Version: "1.2.3", Dir: "/work/shop",
+		Version: "1.2.3", Dir: "/srv/shop",
 		Forges: []report.Forge{
 			judge(t, "good/forge.cue", valid),
 			judge(t, "warned/forge.cue", valid, warn),
@@ -118,7 +118,7 @@ func TestFormats(t *testing.T) {
 
 // With nothing to tell, every form is whole all the same.
 func TestNothingToTell(t *testing.T) {
-	r := report.Report{Dir: "/work/shop", Forges: []report.Forge{judge(t, "forge.cue", valid)}}
+	r := report.Report{Dir: "/srv/shop", Forges: []report.Forge{judge(t, "forge.cue", valid)}}
 	for _, format := range report.Formats() {
 		t.Run(format, func(t *testing.T) {
 			var out, errs bytes.Buffer
@@ -137,7 +137,7 @@ func TestNothingToTell(t *testing.T) {
 }
 
 func TestStrict(t *testing.T) {
-	r := report.Report{Dir: "/work/shop", Forges: []report.Forge{judge(t, "forge.cue", valid, warn)}}
+	r := report.Report{Dir: "/srv/shop", Forges: []report.Forge{judge(t, "forge.cue", valid, warn)}}
 	if !r.Accepted() {
 		t.Error("a warning is no error")
 	}
@@ -161,7 +161,7 @@ func TestStrict(t *testing.T) {
 // Names of files are seen from the root of the repository, wherever forged
 // was started.
 func TestRoot(t *testing.T) {
-	r := report.Report{Dir: "/work/repo/services/shop", Root: "/work/repo", Forges: []report.Forge{judge(t, "forge.cue", valid, warn)}}
+	r := report.Report{Dir: "/srv/repo/services/shop", Root: "/srv/repo", Forges: []report.Forge{judge(t, "forge.cue", valid, warn)}}
 	var out bytes.Buffer
 	if err := errors.Join(r.Write("github", &out, &out, false), r.Write("sarif", &out, &out, false)); err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestRoot(t *testing.T) {
 // A fingerprint survives lines that are added above, and tells mistakes apart.
 func TestFingerprints(t *testing.T) {
 	prints := func(text string) (all []string) {
-		r := report.Report{Dir: "/work/shop", Forges: []report.Forge{judge(t, "forge.cue", text)}}
+		r := report.Report{Dir: "/srv/shop", Forges: []report.Forge{judge(t, "forge.cue", text)}}
 		var out bytes.Buffer
 		if err := r.Write("sarif", &out, &out, false); err != nil {
 			t.Fatal(err)
@@ -281,7 +281,7 @@ func FuzzFormats(f *testing.F) {
 			{Severity: schema.SeverityWarning, File: text, Line: max(0, col), Path: message, Name: "none", Message: path, Hint: text},
 		}
 		src := schema.Source{Files: []schema.File{{Name: file, Data: []byte(text)}}}
-		r := report.Report{Dir: "/work/shop", Forges: []report.Forge{
+		r := report.Report{Dir: "/srv/shop", Forges: []report.Forge{
 			{File: file, App: message, Diagnostics: made},
 			{File: file, App: message, Diagnostics: src.Find(made,
 				forge.Finding{Path: strings.Split(path, "."), Rule: "unsupported", Message: message, Hint: hint},
