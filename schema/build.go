@@ -173,7 +173,7 @@ func (e *wireEnv) platform(app, dir string) forge.Platform {
 		Kind: p.Kind, Distribution: p.Distribution,
 		Context: p.Context, Kubeconfig: beside(dir, p.Kubeconfig),
 		Namespace: e.namespace(app), CreateNamespace: p.CreateNamespace,
-		StorageClass: p.StorageClass, PodCIDRs: orNil(p.PodCIDRs), LoadImages: p.LoadImages,
+		StorageClass: p.StorageClass, Impersonate: p.Impersonate, PodCIDRs: orNil(p.PodCIDRs), LoadImages: p.LoadImages,
 		Org: p.Org, Cluster: p.Cluster, Create: p.Create, Region: p.Region, AcceptsBeta: p.AcceptsBeta,
 		AppName: p.AppName, Network: p.Network, Guest: forge.Guest(p.Guest), Deployment: p.Strategy,
 		Project: p.Project, DataDir: beside(dir, p.DataDir), Bind: p.Bind,
@@ -299,13 +299,16 @@ func (p wirePolicy) policy() forge.Policy {
 	out := forge.Policy{
 		Mode: forge.Mode(p.Mode), Interval: duration(p.Interval), Timeout: duration(p.Timeout),
 		Prune: p.Prune == "owned", MaxDelete: p.MaxDelete, Pin: p.Pin,
-		DestroyData: p.DestroyData, Recreate: p.Recreate, Rollback: p.Rollback,
+		DestroyData: p.DestroyData, Recreate: p.Recreate, Rollback: p.Rollback, Adopt: p.Adopt,
 	}
 	for _, w := range p.Windows {
 		out.Windows = append(out.Windows, w.window())
 	}
-	for _, i := range p.Ignore {
-		out.Ignore = append(out.Ignore, forge.IgnoreRule{Kind: i.Kind, Name: i.Name, Fields: i.Fields})
+	for _, r := range p.Ignore {
+		out.Ignore = append(out.Ignore, forge.FieldRule(r))
+	}
+	for _, r := range p.Strict {
+		out.Strict = append(out.Strict, forge.FieldRule(r))
 	}
 	return out
 }

@@ -30,7 +30,7 @@ func (e *wireEnv) postgres(app string) forge.Postgres {
 		Backup:  forge.Backup(pg.Backup),
 		Cluster: pg.Cluster, Create: pg.Create, Plan: pg.Plan, Region: pg.Region, StorageGB: pg.StorageGB,
 		PostGIS: pg.PostGIS, Pooler: pg.Pooler, AppName: pg.AppName,
-		URL: pg.URL.ref(), SSLMode: pg.SSLMode, CABundle: pg.CABundle.ref(), ManageRoles: pg.ManageRoles, Admin: pg.Admin.ref(),
+		URL: pg.URL.ref(), SSLMode: pg.SSLMode, CABundle: pg.CABundle.ref(), ManageRoles: pg.ManageRoles, Admin: pg.Admin.ref(), Check: pg.Check,
 	}
 	switch pg.Mode {
 	case forge.ModeInCluster:
@@ -48,7 +48,7 @@ func (e *wireEnv) redis(app string) forge.Redis {
 		Mode: r.Mode, Version: r.Version, Persistence: r.Persistence, Storage: r.Storage, StorageClass: r.StorageClass,
 		StorageGB: r.StorageGB, MaxMemory: r.MaxMemory, Eviction: r.Eviction, Password: r.Password.ref(),
 		Name: r.Name, Create: r.Create, Plan: r.Plan, Region: r.Region, ReadRegions: orNil(r.ReadRegions), Evict: r.Evict,
-		URL: r.URL.ref(), CABundle: r.CABundle.ref(),
+		URL: r.URL.ref(), CABundle: r.CABundle.ref(), Check: r.Check,
 	}
 	switch r.Mode {
 	case forge.ModeInCluster, forge.ModeFlyApp:
@@ -65,7 +65,7 @@ func (e *wireEnv) temporal() forge.Temporal {
 	out := forge.Temporal{
 		Mode: t.Mode, Namespace: t.Namespace, Version: t.Version, HistoryShards: t.HistoryShards,
 		Retention: duration(t.Retention), Password: t.Password.ref(), Web: t.Web.Enabled, WebPublic: t.Web.Public,
-		Address: t.Address, APIKey: t.APIKey.ref(), TLS: t.TLS, CABundle: t.CABundle.ref(),
+		Address: t.Address, APIKey: t.APIKey.ref(), TLS: t.TLS, CABundle: t.CABundle.ref(), Check: t.Check,
 	}
 	switch t.Mode {
 	case forge.ModeInCluster, forge.ModeFlyApp:
@@ -100,7 +100,7 @@ func (s *wireSecret) ref() forge.SecretRef {
 		r.Kubernetes = &forge.KubernetesRef{Name: k.Name, Key: k.Key, Namespace: k.Namespace}
 	}
 	if g := s.Generate; g != nil {
-		r.Generate = &forge.Generate{Alphabet: g.Alphabet, Length: g.Length}
+		r.Generate = &forge.Generate{Alphabet: g.Alphabet, Length: g.Length, Rotation: g.Rotation}
 	}
 	return r
 }

@@ -379,4 +379,20 @@ environments: dev: {
 }
 `,
 	},
+	{
+		ID: "F324", Name: "strict-field", Severity: SeverityError,
+		Title: "A strict rule names fields that forged writes.",
+		Why: "The API server completes a spec with defaults, and others write the status and the identity of an object. " +
+			"Taking all of that away again would never end, so a rule names the list or the map that nobody may add to.",
+		Wrong: `environments: prod: {
+	platform: {kind: "kubernetes", context: "acme-prod"}
+	policy: strict: [{kind: "Deployment", fields: ["spec"]}]
+}
+`,
+		Right: `environments: prod: {
+	platform: {kind: "kubernetes", context: "acme-prod"}
+	policy: strict: [{kind: "Deployment", fields: ["spec.template.spec.containers[*].env"]}]
+}
+`,
+	},
 }

@@ -18,14 +18,30 @@ func (l *loader) checkPolicy(p path, policy wirePolicy) {
 		for j, field := range rule.Fields {
 			at := p.with("ignore", strconv.Itoa(i), "fields", strconv.Itoa(j))
 			switch root, rest, _ := strings.Cut(field, "."); {
-			case root == "apiVersion" || root == "kind" || root == "status",
-				root == "metadata" && (rest == "" || slices.Contains([]string{"name", "namespace", "uid", "labels", "annotations"}, rest)):
+			case notOfContent(root, rest):
 				l.rule(at, "ignore-field", fmt.Sprintf("%s is not a field that somebody else could own", field), "name a field of spec or data, a label or an annotation")
 			case rest == "" && (root == "spec" || root == "data"):
 				l.rule(at, "ignore-field", fmt.Sprintf("%s is all of the object", field), "name the fields in it")
 			}
 		}
 	}
+	for i, rule := range policy.Strict {
+		for j, field := range rule.Fields {
+			at := p.with("strict", strconv.Itoa(i), "fields", strconv.Itoa(j))
+			switch root, rest, _ := strings.Cut(field, "."); {
+			case notOfContent(root, rest), root == "metadata":
+				l.rule(at, "strict-field", fmt.Sprintf("%s is written by others too", field), "name a list or a map in spec or data")
+			case rest == "" && root == "spec":
+				l.rule(at, "strict-field", fmt.Sprintf("%s is completed by the API server", field), "name a list or a map in it")
+			}
+		}
+	}
+}
+
+// notOfContent tells whether a field is an object's identity or its status.
+func notOfContent(root, rest string) bool {
+	return root == "apiVersion" || root == "kind" || root == "status" ||
+		root == "metadata" && (rest == "" || slices.Contains([]string{"name", "namespace", "uid", "labels", "annotations"}, rest))
 }
 
 // week is the length of the circle that windows are on.

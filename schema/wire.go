@@ -65,6 +65,7 @@ type wireSecret struct {
 	Generate *struct {
 		Alphabet string `json:"alphabet"`
 		Length   int    `json:"length"`
+		Rotation int    `json:"rotation"`
 	} `json:"generate"`
 }
 
@@ -135,6 +136,7 @@ type wirePlatform struct {
 	Namespace       string      `json:"namespace"`
 	CreateNamespace bool        `json:"createNamespace"`
 	StorageClass    string      `json:"storageClass"`
+	Impersonate     string      `json:"impersonate"`
 	PodCIDRs        []string    `json:"podCIDRs"`
 	LoadImages      bool        `json:"loadImages"`
 	Org             string      `json:"org"`
@@ -222,6 +224,7 @@ type wirePostgres struct {
 	CABundle    *wireSecret `json:"caBundle"`
 	ManageRoles bool        `json:"manageRoles"`
 	Admin       *wireSecret `json:"admin"`
+	Check       string      `json:"check"`
 }
 
 type wireRedis struct {
@@ -242,6 +245,7 @@ type wireRedis struct {
 	Evict        bool        `json:"evict"`
 	URL          *wireSecret `json:"url"`
 	CABundle     *wireSecret `json:"caBundle"`
+	Check        string      `json:"check"`
 }
 
 type wireTemporal struct {
@@ -263,6 +267,7 @@ type wireTemporal struct {
 	} `json:"mtls"`
 	TLS      bool        `json:"tls"`
 	CABundle *wireSecret `json:"caBundle"`
+	Check    string      `json:"check"`
 }
 
 type wireEnv struct {
@@ -308,11 +313,15 @@ type wirePolicy struct {
 	Recreate    string       `json:"recreate"`
 	Rollback    bool         `json:"rollback"`
 	Windows     []wireWindow `json:"windows"`
-	Ignore      []struct {
-		Kind   string   `json:"kind"`
-		Name   string   `json:"name"`
-		Fields []string `json:"fields"`
-	} `json:"ignore"`
+	Ignore      []wireRule   `json:"ignore"`
+	Strict      []wireRule   `json:"strict"`
+	Adopt       string       `json:"adopt"`
+}
+
+type wireRule struct {
+	Kind   string   `json:"kind"`
+	Name   string   `json:"name"`
+	Fields []string `json:"fields"`
 }
 
 type wireWindow struct {

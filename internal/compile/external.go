@@ -34,17 +34,17 @@ func (b builder) externalChecks(namespace string, secrets forge.ID, value func(o
 			}, needs...)}
 		}
 		add(partPostgres, forge.KindCheck, forge.CheckSpec{
-			Namespace: namespace, Service: partPostgres, URL: postgres.URL, SSLMode: postgres.SSLMode, CABundle: postgres.CABundle,
+			Namespace: namespace, Service: partPostgres, From: postgres.Check, URL: postgres.URL, SSLMode: postgres.SSLMode, CABundle: postgres.CABundle,
 		}, needs...)
 	}
 	if redis := services.Redis; redis.Mode == forge.ModeExternal {
 		add(partRedis, forge.KindCheck, forge.CheckSpec{
-			Namespace: namespace, Service: partRedis, URL: redis.URL, CABundle: redis.CABundle,
+			Namespace: namespace, Service: partRedis, From: redis.Check, URL: redis.URL, CABundle: redis.CABundle,
 		})
 	}
 	if temporal := services.Temporal; temporal.Mode == forge.ModeExternal || temporal.Mode == forge.ModeCloud {
 		add(partTemporal, forge.KindCheck, forge.CheckSpec{
-			Namespace: namespace, Service: partTemporal, Address: temporal.Address, TemporalNamespace: temporal.Namespace,
+			Namespace: namespace, Service: partTemporal, From: temporal.Check, Address: temporal.Address, TemporalNamespace: temporal.Namespace,
 			TLS: temporal.TLS || temporal.Mode == forge.ModeCloud, CABundle: temporal.CABundle,
 			APIKey: temporal.APIKey, ClientCert: temporal.ClientCert, ClientKey: temporal.ClientKey,
 		})

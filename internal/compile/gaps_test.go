@@ -56,7 +56,7 @@ func TestGaps(t *testing.T) {
 		{"defaults", func(e *forge.Environment) { e.Policy.Recreate, e.Policy.DestroyData = "never", "never" }, nil},
 		{"rollback", func(e *forge.Environment) { e.Policy.Rollback = true }, []string{"policy/rollback"}},
 		{"windows", func(e *forge.Environment) { e.Policy.Windows = []forge.Window{{}} }, []string{"policy/windows"}},
-		{"ignore", func(e *forge.Environment) { e.Policy.Ignore = []forge.IgnoreRule{{}} }, []string{"policy/ignore"}},
+		{"ignore", func(e *forge.Environment) { e.Policy.Ignore = []forge.FieldRule{{}} }, []string{"policy/ignore"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

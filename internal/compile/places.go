@@ -20,7 +20,7 @@ type place struct {
 // migration runs.
 func places(env forge.Environment) []place {
 	only := place{
-		target:    forge.Target{Kubeconfig: env.Platform.Kubeconfig, Context: env.Platform.Context},
+		target:    forge.Target{Kubeconfig: env.Platform.Kubeconfig, Context: env.Platform.Context, Impersonate: env.Platform.Impersonate},
 		namespace: env.Platform.Namespace,
 		domains:   env.Domains,
 		tls:       env.Expose.TLS,

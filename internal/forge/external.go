@@ -5,6 +5,7 @@ package forge
 type CheckSpec struct {
 	Namespace string // of references to Secrets that name none; empty outside of a cluster
 	Service   string // postgres, redis, temporal
+	From      string // daemon, cluster; empty: daemon
 	CABundle  SecretRef
 
 	URL     SecretRef // postgres, redis

@@ -129,6 +129,7 @@ type KubernetesRef struct {
 type Generate struct {
 	Alphabet string // alnum, base64url, hex
 	Length   int    // characters
+	Rotation int    // another number asks for another value
 }
 
 // Environment is one deployment of the app on one platform. App is already
@@ -235,7 +236,9 @@ type Policy struct {
 	Recreate    string        // what an immutable field may cost: never, stateless, any
 	Rollback    bool          // go back when a rollout fails
 	Windows     []Window      // when changes may be made; none: always
-	Ignore      []IgnoreRule
+	Ignore      []FieldRule // fields that somebody else owns
+	Strict      []FieldRule // fields that nobody else may add to
+	Adopt       string      // what becomes of objects that forged did not make: must-match, if-unowned, force
 }
 
 // Equal tells whether two policies are the same.
@@ -249,8 +252,15 @@ type Window struct {
 	Zone     string         // IANA time zone
 }
 
-// IgnoreRule names fields that somebody else owns.
-type IgnoreRule struct {
+// What becomes of an object that is there already and that forged did not make.
+const (
+	AdoptMustMatch = "must-match" // it is refused
+	AdoptIfUnowned = "if-unowned" // it is taken over if it bears no tool's mark
+	AdoptForce     = "force"      // it is taken over from any tool but another forged
+)
+
+// FieldRule names fields of objects.
+type FieldRule struct {
 	Kind   string
 	Name   string // empty: all of the kind
 	Fields []string

@@ -30,6 +30,7 @@ type Platform struct {
 	Namespace       string
 	CreateNamespace bool
 	StorageClass    string   // empty: the cluster's default
+	Impersonate     string   // user to act as; empty: whom the kubeconfig names
 	PodCIDRs        []string // empty: not known
 	LoadImages      bool     // minikube: load the image into the node
 

@@ -82,6 +82,7 @@ func (id ID) Compare(other ID) int { return strings.Compare(id.String(), other.S
 // is comparable: one client and one set of watches is kept for each.
 type Target struct {
 	Kubeconfig, Context string
+	Impersonate         string // user to act as; empty: whom the kubeconfig names
 
 	// Cluster is the resource whose output [OutputKubeconfig] is the way into
 	// the cluster; it is among the needs of everything that lives there.

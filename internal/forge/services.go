@@ -21,6 +21,12 @@ type Services struct {
 	Temporal Temporal
 }
 
+// Where a service of somebody else is asked from.
+const (
+	CheckFromDaemon  = "daemon"  // the machine that forged runs on
+	CheckFromCluster = "cluster" // a Job beside the app
+)
+
 // Postgres is the environment's PostgreSQL.
 type Postgres struct {
 	Mode     string
@@ -52,6 +58,7 @@ type Postgres struct {
 	SSLMode     string    // verify-full, verify-ca, require
 	ManageRoles bool
 	Admin       SecretRef // URL that may make roles
+	Check       string    // where it is asked from: daemon, cluster
 }
 
 // Backup is a dump by schedule.
@@ -86,6 +93,7 @@ type Redis struct {
 	// external
 	URL      SecretRef
 	CABundle SecretRef // zero: the system's
+	Check    string    // where it is asked from: daemon, cluster
 }
 
 // Temporal is the environment's Temporal.
@@ -108,4 +116,5 @@ type Temporal struct {
 	ClientKey  SecretRef
 	TLS        bool
 	CABundle   SecretRef // zero: the system's
+	Check      string    // external: where it is asked from: daemon, cluster
 }
