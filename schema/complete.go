@@ -132,7 +132,7 @@ func derived(f *forge.Forge) []made {
 func written(r forge.SecretRef) any {
 	switch {
 	case r.Generate != nil:
-		return map[string]any{"generate": map[string]any{"alphabet": r.Generate.Alphabet, "length": r.Generate.Length}}
+		return map[string]any{"generate": map[string]any{"alphabet": r.Generate.Alphabet, "length": r.Generate.Length, "rotation": r.Generate.Rotation}}
 	case r.Env != "":
 		return map[string]any{"env": r.Env}
 	}
