@@ -228,15 +228,18 @@ func (e *Engine) wakeDependants(id forge.ID, outputs bool, now time.Time) {
 func (e *Engine) publish(j *job, out *outcome, now time.Time) {
 	u, old := j.unit, j.unit.status
 	if u.ready && !u.late && old.State == StateReady && old.Objects == out.obs.Objects &&
-		old.Message == out.obs.Health.Message && old.LastAction == u.last && len(u.bouts) == 0 {
+		old.Message == out.obs.Health.Message && old.LastAction == u.last && len(u.bouts) == 0 &&
+		old.Expires.Equal(out.obs.Expires) && slices.Equal(old.Notices, out.obs.Notices) {
 		return // the steady state: nothing to make, nothing to compare
 	}
 	s := &ResourceStatus{
 		ID: u.id, Since: now, Objects: old.Objects,
 		Error: errorStatus(out.err), NextRetry: u.retryAt, LastAction: u.last,
 	}
+	s.Notices, s.Expires = old.Notices, old.Expires
 	if out.read {
-		s.Objects = out.obs.Objects
+		s.Objects, s.Notices, s.Expires = out.obs.Objects, out.obs.Notices, out.obs.Expires
+		e.notice(j, old.Notices, s.Notices)
 	}
 	for _, h := range out.held {
 		s.Steps = append(s.Steps, stepStatus(h.step, h.why))
@@ -249,6 +252,16 @@ func (e *Engine) publish(j *job, out *outcome, now time.Time) {
 	if !reflect.DeepEqual(s, old) {
 		u.status = s
 		e.touch()
+	}
+}
+
+// notice logs what was not known before.
+func (e *Engine) notice(j *job, before, now []Notice) {
+	for _, n := range now {
+		if !slices.Contains(before, n) {
+			e.log.Info("notice", "environment", j.id.Environment, "resource", j.id.String(),
+				"code", n.Code, "object", n.Object, "message", n.Message)
+		}
 	}
 }
 

@@ -66,6 +66,8 @@ type Observed struct {
 	Outputs Outputs
 	Objects int     // owned objects, for the metrics
 	Reason  *Reason // of Apply only: why the step was needed, where that is known better now
+	Notices []Notice
+	Expires time.Time // of what it stands for, a certificate for example; zero: never
 	Detail  any     // the provider's own; handed back to its Plan
 }
 
@@ -84,6 +86,15 @@ const (
 type Health struct {
 	Status  HealthStatus `json:"status"`
 	Message string       `json:"message,omitempty"`
+}
+
+// Notice is something worth knowing that no step removes: a webhook has
+// rewritten a field, a name does not resolve yet. It is told in the status, in
+// the log when it is new, and counted by its code.
+type Notice struct {
+	Code    string `json:"code"`             // mutated, dns, …: a bounded set, it labels metrics
+	Object  string `json:"object,omitempty"` // "Deployment shop/app"; may be empty
+	Message string `json:"message"`          // one sentence without a full stop
 }
 
 // Outputs are the values one resource makes and others need.
@@ -116,6 +127,12 @@ type Step struct {
 	Reason  Reason
 	Changes []Change
 	Deletes int    // objects that disappear with this step
+
+	// Destroys names the data that is lost with this step, one by one: "volume
+	// shop/data (20Gi)". Such a step is carried out only where
+	// policy.destroyData allows it, and with the token that the plan shows.
+	Destroys []string
+
 	Late    bool   // a removal that is done when all else in the environment is ready; nothing waits for it
 	Blocked string // not empty: it will not be done, and this is why
 	Token   string // fencing token it was computed against

@@ -74,6 +74,8 @@ type ResourceStatus struct {
 	NextRetry  time.Time     `json:"nextRetry,omitzero"`
 	LastAction *ActionStatus `json:"lastAction,omitempty"`
 	Fight      string        `json:"fight,omitempty"`
+	Notices    []Notice      `json:"notices,omitempty"`
+	Expires    time.Time     `json:"expires,omitzero"` // of what it stands for
 }
 
 // ErrorStatus is an error as people see it.
