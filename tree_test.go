@@ -38,6 +38,7 @@ var arrows = map[string][]string{
 	"internal/compile":              {"internal/forge", "charts"},
 	"internal/reconcile":            {"internal/forge", "internal/secret"},
 	"internal/providers/kubernetes": {"internal/forge", "internal/secret", "internal/reconcile"},
+	"internal/providers/objects":    {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes"},
 	"internal/providers/helm":       {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes", "charts"},
 	"internal/daemon":               {},
 	"internal/server":               {"internal/daemon", "internal/forge", "internal/reconcile"},

@@ -190,7 +190,7 @@ func (p *Namespaces) Apply(ctx context.Context, r reconcile.Request, s reconcile
 
 // Owned implements reconcile.Owner.
 func (p *Namespaces) Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error) {
-	return p.clusters.owned(ctx, environment, forge.KindNamespace, wanted, func(namespace string) forge.Spec {
+	return p.clusters.Owned(ctx, environment, forge.KindNamespace, wanted, func(namespace string) forge.Spec {
 		return forge.NamespaceSpec{Name: namespace, Create: true}
 	})
 }

@@ -6,9 +6,10 @@ import (
 	"forged.dev/forged/internal/forge"
 )
 
-// owned lists what the inventories of an environment hold of one kind. They
-// are looked for where the environment's resources are.
-func (cs *Clusters) owned(ctx context.Context, environment, kind string, wanted []forge.Resource, spec func(namespace string) forge.Spec) ([]forge.Resource, error) {
+// Owned lists what the inventories of an environment hold of one kind. They
+// are looked for where the environment's resources are. spec makes the spec of
+// a resource that only its inventory knows.
+func (cs *Clusters) Owned(ctx context.Context, environment, kind string, wanted []forge.Resource, spec func(namespace string) forge.Spec) ([]forge.Resource, error) {
 	type place struct {
 		target    forge.Target
 		namespace string
@@ -46,6 +47,16 @@ func namespaceOf(spec forge.Spec) string {
 	case forge.SecretsSpec:
 		return s.Namespace
 	case forge.ReleaseSpec:
+		return s.Namespace
+	case forge.ConfigSpec:
+		return s.Namespace
+	case forge.ClaimSpec:
+		return s.Namespace
+	case forge.JobSpec:
+		return s.Namespace
+	case forge.IssuerSpec:
+		return s.Namespace
+	case forge.CertificateSpec:
 		return s.Namespace
 	default:
 		return ""

@@ -152,7 +152,7 @@ func (p *Secrets) Watch(ctx context.Context, notify func(reconcile.Event)) error
 
 // Owned implements reconcile.Owner.
 func (p *Secrets) Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error) {
-	return p.clusters.owned(ctx, environment, forge.KindSecrets, wanted, func(namespace string) forge.Spec {
+	return p.clusters.Owned(ctx, environment, forge.KindSecrets, wanted, func(namespace string) forge.Spec {
 		return forge.SecretsSpec{Namespace: namespace}
 	})
 }

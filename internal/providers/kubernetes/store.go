@@ -291,6 +291,9 @@ func (inv *Inventory) flush(ctx context.Context) bool {
 	return err == nil || reconcile.KindOf(err) == reconcile.Stale
 }
 
+// About adds a resource to an error that does not name one.
+func About(err error, id forge.ID) error { return aboutResource(err, id) }
+
 // aboutResource adds the resource to an error that does not name one.
 func aboutResource(err error, id forge.ID) error {
 	var e *reconcile.Error

@@ -1,0 +1,168 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// Apply implements reconcile.Provider.
+func (p *Provider) Apply(ctx context.Context, r reconcile.Request, step reconcile.Step) (reconcile.Observed, error) {
+	ch, ok := step.Detail.(*change)
+	if !ok {
+		return reconcile.Observed{}, reconcile.Errorf(reconcile.Internal, string(step.Action), "planned by another provider: %T", step.Detail)
+	}
+	id := r.Resource.ID
+	if step.Blocked != "" {
+		return reconcile.Observed{}, &reconcile.Error{Kind: reconcile.Invalid, ID: id, Object: step.Object, Op: string(step.Action), Err: errors.New(step.Blocked)}
+	}
+	// Look again, at what the inventory and the watches know: nothing of it is
+	// asked of the server, and what is wanted is what was planned.
+	l := *ch.look
+	l.Request = r
+	if err := l.refresh(ctx); err != nil {
+		return reconcile.Observed{}, kubernetes.About(err, id)
+	}
+	now := l.token(ch.apply)
+	if len(ch.remove) > 0 {
+		now = l.tokenOf(ch.remove)
+	}
+	if now != step.Token {
+		o, err := p.observed(ctx, &l)
+		return o, errors.Join(&reconcile.Error{
+			Kind: reconcile.Stale, ID: id, Object: step.Object, Op: string(step.Action),
+			Err: errors.New("it has changed since the step was planned"),
+		}, err)
+	}
+	var reason *reconcile.Reason
+	var err error
+	switch step.Action {
+	case reconcile.ActionDelete:
+		err = l.delete(ctx, ch)
+	case reconcile.ActionHeal:
+		reason, err = l.putBack(ctx, ch)
+	default:
+		err = l.roll(ctx, ch.apply)
+	}
+	if err == nil && ch.all {
+		p.forget(&l)
+		return reconcile.Observed{}, nil
+	}
+	o, observeErr := p.Observe(ctx, r)
+	o.Reason = reason
+	return o, kubernetes.About(errors.Join(err, observeErr), id)
+}
+
+// manifest is an object as it is sent.
+func (l *Look) manifest(o Object) *unstructured.Unstructured {
+	obj := o.Manifest.DeepCopy()
+	l.Cluster.Stamp(obj, l.ID())
+	return obj
+}
+
+func (l *Look) entry(o Object, a kubernetes.Applied) kubernetes.Entry {
+	return kubernetes.Entry{Ref: o.Ref(), Desired: l.hashes[o.Ref()], Baseline: a.Baseline, Keep: o.Keep}
+}
+
+// putBack undoes what somebody else did to an object.
+func (l *Look) putBack(ctx context.Context, ch *change) (*reconcile.Reason, error) {
+	o := ch.apply[0]
+	obj := l.manifest(o)
+	obj.SetUID(types.UID(ch.uid)) // the server refuses another object under the same name
+	a, err := l.Cluster.Apply(ctx, obj)
+	if err != nil {
+		return nil, err
+	}
+	l.Inventory.Rebase(l.ID(), l.entry(o, a))
+	if ch.before == nil {
+		return nil, nil
+	}
+	reason, _ := explained(o, ch.before, a.Object, ch.other, l.Cluster.Manager())
+	return &reason, nil
+}
+
+// roll applies new or changed objects between two notes in the inventory.
+func (l *Look) roll(ctx context.Context, objects []Object) error {
+	refs := make([]kubernetes.Ref, 0, len(objects))
+	for _, o := range objects {
+		refs = append(refs, o.Ref())
+	}
+	if err := l.Inventory.Begin(ctx, l.ID(), refs); err != nil {
+		return err
+	}
+	defer l.Inventory.Abort(l.ID()) // after a Commit there is nothing left to abort
+	entries := make([]kubernetes.Entry, 0, len(objects))
+	for _, o := range objects {
+		a, err := l.Cluster.Apply(ctx, l.manifest(o))
+		if err != nil {
+			return err
+		}
+		entries = append(entries, l.entry(o, a))
+	}
+	record, _ := l.Inventory.Record(l.ID())
+	record.Pending, record.Needs = false, l.Request.Resource.Needs
+	for _, e := range entries {
+		i := slices.IndexFunc(record.Entries, func(old kubernetes.Entry) bool { return old.Ref == e.Ref })
+		record.Entries[i] = e // Begin has put it there
+	}
+	// What was announced once, never made and is not wanted any more stays
+	// listed: its removal finds out.
+	return l.Inventory.Commit(ctx, record)
+}
+
+// delete deletes what is recorded, if it still is what was recorded, and lets
+// go of what is to be kept.
+func (l *Look) delete(ctx context.Context, ch *change) error {
+	if err := l.Inventory.Begin(ctx, l.ID(), nil); err != nil {
+		return err
+	}
+	defer l.Inventory.Abort(l.ID())
+	for _, e := range ch.remove {
+		live, err := l.Cluster.Get(ctx, e.Ref)
+		if err != nil {
+			return err
+		}
+		if live == nil || live.GetLabels()[kubernetes.LabelInstance] != l.Cluster.Instance() {
+			continue // gone, or somebody has taken it over
+		}
+		uid := string(live.GetUID())
+		if e.Baseline.UID != "" && e.Baseline.UID != uid {
+			continue // somebody made another one under the name; it is not ours
+		}
+		if e.Keep {
+			err = l.letGo(ctx, e.Ref, uid)
+		} else {
+			err = l.Cluster.Delete(ctx, e.Ref, uid)
+		}
+		if err != nil && reconcile.KindOf(err) != reconcile.Stale {
+			return err
+		}
+	}
+	if ch.all {
+		return l.Inventory.Drop(ctx, l.ID())
+	}
+	record, _ := l.Inventory.Record(l.ID())
+	record.Pending = false
+	record.Entries = slices.DeleteFunc(record.Entries, func(e kubernetes.Entry) bool {
+		return slices.ContainsFunc(ch.remove, func(gone kubernetes.Entry) bool { return gone.Ref == e.Ref })
+	})
+	return l.Inventory.Commit(ctx, record)
+}
+
+// forget drops what is remembered of a resource that is gone.
+func (p *Provider) forget(l *Look) {
+	p.mu.Lock()
+	for _, e := range l.Record.Entries {
+		delete(p.verdicts, verdictKey{l.Request.Resource.Target, e.Ref})
+	}
+	p.mu.Unlock()
+	if p.kind.Forget != nil {
+		p.kind.Forget(l.Request.Resource)
+	}
+}

@@ -1,0 +1,325 @@
+package objects
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// change is what one step does; it travels in Step.Detail.
+type change struct {
+	look   *Look
+	apply  []Object
+	before *unstructured.Unstructured // live, when the reason is still to be found
+	uid    string                     // that a heal must find; empty: any or none
+	other  bool                       // it is another object than the one applied last
+	remove []kubernetes.Entry         // to delete, or to let go of
+	all    bool                       // the resource itself goes
+}
+
+// verdict remembers why an object had drifted, so that a repeated look at the
+// same live version costs nothing.
+type verdict struct {
+	uid, resourceVersion, desired string
+	reason                        reconcile.Reason
+	changes                       []reconcile.Change
+}
+
+type verdictKey struct {
+	target forge.Target
+	ref    kubernetes.Ref
+}
+
+// Plan implements reconcile.Provider.
+func (p *Provider) Plan(ctx context.Context, r reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
+	l, ok := o.Detail.(*Look)
+	if !ok {
+		return nil, reconcile.Errorf(reconcile.Internal, "plan", "observed by another provider: %T", o.Detail)
+	}
+	steps, err := p.plan(ctx, r, l)
+	return steps, kubernetes.About(err, l.ID())
+}
+
+func (p *Provider) plan(ctx context.Context, r reconcile.Request, l *Look) ([]reconcile.Step, error) {
+	if r.Remove {
+		if !l.Recorded {
+			return nil, nil
+		}
+		remove, keep := l.unwanted()
+		step := p.removal(l, append(keep, remove...))
+		step.Detail.(*change).all = true
+		return []reconcile.Step{step}, nil
+	}
+	if l.waiting != nil {
+		return nil, l.waiting
+	}
+	var creates, updates []Object
+	var steps []reconcile.Step
+	for _, want := range l.Objects {
+		ref := want.Ref()
+		entry, applied := l.Applied(ref)
+		d := l.Drift(ref)
+		refused, err := l.refused(ctx, ref, applied, d)
+		if err != nil {
+			return nil, err
+		}
+		current := entry.Desired == l.hashes[ref]
+		switch {
+		case d != nil && d.State.Deleting:
+			steps = append(steps, reconcile.Step{
+				ID: l.ID(), Action: reconcile.ActionHeal, Object: ref.String(),
+				Reason:  reconcile.Reason{Code: reconcile.ReasonDeleted},
+				Blocked: "it is being deleted; it is put back as soon as it is gone", Detail: &change{look: l},
+			})
+		case refused != "":
+			step := reconcile.Step{
+				ID: l.ID(), Action: reconcile.ActionCreate, Object: ref.String(),
+				Reason:  reconcile.Reason{Code: reconcile.ReasonAbsent},
+				Blocked: refused, Detail: &change{look: l},
+			}
+			if applied {
+				step.Action, step.Reason.Code = reconcile.ActionHeal, reconcile.ReasonReplaced
+			}
+			steps = append(steps, step)
+		case !applied:
+			creates = append(creates, want)
+		case !current:
+			updates = append(updates, want)
+		case d != nil:
+			step, err := p.heal(ctx, l, want, *d)
+			if err != nil {
+				return nil, err
+			}
+			steps = append(steps, step)
+		}
+	}
+	if len(creates) > 0 {
+		step, err := p.rollout(ctx, l, reconcile.ActionCreate, reconcile.ReasonAbsent, creates)
+		if err != nil {
+			return nil, err
+		}
+		if l.Record.Pending {
+			step.Action, step.Reason.Code = reconcile.ActionRepair, reconcile.ReasonInterrupted
+		}
+		steps = append(steps, step)
+	}
+	if len(updates) > 0 {
+		step, err := p.rollout(ctx, l, reconcile.ActionUpdate, reconcile.ReasonConfig, updates)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, step)
+	}
+	if len(creates)+len(updates) == 0 && l.Record.Pending {
+		steps = append(steps, reconcile.Step{
+			ID: l.ID(), Action: reconcile.ActionRepair, Reason: reconcile.Reason{
+				Code: reconcile.ReasonInterrupted, Text: "the inventory was not brought up to date",
+			},
+			Token: l.token(nil), Detail: &change{look: l},
+		})
+	}
+	if remove, keep := l.unwanted(); r.Policy.Prune && len(remove)+len(keep) > 0 {
+		step := p.removal(l, append(keep, remove...))
+		step.Late = true // what ran before the rollout may use them
+		steps = append(steps, step)
+	}
+	return steps, nil
+}
+
+// refused says why an object is not to be written: it is there and somebody
+// else's. Empty: it is not.
+func (l *Look) refused(ctx context.Context, ref kubernetes.Ref, applied bool, d *kubernetes.Drift) (string, error) {
+	if applied && (d == nil || d.Code != reconcile.ReasonReplaced) {
+		return "", nil // known by its uid
+	}
+	live, err := l.Cluster.Get(ctx, ref)
+	if err != nil || live == nil {
+		return "", err
+	}
+	mine := live.GetLabels()[kubernetes.LabelInstance]
+	adopt := l.Request.Policy.Adopt
+	if mine == l.Cluster.Instance() {
+		return "", nil
+	}
+	owner := kubernetes.ForeignOwner(live, l.Cluster.Instance())
+	switch {
+	case owner != "" && (mine != "" || adopt != forge.AdoptForce):
+		return "it exists and belongs to " + owner, nil
+	case owner == "" && !applied && (adopt == "" || adopt == forge.AdoptMustMatch):
+		return "it exists and forged did not make it; to hand it over: " + l.handOver(ref), nil
+	}
+	return "", nil
+}
+
+// handOver is the command that makes an object ours.
+func (l *Look) handOver(ref kubernetes.Ref) string {
+	namespace := ""
+	if ref.Namespace != "" {
+		namespace = " --namespace " + ref.Namespace
+	}
+	return fmt.Sprintf("kubectl --context %s%s label %s %s %s=%s", l.Cluster.Target().Context, namespace,
+		strings.ToLower(ref.GVK.Kind), ref.Name, kubernetes.LabelInstance, l.Cluster.Instance())
+}
+
+func (p *Provider) rollout(ctx context.Context, l *Look, action reconcile.Action, code reconcile.ReasonCode, objects []Object) (reconcile.Step, error) {
+	step := reconcile.Step{
+		ID: l.ID(), Action: action, Reason: reconcile.Reason{Code: code},
+		Detail: &change{look: l, apply: objects}, Token: l.token(objects),
+	}
+	if len(objects) == 1 {
+		step.Object = objects[0].Ref().String()
+	}
+	for _, o := range objects {
+		if len(objects) > 1 {
+			step.Changes = append(step.Changes, reconcile.Change{Path: o.Ref().String()})
+		}
+		if action != reconcile.ActionUpdate {
+			continue
+		}
+		if p.kind.Review != nil {
+			if err := p.kind.Review(ctx, l, o, &step); err != nil {
+				return step, err
+			}
+		}
+		if !l.Request.Explain || step.Blocked != "" {
+			continue
+		}
+		before, err := l.Cluster.Get(ctx, o.Ref())
+		if err != nil {
+			return step, err
+		}
+		after, err := l.Cluster.DryRun(ctx, l.manifest(o))
+		if err != nil {
+			return step, err
+		}
+		_, changes := kubernetes.Explain(before, after, l.Cluster.Manager())
+		step.Changes = append(step.Changes, shown(o, changes)...)
+	}
+	return step, nil
+}
+
+func (p *Provider) heal(ctx context.Context, l *Look, want Object, d kubernetes.Drift) (reconcile.Step, error) {
+	ref := d.Entry.Ref
+	ch := &change{look: l, apply: []Object{want}, other: d.Code == reconcile.ReasonReplaced}
+	step := reconcile.Step{
+		ID: l.ID(), Action: reconcile.ActionHeal, Object: ref.String(),
+		Reason: reconcile.Reason{Code: d.Code}, Detail: ch, Token: l.token(ch.apply),
+	}
+	if d.Code == reconcile.ReasonDeleted {
+		return step, nil
+	}
+	key := verdictKey{l.Request.Resource.Target, ref}
+	p.mu.Lock()
+	v, known := p.verdicts[key]
+	p.mu.Unlock()
+	if known && v.uid == d.State.UID && v.resourceVersion == d.State.ResourceVersion && v.desired == l.hashes[ref] {
+		step.Reason, step.Changes, ch.uid = v.reason, v.changes, v.uid
+		return step, nil
+	}
+	before, err := l.Cluster.Get(ctx, ref)
+	if err != nil {
+		return step, err
+	}
+	if before == nil {
+		step.Reason.Code = reconcile.ReasonDeleted
+		return step, nil
+	}
+	ch.uid = string(before.GetUID())
+	if !l.Request.Explain {
+		ch.before = before // the answer to the apply tells the rest
+		return step, nil
+	}
+	after, err := l.Cluster.DryRun(ctx, l.manifest(want))
+	if err != nil {
+		return step, err
+	}
+	step.Reason, step.Changes = explained(want, before, after, ch.other, l.Cluster.Manager())
+	p.mu.Lock()
+	p.verdicts[key] = verdict{
+		uid: ch.uid, resourceVersion: before.GetResourceVersion(), desired: l.hashes[ref],
+		reason: step.Reason, changes: step.Changes,
+	}
+	p.mu.Unlock()
+	return step, nil
+}
+
+func explained(o Object, before, after *unstructured.Unstructured, other bool, manager string) (reconcile.Reason, []reconcile.Change) {
+	reason, changes := kubernetes.Explain(before, after, manager)
+	if other {
+		reason.Code = reconcile.ReasonReplaced
+	}
+	return reason, shown(o, changes)
+}
+
+// shown leaves out the values that are not to be seen.
+func shown(o Object, changes []reconcile.Change) []reconcile.Change {
+	if o.Hidden {
+		for i := range changes {
+			changes[i].From, changes[i].To = "", ""
+		}
+	}
+	return changes
+}
+
+// removal deletes entries, or lets go of those that are to be kept.
+func (p *Provider) removal(l *Look, entries []kubernetes.Entry) reconcile.Step {
+	step := reconcile.Step{
+		ID: l.ID(), Action: reconcile.ActionDelete,
+		Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted},
+		Detail: &change{look: l, remove: entries}, Token: l.tokenOf(entries),
+	}
+	for _, e := range entries {
+		c := reconcile.Change{Path: e.Ref.String()}
+		if e.Keep {
+			c.To = "stays; forged lets go of it"
+		} else {
+			step.Deletes++
+		}
+		step.Changes = append(step.Changes, c)
+	}
+	if p.kind.Data && step.Deletes > 0 {
+		step.Blocked = "it would destroy data; nothing that holds data is deleted unasked"
+	}
+	if len(entries) == 1 {
+		step.Object = entries[0].Ref.String()
+		if entries[0].Keep {
+			step.Reason.Text = "it stays; forged lets go of it"
+		}
+	}
+	return step
+}
+
+// token fences the objects a step is about: what was recorded of them, and how
+// they differed from that.
+func (l *Look) token(objects []Object) string {
+	var b strings.Builder
+	for _, o := range objects {
+		e, _ := l.Applied(o.Ref())
+		l.fence(&b, e)
+	}
+	return b.String()
+}
+
+func (l *Look) tokenOf(entries []kubernetes.Entry) string {
+	var b strings.Builder
+	for _, e := range entries {
+		now, _ := l.Applied(e.Ref)
+		l.fence(&b, now)
+	}
+	return b.String()
+}
+
+func (l *Look) fence(b *strings.Builder, e kubernetes.Entry) {
+	fmt.Fprintf(b, "%s %s %s", e.Ref, e.Desired, e.Baseline.Digest)
+	if d := l.Drift(e.Ref); d != nil {
+		s := d.State
+		fmt.Fprintf(b, " %t %t %s %s", s.Exists, s.Deleting, s.UID, s.Digest)
+	}
+	b.WriteByte('\n')
+}
