@@ -71,7 +71,7 @@ func newHarness(t *testing.T) providertest.Harness {
 		Start: func(t *testing.T) reconcile.Provider {
 			clusters := kubernetes.NewClusters(kubernetes.Options{Instance: env.Instance})
 			t.Cleanup(clusters.Close)
-			return New(Options{Clusters: clusters, Charts: withSecret, Logger: slog.New(slog.DiscardHandler)})
+			return New(Options{Clusters: clusters, Embedded: withSecret, Logger: slog.New(slog.DiscardHandler)})
 		},
 		Edit: func(t *testing.T) {
 			_, err := core.Secrets(env.Namespace).Patch(t.Context(), "login", merge, []byte(`{"stringData":{"token":"`+canary+`edited"}}`), by)

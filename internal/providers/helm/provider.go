@@ -27,8 +27,23 @@ const maxHistory = 10
 // Options configure a Provider.
 type Options struct {
 	Clusters *kubernetes.Clusters
-	Charts   func(name string) ([]charts.File, error) // nil: the embedded charts
+	Embedded func(name string) ([]charts.File, error) // nil: the embedded charts
+	Charts   Charts                                   // nil: there are none but the embedded ones
 	Logger   *slog.Logger
+}
+
+// Charts finds charts of the user's own.
+type Charts interface {
+	// Load returns the files of a chart, named from the chart's directory
+	// ("Chart.yaml", "templates/app.yaml", "charts/db/Chart.yaml"; a packed
+	// dependency is one file below charts/), and a digest: of equal digests
+	// the files are equal. The files are not changed afterwards, by anybody.
+	//
+	// It is called with every look at a release, so it answers from memory
+	// while the chart is as it was. Errors are *reconcile.Error: Unavailable
+	// when the place does not answer, Invalid when there is no such chart or
+	// it is not the one that was locked.
+	Load(ctx context.Context, source forge.ChartSource) (files []charts.File, digest string, err error)
 }
 
 // Provider reconciles resources of kind release.
@@ -68,7 +83,7 @@ var (
 
 // New makes a Provider.
 func New(o Options) *Provider {
-	files := o.Charts
+	files := o.Embedded
 	if files == nil {
 		files = charts.Files
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func provider(files map[string]string) *Provider {
-	return New(Options{Charts: func(string) ([]charts.File, error) {
+	return New(Options{Embedded: func(string) ([]charts.File, error) {
 		var out []charts.File
 		for name, text := range files {
 			out = append(out, charts.File{Name: name, Data: []byte(text)})

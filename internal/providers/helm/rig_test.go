@@ -123,7 +123,7 @@ func (r *rig) start() {
 			}
 		},
 	})
-	r.p = New(Options{Clusters: r.clusters, Charts: chartFiles, Logger: slog.New(slog.DiscardHandler)})
+	r.p = New(Options{Clusters: r.clusters, Embedded: chartFiles, Logger: slog.New(slog.DiscardHandler)})
 	r.events = make(chan reconcile.Event, 1000)
 	clusters, p, events := r.clusters, r.p, r.events
 	watching := make(chan struct{})
