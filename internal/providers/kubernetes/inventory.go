@@ -1,7 +1,9 @@
 package kubernetes
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -26,6 +28,10 @@ type Record struct {
 	Pending   bool       `json:"pending,omitempty"`   // an action has begun and was not seen to end
 	Needs     []forge.ID `json:"needs,omitempty"`     // what the resource needed, for the order of removals
 	Entries   []Entry    `json:"entries"`
+
+	// Detail is what the provider of the resource notes beside it. It holds no
+	// secret, and is not changed once it is in a record.
+	Detail json.RawMessage `json:"detail,omitempty"`
 }
 
 func (r Record) clone() Record {
@@ -235,6 +241,27 @@ func (inv *Inventory) Rebase(id forge.ID, entries ...Entry) {
 	default: // it is awake
 	}
 	c.clusters.publish(events)
+}
+
+// Note puts a provider's detail into a record. Like Rebase it holds at once
+// and is written down with the next write, or soon after; false if the
+// resource owns nothing.
+func (inv *Inventory) Note(id forge.ID, detail json.RawMessage) bool {
+	c := inv.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok := inv.records[id]
+	if !ok || bytes.Equal(r.Detail, detail) {
+		return ok
+	}
+	r.Detail = detail
+	inv.records[id] = r
+	inv.dirty = true
+	select {
+	case inv.wake <- struct{}{}:
+	default: // it is awake
+	}
+	return true
 }
 
 // Drop forgets a resource that owns nothing any more.
