@@ -23,6 +23,7 @@ type Options struct {
 	Observer  Observer            // nil: nobody
 	Workers   int                 // passes at a time in one environment; 0: 4
 	Grace     time.Duration       // for the step under way when Run is told to end; 0: 30 s
+	Approved  []string            // tokens of steps that may destroy data, once each
 }
 
 // Engine holds the active generation against the world, for as long as Run
@@ -38,15 +39,16 @@ type Engine struct {
 	version  atomic.Uint64
 	snapshot atomic.Pointer[Status]
 
-	mu      sync.Mutex
-	queue   workqueue.TypedDelayingInterface[forge.ID] // nil unless Run runs
-	units   map[forge.ID]*unit
-	sweeps  map[string]*sweep // by environment
-	lanes   map[string]*lane  // by environment
-	deleted map[string]int    // objects, by environment, since its config last changed
-	history []ActionStatus
-	changed chan struct{} // closed by touch; nil when nobody waits
-	idle    chan struct{} // told when a pass has ended; nil when Converge does not run
+	mu       sync.Mutex
+	queue    workqueue.TypedDelayingInterface[forge.ID] // nil unless Run runs
+	units    map[forge.ID]*unit
+	sweeps   map[string]*sweep // by environment
+	lanes    map[string]*lane  // by environment
+	deleted  map[string]int    // objects, by environment, since its config last changed
+	approved map[string]bool   // tokens of steps that may destroy data
+	history  []ActionStatus
+	changed  chan struct{} // closed by touch; nil when nobody waits
+	idle     chan struct{} // told when a pass has ended; nil when Converge does not run
 }
 
 // New makes an Engine that does nothing until Set and Run are called.
@@ -55,7 +57,10 @@ func New(o Options) *Engine {
 		providers: o.Providers, log: o.Logger, observer: o.Observer,
 		workers: o.Workers, grace: o.Grace,
 		units: map[forge.ID]*unit{}, sweeps: map[string]*sweep{},
-		lanes: map[string]*lane{}, deleted: map[string]int{},
+		lanes: map[string]*lane{}, deleted: map[string]int{}, approved: map[string]bool{},
+	}
+	for _, token := range o.Approved {
+		e.approved[token] = true
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

@@ -115,7 +115,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 		wake = sooner(wake, d)
 	}
 	for _, h := range out.held {
-		if h.hold == holdFight {
+		if h.hold == holdFight || h.hold == holdWindow {
 			wake = sooner(wake, h.at.Sub(now))
 			u.retryAt = h.at
 		}
@@ -303,7 +303,7 @@ func (e *Engine) judge(j *job, out *outcome, s *ResourceStatus, now time.Time) {
 		s.Message = fmt.Sprintf("not ready within %s: %s", short(j.timeout()), out.obs.Health.Message)
 	case health == Failed:
 		s.State = StateFailed
-	case has(holdMode, holdFight):
+	case has(holdMode, holdFight, holdWindow):
 		s.State = StateDrifted
 	case has(holdNeeds) && j.waiting != none:
 		s.State, s.WaitingFor = StateWaiting, j.waiting.String()

@@ -15,6 +15,7 @@ type hold int
 const (
 	holdNone    hold = iota
 	holdBlocked      // a person is needed
+	holdWindow       // it is not the time for changes
 	holdMode         // the mode does not allow it
 	holdFight        // another writer keeps undoing it
 	holdNeeds        // something it needs is not ready
@@ -28,7 +29,7 @@ type held struct {
 	step Step
 	hold hold
 	why  string
-	at   time.Time // holdFight: when it may be tried again
+	at   time.Time // holdFight, holdWindow: when it may be tried again
 	from forge.ID  // holdLate: what it waits for
 }
 
@@ -48,7 +49,12 @@ func (e *Engine) gate(j *job, steps []Step) []held {
 		keep, forever = e.keep(j)
 	}
 	behind := ""
+	u.permits = nil
 	for i, s := range steps {
+		if s.Blocked == "" && len(s.Destroys) > 0 {
+			u.permits = append(u.permits, permit(s))
+			s.Blocked = forbidden(j.env.Policy, s, func(token string) bool { return e.approved[token] })
+		}
 		if s.Blocked == "" && s.Deletes > 0 {
 			s.Blocked = blocked
 		}
@@ -90,7 +96,7 @@ func (e *Engine) gate(j *job, steps []Step) []held {
 
 // holdOf judges one step. The caller holds mu.
 func (e *Engine) holdOf(j *job, s Step, keep string, forever bool, behind string, now time.Time) (hold, string, time.Time) {
-	none, mode := forge.ID{}, j.env.Policy.Mode
+	none, mode, open := forge.ID{}, j.env.Policy.Mode, opens(j.env.Policy.Windows, now)
 	switch {
 	case s.Blocked != "":
 		return holdBlocked, "", time.Time{}
@@ -101,6 +107,8 @@ func (e *Engine) holdOf(j *job, s Step, keep string, forever bool, behind string
 		return holdKeep, keep, time.Time{}
 	case mode != forge.ModeApply && mode != forge.ModeHeal, mode == forge.ModeHeal && s.Rollout():
 		return holdMode, "mode is " + string(mode), time.Time{}
+	case open.After(now):
+		return holdWindow, "no change before " + open.UTC().Format(time.RFC3339) + ", by policy.windows", open
 	case s.Rollout() && j.waiting != none:
 		return holdNeeds, "until " + j.waiting.String() + " is ready", time.Time{}
 	case s.Rollout() && behind != "":
@@ -228,6 +236,9 @@ func (e *Engine) applied(j *job, s Step, better *Reason, err error, began time.T
 	if err == nil {
 		u.drifts = slices.DeleteFunc(u.drifts, func(k driftKey) bool { return k == planned })
 		e.deleted[j.env.Name] += s.Deletes
+		if len(s.Destroys) > 0 {
+			delete(e.approved, permit(s))
+		}
 		u.deleteCount = max(0, u.deleteCount-s.Deletes)
 		if u.deleteCount == 0 {
 			u.deletes = nil

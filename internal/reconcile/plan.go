@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"forged.dev/forged/internal/forge"
 )
@@ -26,6 +27,7 @@ type EnvironmentPlan struct {
 	Platform string       `json:"platform"`
 	Target   string       `json:"target"`
 	Mode     forge.Mode   `json:"mode"`            // says which steps would be carried out
+	Opens    time.Time    `json:"opens,omitzero"`  // when the next window for changes does; zero: one is open, or there are none
 	Error    *ErrorStatus `json:"error,omitempty"` // what is owned could not be listed
 	Items    []Item       `json:"items"`           // what is needed stands before what needs it; removals last
 }
@@ -97,6 +99,9 @@ func (e *Engine) planEnvironment(ctx context.Context, env *environment, filter f
 	}
 	if env.Policy.Mode == forge.ModePaused {
 		return out
+	}
+	if now := time.Now(); opens(env.Policy.Windows, now).After(now) {
+		out.Opens = opens(env.Policy.Windows, now)
 	}
 	s := &survey{
 		engine: e, env: env, filter: filter,
@@ -265,8 +270,16 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	return item, true
 }
 
-// limit blocks the steps that delete when they are too many together.
+// limit blocks the steps that destroy data without permission, and those that
+// delete when they are too many together.
 func (s *survey) limit(items []Item) {
+	for _, i := range items {
+		for k, step := range i.Steps {
+			if step.Blocked == "" {
+				i.Steps[k].Blocked = forbidden(s.env.Policy, step, s.engine.isApproved)
+			}
+		}
+	}
 	total, names := 0, []string(nil)
 	for _, i := range items {
 		n, count := deletesOf(i.Steps)

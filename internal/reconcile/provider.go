@@ -68,7 +68,7 @@ type Observed struct {
 	Reason  *Reason // of Apply only: why the step was needed, where that is known better now
 	Notices []Notice
 	Expires time.Time // of what it stands for, a certificate for example; zero: never
-	Detail  any     // the provider's own; handed back to its Plan
+	Detail  any       // the provider's own; handed back to its Plan
 }
 
 // HealthStatus says how far a resource is from serving.
@@ -126,7 +126,7 @@ type Step struct {
 	Object  string // "Deployment shop/app"; empty: the whole resource
 	Reason  Reason
 	Changes []Change
-	Deletes int    // objects that disappear with this step
+	Deletes int // objects that disappear with this step
 
 	// Destroys names the data that is lost with this step, one by one: "volume
 	// shop/data (20Gi)". Such a step is carried out only where

@@ -66,6 +66,7 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 	}
 	u.dirty = false
 	env := gen.environments[id.Environment]
+	looksOnly := env.Policy.Mode == forge.ModeObserve || opens(env.Policy.Windows, now).After(now)
 	if env.Policy.Mode == forge.ModePaused {
 		e.pause(u, now)
 		return job{}, false
@@ -77,7 +78,7 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 	u.busy = true
 	j := job{
 		id: id, unit: u, epoch: u.epoch, gen: gen, env: env, provider: u.provider,
-		request: Request{Resource: u.resource, Inputs: e.inputs(u), Policy: env.Policy, Remove: u.orphan, Explain: env.Policy.Mode == forge.ModeObserve},
+		request: Request{Resource: u.resource, Inputs: e.inputs(u), Policy: env.Policy, Remove: u.orphan, Explain: looksOnly},
 		orphan:  u.orphan, seen: u.seen, event: u.event, began: now,
 	}
 	u.event = time.Time{}

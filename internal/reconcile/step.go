@@ -36,21 +36,22 @@ func (s Step) MarshalJSON() ([]byte, error) { return json.Marshal(stepStatus(s, 
 
 // StepStatus is a step as people see it.
 type StepStatus struct {
-	Action  Action   `json:"action"`
-	Object  string   `json:"object,omitempty"`  // empty: the whole resource
-	Drift   bool     `json:"drift"`             // live has changed, as opposed to forge.cue
-	Reason  string   `json:"reason"`            // one line
-	Cause   Reason   `json:"cause"`             // the same, in parts
-	Changes []Change `json:"changes,omitempty"` // never secret
-	Deletes int      `json:"deletes,omitempty"` // objects
-	Blocked string   `json:"blocked,omitempty"` // needs a person, and why
-	Held    string   `json:"held,omitempty"`    // will be done later, and why not now
+	Action   Action   `json:"action"`
+	Object   string   `json:"object,omitempty"`   // empty: the whole resource
+	Drift    bool     `json:"drift"`              // live has changed, as opposed to forge.cue
+	Reason   string   `json:"reason"`             // one line
+	Cause    Reason   `json:"cause"`              // the same, in parts
+	Changes  []Change `json:"changes,omitempty"`  // never secret
+	Deletes  int      `json:"deletes,omitempty"`  // objects
+	Destroys []string `json:"destroys,omitempty"` // data that is lost
+	Blocked  string   `json:"blocked,omitempty"`  // needs a person, and why
+	Held     string   `json:"held,omitempty"`     // will be done later, and why not now
 }
 
 func stepStatus(s Step, held string) StepStatus {
 	return StepStatus{
 		Action: s.Action, Object: s.Object, Drift: !s.Rollout(),
 		Reason: s.Reason.String(), Cause: s.Reason,
-		Changes: s.Changes, Deletes: s.Deletes, Blocked: s.Blocked, Held: held,
+		Changes: s.Changes, Deletes: s.Deletes, Destroys: s.Destroys, Blocked: s.Blocked, Held: held,
 	}
 }

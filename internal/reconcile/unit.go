@@ -35,6 +35,7 @@ type unit struct {
 	progressing time.Time // since when it has not been ready; zero when it is
 	bouts       map[string]*bout
 	drifts      []driftKey // seen and reported
+	permits     []string   // tokens of its outstanding steps that destroy data
 	deletes     []string   // what its outstanding steps would delete
 	deleteCount int        // objects, of these
 	failedAt    time.Time  // the last failure

@@ -67,6 +67,14 @@ func (w *World) SetHealth(id forge.ID, h reconcile.Health) {
 	w.tell(reconcile.Event{ID: id, Cause: "health", At: time.Now()})
 }
 
+// SetNotices says what is worth knowing of a resource, and sends an event.
+func (w *World) SetNotices(id forge.ID, notices ...reconcile.Notice) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notices[id] = notices
+	w.tell(reconcile.Event{ID: id, Cause: "health", At: time.Now()})
+}
+
 // Edit writes an object as somebody else.
 func (w *World) Edit(id forge.ID, object, value, writer string) {
 	w.mu.Lock()

@@ -25,6 +25,9 @@ import (
 // Us is the writer that the provider is.
 const Us = "forged"
 
+// Volume is how the names of objects begin that hold data.
+const Volume = "volume"
+
 // Object is one thing that lives in the world.
 type Object struct {
 	Value  string
@@ -42,23 +45,24 @@ type Call struct {
 // World holds the objects and is the provider for them. Make it with New; its
 // methods may be called from any goroutine.
 type World struct {
-	mu     sync.Mutex
-	live   map[forge.ID]map[string]Object
-	owned  map[forge.ID]*record // the inventory
-	health map[forge.ID]reconcile.Health
-	slow   map[forge.ID]time.Duration
-	rev    map[forge.ID]int
-	uids   int
-	busy   map[forge.ID]bool
-	calls  []Call
-	counts map[string]int
-	notify func(reconcile.Event)
-	early  []reconcile.Event
-	faults map[string]func() error
-	lost   map[forge.ID]int
-	cut    int               // writes until every call fails; negative: never
-	rivals map[string]string // "id object" → the value the rival wants
-	wrong  []string          // what must never happen and did
+	mu      sync.Mutex
+	live    map[forge.ID]map[string]Object
+	owned   map[forge.ID]*record // the inventory
+	health  map[forge.ID]reconcile.Health
+	notices map[forge.ID][]reconcile.Notice
+	slow    map[forge.ID]time.Duration
+	rev     map[forge.ID]int
+	uids    int
+	busy    map[forge.ID]bool
+	calls   []Call
+	counts  map[string]int
+	notify  func(reconcile.Event)
+	early   []reconcile.Event
+	faults  map[string]func() error
+	lost    map[forge.ID]int
+	cut     int               // writes until every call fails; negative: never
+	rivals  map[string]string // "id object" → the value the rival wants
+	wrong   []string          // what must never happen and did
 }
 
 // record is the inventory entry of one resource.
@@ -74,7 +78,7 @@ type record struct {
 func New() *World {
 	return &World{
 		live: map[forge.ID]map[string]Object{}, owned: map[forge.ID]*record{},
-		health: map[forge.ID]reconcile.Health{}, slow: map[forge.ID]time.Duration{},
+		health: map[forge.ID]reconcile.Health{}, notices: map[forge.ID][]reconcile.Notice{}, slow: map[forge.ID]time.Duration{},
 		rev: map[forge.ID]int{}, busy: map[forge.ID]bool{}, counts: map[string]int{},
 		faults: map[string]func() error{}, lost: map[forge.ID]int{}, cut: -1, rivals: map[string]string{},
 	}
@@ -127,7 +131,7 @@ func (w *World) observed(id forge.ID) reconcile.Observed {
 	}
 	o := reconcile.Observed{
 		Exists: true, Objects: len(rec.values),
-		Health: reconcile.Health{Status: reconcile.Ready},
+		Health: reconcile.Health{Status: reconcile.Ready}, Notices: w.notices[id],
 	}
 	switch h, set := w.health[id]; {
 	case set:
@@ -164,6 +168,11 @@ func (w *World) Plan(ctx context.Context, r reconcile.Request, _ reconcile.Obser
 		}
 		step.Action, step.Deletes = reconcile.ActionDelete, max(1, len(rec.values))
 		step.Reason.Code = reconcile.ReasonUnwanted
+		for _, name := range slices.Sorted(maps.Keys(rec.values)) {
+			if strings.HasPrefix(name, Volume) {
+				step.Destroys = append(step.Destroys, name)
+			}
+		}
 		return []reconcile.Step{step}, nil
 	}
 	want, err := values(r)
