@@ -1,0 +1,178 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// AnnotationKeep on an object, from the manifest or put there by a person, says
+// that it stays in the cluster when forged no longer wants it. Helm's own
+// annotation says the same.
+const (
+	AnnotationKeep        = "forged.dev/keep"
+	annotationHelmPolicy  = "helm.sh/resource-policy"
+	helmPolicyKeep        = "keep"
+	managedByLabel        = "app.kubernetes.io/managed-by"
+	managedByForged       = "forged"
+	opLetGo               = "let go of"
+	attemptsAgainstOthers = 5
+)
+
+// Kept tells whether an object asks to be left in the cluster.
+func Kept(obj metav1.Object) bool {
+	notes := obj.GetAnnotations()
+	return notes[annotationHelmPolicy] == helmPolicyKeep || notes[AnnotationKeep] == "true"
+}
+
+// holdsData tells kinds whose deletion takes with it what cannot be made
+// again. They are never deleted as a side effect of anything.
+func holdsData(ref Ref) bool {
+	switch ref.GVK.Group + "/" + ref.GVK.Kind {
+	case "/PersistentVolumeClaim", "/PersistentVolume", "/Namespace", "apiextensions.k8s.io/CustomResourceDefinition":
+		return true
+	}
+	return false
+}
+
+// Pruned is what became of an object that is not wanted any more.
+type Pruned string
+
+// What becomes of objects.
+const (
+	PrunedDeleted Pruned = "deleted" // its deletion has begun
+	PrunedGone    Pruned = "gone"    // it was not there
+	PrunedKept    Pruned = "kept"    // it was let go of: it stays, without our marks
+	PrunedForeign Pruned = "foreign" // it is not ours, or not any more: it was not touched
+)
+
+// Prune removes one object that a resource owned and does not want any more. It
+// deletes it if it is the one that was recorded, still bears our mark, belongs
+// to no other resource, and neither entry nor object says that it is to be
+// kept; claims, volumes, namespaces and definitions of kinds are always kept.
+// Calling it again is harmless. The caller then takes the entry out of the
+// record.
+func (inv *Inventory) Prune(ctx context.Context, id forge.ID, e Entry) (Pruned, error) {
+	c := inv.c
+	if inv.other(id, e.Ref) {
+		return PrunedForeign, nil
+	}
+	live, err := c.Get(ctx, e.Ref)
+	switch {
+	case err != nil:
+		return "", aboutResource(err, id)
+	case live == nil:
+		return PrunedGone, nil
+	case !c.still(live, e):
+		return PrunedForeign, nil
+	}
+	uid := string(live.GetUID())
+	if e.Keep || Kept(live) || holdsData(e.Ref) {
+		return PrunedKept, aboutResource(c.letGo(ctx, e.Ref, live, id), id)
+	}
+	err = c.Delete(ctx, e.Ref, uid)
+	if reconcile.KindOf(err) == reconcile.Stale && err != nil {
+		return PrunedForeign, nil // somebody made another one under the name
+	}
+	return PrunedDeleted, aboutResource(err, id)
+}
+
+// still tells whether a live object is the one that was recorded, and ours.
+func (c *Cluster) still(live *unstructured.Unstructured, e Entry) bool {
+	if live.GetLabels()[LabelInstance] != c.instance || controllerOf(live) != "" {
+		return false
+	}
+	// An entry without a uid was announced, and perhaps made, before a crash.
+	return e.Baseline.UID == "" || e.Baseline.UID == string(live.GetUID())
+}
+
+// other tells whether another resource of the inventory has the object now.
+func (inv *Inventory) other(id forge.ID, ref Ref) bool {
+	inv.c.mu.Lock()
+	defer inv.c.mu.Unlock()
+	for other, r := range inv.records {
+		if other != id && slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Ref == ref }) {
+			return true
+		}
+	}
+	return false
+}
+
+// LetGo takes our marks off an object that stays: whoever looks at it later must
+// not think that it is managed. What is left is a note of who made it, so that
+// the same resource may take it up again. An object that is gone, or is another
+// one than that with the uid, or not ours, is left as it is.
+func (c *Cluster) LetGo(ctx context.Context, ref Ref, uid string, owner forge.ID) error {
+	live, err := c.Get(ctx, ref)
+	if err != nil || live == nil || uid != string(live.GetUID()) || live.GetLabels()[LabelInstance] != c.instance {
+		return err
+	}
+	return c.letGo(ctx, ref, live, owner)
+}
+
+func (c *Cluster) letGo(ctx context.Context, ref Ref, live *unstructured.Unstructured, owner forge.ID) error {
+	mapping, err := c.Mapping(ctx, ref.GVK)
+	if err != nil {
+		return about(err, ref)
+	}
+	release, err := c.write(ctx)
+	if err != nil {
+		return Classify(opLetGo, ref, err)
+	}
+	defer release()
+	for range attemptsAgainstOthers {
+		if live == nil || live.GetLabels()[LabelInstance] != c.instance {
+			return nil
+		}
+		var patch []byte
+		if patch, err = c.letGoPatch(live, owner); err != nil {
+			return &reconcile.Error{Kind: reconcile.Internal, ID: owner, Op: opLetGo, Object: ref.String(), Err: err}
+		}
+		if _, err = c.patch(ctx, mapping, ref, patch); err == nil || reconcile.KindOf(err) != reconcile.Stale {
+			c.forget(ref)
+			return err
+		}
+		uid := live.GetUID()
+		if live, err = c.Get(ctx, ref); err != nil || live != nil && live.GetUID() != uid {
+			return err
+		}
+	}
+	return err
+}
+
+// letGoPatch takes off our label and owner, our claim to any field, and leaves
+// the note.
+func (c *Cluster) letGoPatch(live *unstructured.Unstructured, owner forge.ID) ([]byte, error) {
+	labels, notes := live.GetLabels(), live.GetAnnotations()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	delete(labels, LabelInstance)
+	if labels[managedByLabel] == managedByForged {
+		delete(labels, managedByLabel)
+	}
+	if notes == nil {
+		notes = map[string]string{}
+	}
+	delete(notes, AnnotationOwner)
+	notes[AnnotationKept] = c.keptMark(owner)
+	fields := slices.DeleteFunc(live.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == c.manager || strings.HasPrefix(e.Manager, c.manager+"/")
+	})
+	if len(fields) == 0 {
+		fields = []metav1.ManagedFieldsEntry{{}} // how to say that there are none
+	}
+	return json.Marshal([]map[string]any{
+		{"op": "add", "path": "/metadata/labels", "value": labels},
+		{"op": "add", "path": "/metadata/annotations", "value": notes},
+		{"op": "replace", "path": "/metadata/managedFields", "value": fields},
+		{"op": "replace", "path": "/metadata/resourceVersion", "value": live.GetResourceVersion()},
+	})
+}
