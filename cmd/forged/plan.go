@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +40,7 @@ Exit codes: 0 nothing to change, 2 changes are pending, 1 an error.`,
 			return err
 		}
 		l.warn(s)
-		w, err := newWorld(l.dir, instanceOf(flags, l), newLogger(s.err, "text", slog.LevelError), nil, 0)
+		w, err := newWorld(worldOptions{dir: l.dir, instance: instanceOf(flags, l), log: newLogger(s.err, "text", slog.LevelError)})
 		if err != nil {
 			return err
 		}
@@ -96,6 +97,9 @@ func showPlan(p *printer, plan *reconcile.Plan) error {
 			p.line(plain, "")
 		}
 		p.line(bold, fmt.Sprintf("%s  %s %s, mode %s", env.Name, env.Platform, env.Target, env.Mode))
+		if !env.Opens.IsZero() {
+			p.line(dim, "  no change before "+env.Opens.UTC().Format(time.RFC3339)+", by policy.windows")
+		}
 		if env.Mode == forge.ModePaused {
 			p.line(dim, "  not looked at: the mode is paused")
 		}
@@ -159,6 +163,9 @@ func showStep(p *printer, step reconcile.Step) {
 	}
 	if more := len(step.Changes) - mostChanges; more > 0 {
 		p.line(dim, fmt.Sprintf("        and %d more; -o json shows all", more))
+	}
+	for _, lost := range step.Destroys {
+		p.wrapped(red, "      destroys: ", lost)
 	}
 	if blocked != "" {
 		p.wrapped(red, "      blocked: ", blocked)

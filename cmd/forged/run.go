@@ -23,11 +23,12 @@ import (
 
 type runFlags struct {
 	configFlags
-	listen string
-	once   bool
-	format *choice
-	level  *choice
-	grace  time.Duration
+	listen  string
+	once    bool
+	approve []string
+	format  *choice
+	level   *choice
+	grace   time.Duration
 }
 
 func newRun(s streams) *cobra.Command {
@@ -60,10 +61,14 @@ policy does not allow.`,
 	flags.add(c)
 	c.Flags().StringVar(&flags.listen, "listen", server.DefaultAddress, "address of metrics, health and status; empty: none")
 	c.Flags().BoolVar(&flags.once, "once", false, "reconcile until nothing moves any more, then end")
+	c.Flags().StringSliceVar(&flags.approve, "approve", nil, "with --once: token of a step that may destroy data, as forged plan shows it")
 	flags.format = choiceFlag(c, "log-format", "", "form of the log", "text", "json")
 	flags.level = choiceFlag(c, "log-level", "", "least level that is logged", "info", "debug", "warn", "error")
 	c.Flags().DurationVar(&flags.grace, "grace", 30*time.Second, "time to finish what is under way when stopping")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if len(flags.approve) > 0 && !flags.once {
+			return errors.New("--approve goes with --once; a daemon is told by forged approve")
+		}
 		var level slog.Level
 		if err := level.UnmarshalText([]byte(flags.level.value)); err != nil {
 			return err
@@ -105,7 +110,7 @@ func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log
 	build := buildInfo()
 	metrics := server.NewMetrics(build)
 	instance := instanceOf(flags.configFlags, first)
-	w, err := newWorld(first.dir, instance, log, metrics, flags.grace)
+	w, err := newWorld(worldOptions{dir: first.dir, instance: instance, log: log, metrics: metrics, grace: flags.grace})
 	if err != nil {
 		return err
 	}
@@ -140,7 +145,7 @@ func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log
 		}
 		srv := server.New(server.Options{
 			Build: build, Instance: instance, Metrics: metrics, Logger: log,
-			Status: w.engine.Status, Config: reloader.State, Reload: reloader.Reload, Alive: alive,
+			Status: w.engine.Status, Config: reloader.State, Reload: reloader.Reload, Approve: w.engine.Approve, Alive: alive,
 		})
 		log.Info("listening", "address", ln.Addr().String())
 		components = append(components, daemon.Component{Name: "server", Run: func(ctx context.Context) error { return srv.Serve(ctx, ln) }})
@@ -157,7 +162,7 @@ func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log
 }
 
 func runOnce(ctx context.Context, flags runFlags, l *loaded, log *slog.Logger, s streams) error {
-	w, err := newWorld(l.dir, instanceOf(flags.configFlags, l), log, nil, flags.grace)
+	w, err := newWorld(worldOptions{dir: l.dir, instance: instanceOf(flags.configFlags, l), log: log, grace: flags.grace, approved: flags.approve})
 	if err != nil {
 		return err
 	}

@@ -69,11 +69,7 @@ func askStatus(ctx context.Context, address string) ([]byte, error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		var cause interface{ Unwrap() error }
-		if errors.As(err, &cause) && cause.Unwrap() != nil {
-			err = cause.Unwrap() // without the URL
-		}
-		return nil, fmt.Errorf("no forged answers at %s: %w; start it with forged run, or name another with --address", address, err)
+		return nil, unanswered(address, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
@@ -85,6 +81,15 @@ func askStatus(ctx context.Context, address string) ([]byte, error) {
 			address, resp.Status, fit(strings.TrimSpace(string(body)), 200))
 	}
 	return body, nil
+}
+
+// unanswered says that nothing answers where a daemon was looked for.
+func unanswered(address string, err error) error {
+	var cause interface{ Unwrap() error }
+	if errors.As(err, &cause) && cause.Unwrap() != nil {
+		err = cause.Unwrap() // without the URL
+	}
+	return fmt.Errorf("no forged answers at %s: %w; start it with forged run, or name another with --address", address, err)
 }
 
 func showConfig(p *printer, c daemon.ConfigState, now time.Time) {
@@ -200,7 +205,7 @@ func lastAction(a *reconcile.ActionStatus) string {
 
 func showDetail(p *printer, r *reconcile.ResourceStatus, now time.Time) {
 	told := r.State == reconcile.StateReady || r.WaitingFor != "" // in the table
-	if told && r.Error == nil && r.Fight == "" && len(r.Steps) == 0 {
+	if told && r.Error == nil && r.Fight == "" && len(r.Steps) == 0 && len(r.Notices) == 0 {
 		return
 	}
 	p.line(plain, "")
@@ -213,6 +218,13 @@ func showDetail(p *printer, r *reconcile.ResourceStatus, now time.Time) {
 	}
 	if r.Fight != "" {
 		p.wrapped(red, "  fight: ", r.Fight)
+	}
+	for _, n := range r.Notices {
+		text := n.Message
+		if n.Object != "" {
+			text = n.Object + ": " + text
+		}
+		p.wrapped(yellow, "  note: ", text)
 	}
 	for _, step := range r.Steps {
 		m := marks[step.Action]

@@ -25,27 +25,35 @@ type world struct {
 
 var instanceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// newWorld connects to nothing; clusters are connected at first use. dir is
-// where relative paths of the forge start; metrics may be nil; grace is the
-// time to finish what is under way when stopping. Close it.
-func newWorld(dir, instance string, log *slog.Logger, metrics *server.Metrics, grace time.Duration) (*world, error) {
-	if !instanceName.MatchString(instance) {
-		return nil, fmt.Errorf("the instance %q is not a name: want at most 63 of a-z, 0-9 and -, with none of the last at an end", instance)
+// worldOptions say what a world is made of.
+type worldOptions struct {
+	dir      string // where relative paths of the forge start
+	instance string
+	log      *slog.Logger
+	metrics  *server.Metrics // may be nil
+	grace    time.Duration   // to finish what is under way when stopping
+	approved []string        // tokens of steps that may destroy data
+}
+
+// newWorld connects to nothing; clusters are connected at first use. Close it.
+func newWorld(o worldOptions) (*world, error) {
+	if !instanceName.MatchString(o.instance) {
+		return nil, fmt.Errorf("the instance %q is not a name: want at most 63 of a-z, 0-9 and -, with none of the last at an end", o.instance)
 	}
-	klog.SetSlogLogger(log) // what client-go has to say
-	options := reconcile.Options{Logger: log, Grace: stepGrace(grace)}
-	clusters := kubernetes.Options{Instance: instance, Logger: log}
-	if metrics != nil {
-		options.Observer = metrics
+	klog.SetSlogLogger(o.log) // what client-go has to say
+	options := reconcile.Options{Logger: o.log, Grace: stepGrace(o.grace), Approved: o.approved}
+	clusters := kubernetes.Options{Instance: o.instance, Logger: o.log}
+	if o.metrics != nil {
+		options.Observer = o.metrics
 		clusters.OnRequest = func(target forge.Target, verb string, code int) {
-			metrics.Request(target.String(), verb, code)
+			o.metrics.Request(target.String(), verb, code)
 		}
 	}
 	w := &world{clusters: kubernetes.NewClusters(clusters)}
 	options.Providers = map[string]reconcile.Provider{
 		forge.KindNamespace: kubernetes.NewNamespaces(w.clusters),
-		forge.KindSecrets:   kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: dir}),
-		forge.KindRelease:   helm.New(helm.Options{Clusters: w.clusters, Logger: log}),
+		forge.KindSecrets:   kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
+		forge.KindRelease:   helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
 	}
 	w.engine = reconcile.New(options)
 	return w, nil

@@ -103,8 +103,6 @@ var clusterGaps = []gap{
 		func(e forge.Environment) bool { return !slices.Contains([]string{"", "never"}, e.Policy.Recreate) }, "policy", "recreate")},
 	{"going back when a rollout fails is", "leave rollback out", at(
 		func(e forge.Environment) bool { return e.Policy.Rollback }, "policy", "rollback")},
-	{"a window for changes is", `write mode: "observe" outside of it`, at(
-		func(e forge.Environment) bool { return len(e.Policy.Windows) > 0 }, "policy", "windows")},
 	{"ignoring fields is", "leave ignore out", at(
 		func(e forge.Environment) bool { return len(e.Policy.Ignore) > 0 }, "policy", "ignore")},
 }

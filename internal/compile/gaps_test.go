@@ -55,7 +55,6 @@ func TestGaps(t *testing.T) {
 		{"recreate", func(e *forge.Environment) { e.Policy.Recreate = "any" }, []string{"policy/recreate"}},
 		{"defaults", func(e *forge.Environment) { e.Policy.Recreate, e.Policy.DestroyData = "never", "never" }, nil},
 		{"rollback", func(e *forge.Environment) { e.Policy.Rollback = true }, []string{"policy/rollback"}},
-		{"windows", func(e *forge.Environment) { e.Policy.Windows = []forge.Window{{}} }, []string{"policy/windows"}},
 		{"ignore", func(e *forge.Environment) { e.Policy.Ignore = []forge.FieldRule{{}} }, []string{"policy/ignore"}},
 	}
 	for _, test := range tests {

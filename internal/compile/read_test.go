@@ -21,6 +21,7 @@ var readElsewhere = map[string]string{
 	"Policy.Timeout":       "reconcile",
 	"Policy.Prune":         "reconcile",
 	"Policy.MaxDelete":     "reconcile",
+	"Policy.Windows":       "reconcile",
 	"Policy.Pin":           "schema: digest-needed",
 
 	// The language has one version, one kind, and these for the app alone.

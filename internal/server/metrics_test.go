@@ -29,6 +29,8 @@ func busy() (*world, *Server) {
 	}}
 	drifted := resource("prod", "app", reconcile.StateDrifted)
 	drifted.Steps = []reconcile.StepStatus{{Action: reconcile.ActionHeal}}
+	drifted.Notices = []reconcile.Notice{{Code: "mutated", Message: "x"}, {Code: "mutated", Message: "y"}}
+	drifted.Expires = time.Unix(1_800_000_000, 0)
 	w.status.Environments = []reconcile.EnvironmentStatus{{
 		Name: "prod", Resources: []*reconcile.ResourceStatus{drifted, resource("prod", "redis", reconcile.StateReady)},
 	}}
@@ -70,6 +72,8 @@ func TestMetrics(t *testing.T) {
 		`forged_heal_seconds_bucket{environment="prod",kind="release",le="0.005"} 0`,
 		`forged_heal_seconds_bucket{environment="prod",kind="release",le="0.01"} 1`,
 		`forged_drifted_resources{environment="prod"} 1`,
+		`forged_notices{code="mutated",environment="prod",kind="release"} 2`,
+		`forged_expiry_timestamp_seconds{environment="prod",kind="release",name="app"} 1.8e+09`,
 		`forged_resources{environment="prod",state="drifted"} 1`,
 		`forged_resources{environment="prod",state="ready"} 1`,
 		`forged_inventory_entries{environment="prod"} 6`,

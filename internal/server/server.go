@@ -31,7 +31,8 @@ type Options struct {
 	Status   func() reconcile.Status
 	Config   func() daemon.ConfigState
 	Reload   func(ctx context.Context) error
-	Alive    func() error // fails when the scheduler makes no progress
+	Approve  func(token string) error // allows a step to destroy the data that it names
+	Alive    func() error             // fails when the scheduler makes no progress
 	Logger   *slog.Logger
 }
 
@@ -105,8 +106,9 @@ func (s *Server) handler(loopback bool) http.Handler {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /status", s.status)
 	mux.HandleFunc("POST /-/reload", s.reload)
+	mux.HandleFunc("POST /-/approve", s.approve)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		text(w, http.StatusOK, "forged "+s.opts.Build.Version+"\n\n/status\n/metrics\n/healthz\n/readyz\nPOST /-/reload")
+		text(w, http.StatusOK, "forged "+s.opts.Build.Version+"\n\n/status\n/metrics\n/healthz\n/readyz\nPOST /-/reload\nPOST /-/approve")
 	})
 	h := http.NewCrossOriginProtection().Handler(mux)
 	if !loopback {
@@ -195,6 +197,20 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	text(w, http.StatusOK, "the configuration is in force")
+}
+
+// approve lets a step destroy the data that it names. Only this machine may.
+func (s *Server) approve(w http.ResponseWriter, r *http.Request) {
+	if !isLoopback(r.RemoteAddr) {
+		text(w, http.StatusForbidden, "approve is only served to this machine; run forged approve there")
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
+	if err := s.opts.Approve(r.FormValue("token")); err != nil {
+		text(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	text(w, http.StatusOK, "approved: it is done as soon as nothing else is in the way")
 }
 
 func text(w http.ResponseWriter, code int, message string) {

@@ -28,6 +28,9 @@ type world struct {
 	status reconcile.Status
 	reload error
 	alive  error
+
+	approved []string
+	refusal  error
 }
 
 func (w *world) server() *Server {
@@ -37,6 +40,7 @@ func (w *world) server() *Server {
 		Status:  func() reconcile.Status { return w.status },
 		Config:  func() daemon.ConfigState { return w.config },
 		Reload:  func(context.Context) error { return w.reload },
+		Approve: func(token string) error { w.approved = append(w.approved, token); return w.refusal },
 		Alive:   func() error { return w.alive },
 	})
 }
@@ -158,6 +162,36 @@ func TestReload(t *testing.T) {
 				t.Errorf("%d %q, want %d %q", code, body, tt.code, tt.want)
 			}
 		})
+	}
+}
+
+func TestApprove(t *testing.T) {
+	ask := func(w *world, change func(*http.Request)) (int, string) {
+		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1:9464/-/approve", strings.NewReader("token=0a1b2c3d4e5f"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.RemoteAddr = "127.0.0.1:40000"
+		if change != nil {
+			change(r)
+		}
+		return get(w.server().handler(true), r)
+	}
+	w := &world{}
+	if code, body := ask(w, nil); code != 200 || !strings.Contains(body, "approved") || len(w.approved) != 1 || w.approved[0] != "0a1b2c3d4e5f" {
+		t.Errorf("%d %q, approved %q", code, body, w.approved)
+	}
+	w = &world{refusal: errors.New("no step waits for it")}
+	if code, body := ask(w, nil); code != 422 || !strings.Contains(body, "no step waits for it") {
+		t.Errorf("%d %q", code, body)
+	}
+	for name, change := range map[string]func(*http.Request){
+		"from elsewhere":     func(r *http.Request) { r.RemoteAddr = "10.0.0.9:1234" },
+		"from a web page":    func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"under another name": func(r *http.Request) { r.Host = "evil.example" },
+	} {
+		w := &world{}
+		if code, _ := ask(w, change); code != 403 || len(w.approved) > 0 {
+			t.Errorf("%s: %d, approved %q", name, code, w.approved)
+		}
 	}
 }
 

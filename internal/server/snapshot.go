@@ -25,6 +25,7 @@ type gauges struct {
 
 	ok, successAt, failures, info, warnings *prometheus.Desc
 	resources, drifted, inventory           *prometheus.Desc
+	notices, expiry                         *prometheus.Desc
 }
 
 func newGauges(snapshot func() Snapshot) *gauges {
@@ -49,12 +50,16 @@ func newGauges(snapshot func() Snapshot) *gauges {
 			"Resources that differ from what is desired now.", "environment"),
 		inventory: desc("forged_inventory_entries",
 			"Objects this instance owns.", "environment"),
+		notices: desc("forged_notices",
+			"What is worth knowing and no step removes; /status says what it is.", "environment", "kind", "code"),
+		expiry: desc("forged_expiry_timestamp_seconds",
+			"When what a resource stands for expires, a certificate for example, in seconds since 1970.", "environment", "kind", "name"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.ok, g.successAt, g.failures, g.info, g.warnings, g.resources, g.drifted, g.inventory} {
+	for _, d := range []*prometheus.Desc{g.ok, g.successAt, g.failures, g.info, g.warnings, g.resources, g.drifted, g.inventory, g.notices, g.expiry} {
 		c <- d
 	}
 }
@@ -85,12 +90,23 @@ func (g *gauges) Collect(c chan<- prometheus.Metric) {
 	for _, env := range s.Status.Environments {
 		states := map[reconcile.State]int{}
 		drifted, objects := 0, 0
+		type kindCode struct{ kind, code string }
+		notices := map[kindCode]int{}
 		for _, r := range env.Resources {
 			states[r.State]++
 			objects += r.Objects
 			if len(r.Steps) > 0 {
 				drifted++
 			}
+			for _, n := range r.Notices {
+				notices[kindCode{r.ID.Kind, n.Code}]++
+			}
+			if !r.Expires.IsZero() {
+				put(g.expiry, prometheus.GaugeValue, float64(r.Expires.Unix()), env.Name, r.ID.Kind, r.ID.Name)
+			}
+		}
+		for at, n := range notices {
+			put(g.notices, prometheus.GaugeValue, float64(n), env.Name, at.kind, at.code)
 		}
 		for state, n := range states {
 			put(g.resources, prometheus.GaugeValue, float64(n), env.Name, string(state))
