@@ -1,5 +1,6 @@
-// Package faultproxy stands between a test and an API server and breaks
-// things on command: it is how the tests kill forged after any one request.
+// Package faultproxy stands between a test and an HTTP API and breaks things on
+// command: it counts requests, kills or cuts after any one of them, and answers
+// late, wrongly, or not at all.
 package faultproxy
 
 import (
@@ -21,10 +22,12 @@ import (
 // Context is the context of the kubeconfig that Kubeconfig names.
 const Context = "proxied"
 
-// Request is one that has reached the server.
+// Request is one that has reached the server, or was answered in its place.
 type Request struct {
 	Method, Path string
 	DryRun       bool
+	Watch        bool
+	Agent        string // User-Agent
 }
 
 // Mutates tells whether the request changes something.
@@ -32,9 +35,10 @@ func (r Request) Mutates() bool { return r.Method != http.MethodGet && !r.DryRun
 
 func (r Request) String() string { return r.Method + " " + r.Path }
 
-// Proxy forwards to an API server, with the credentials it was made with.
+// Proxy forwards to a server, with the credentials it was made with.
 type Proxy struct {
-	kubeconfig string
+	url        string
+	kubeconfig string          // empty: it is no API server of Kubernetes
 	ctx        context.Context // ends with the test
 
 	mu       sync.Mutex
@@ -45,9 +49,10 @@ type Proxy struct {
 	line     context.Context
 	hangUp   context.CancelFunc // ends line, which all reads hang on
 	called   map[int]func()     // by the number of the mutation
+	faults   []*fault
 }
 
-// New starts a proxy in front of the server of cfg; it ends with the test.
+// New starts a proxy in front of the API server of cfg; it ends with the test.
 func New(t testing.TB, cfg *rest.Config) *Proxy {
 	t.Helper()
 	transport, err := rest.TransportFor(cfg)
@@ -58,14 +63,33 @@ func New(t testing.TB, cfg *rest.Config) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := InFrontOf(t, host, transport)
+	p.kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: %q}}]
+users: [{name: u, user: {}}]
+contexts: [{name: %s, context: {cluster: c, user: u}}]
+`, p.url, Context)
+	if err := os.WriteFile(p.kubeconfig, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// InFrontOf starts a proxy in front of any HTTP API; it ends with the test.
+// nil for the transport is the default one.
+func InFrontOf(t testing.TB, base *url.URL, transport http.RoundTripper) *Proxy {
+	t.Helper()
 	p := &Proxy{allowed: -1, called: map[int]func(){}}
 	reverse := &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: host.Scheme, Host: host.Host}) },
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: base.Scheme, Host: base.Host}) },
 		Transport:     transport,
 		FlushInterval: -1, // watches
 		ErrorHandler:  func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(reverse, w, r) }))
+	p.url = srv.URL
 	ctx, cancel := context.WithCancel(context.Background())
 	p.ctx = ctx
 	p.line, p.hangUp = context.WithCancel(ctx)
@@ -74,18 +98,11 @@ func New(t testing.TB, cfg *rest.Config) *Proxy {
 		srv.CloseClientConnections()
 		srv.Close()
 	})
-	p.kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf(`apiVersion: v1
-kind: Config
-clusters: [{name: c, cluster: {server: %q}}]
-users: [{name: u, user: {}}]
-contexts: [{name: %s, context: {cluster: c, user: u}}]
-`, srv.URL, Context)
-	if err := os.WriteFile(p.kubeconfig, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	return p
 }
+
+// URL is where the proxy listens.
+func (p *Proxy) URL() string { return p.url }
 
 // Kubeconfig is the path of a kubeconfig that leads through the proxy.
 func (p *Proxy) Kubeconfig() string { return p.kubeconfig }
@@ -150,6 +167,7 @@ type verdict struct {
 	refused bool
 	last    func() // set when its answer is lost, and all after it
 	call    func()
+	fault   *fault // nil: none
 	line    context.Context
 }
 
@@ -159,10 +177,14 @@ func (p *Proxy) judge(r *http.Request) verdict {
 	if p.allowed == 0 {
 		return verdict{refused: true}
 	}
-	req := Request{Method: r.Method, Path: r.URL.Path, DryRun: r.URL.Query().Get("dryRun") != ""}
+	query := r.URL.Query()
+	req := Request{
+		Method: r.Method, Path: r.URL.Path, DryRun: query.Get("dryRun") != "",
+		Watch: query.Get("watch") == "true" || query.Get("watch") == "1", Agent: r.UserAgent(),
+	}
 	p.requests = append(p.requests, req)
-	v := verdict{line: p.line}
-	if !req.Mutates() {
+	v := verdict{line: p.line, fault: p.faultFor(req)}
+	if !req.Mutates() || v.fault != nil && v.fault.answers() {
 		return v
 	}
 	v.line = p.ctx // it is finished whatever becomes of the line
@@ -186,7 +208,15 @@ func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, r *http.Request)
 	if v.refused {
 		panic(http.ErrAbortHandler) // closes the connection without an answer
 	}
-	if v.last != nil || v.call != nil {
+	lost := v.last != nil || v.call != nil
+	if v.fault != nil {
+		if !v.fault.before(w, r, p.ctx) {
+			return
+		}
+		w = v.fault.around(w, r)
+		lost = lost || v.fault.LoseAnswer
+	}
+	if lost {
 		// The server handles it whatever becomes of the client.
 		next.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithoutCancel(r.Context())))
 		if v.call != nil {

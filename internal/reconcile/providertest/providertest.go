@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"forged.dev/forged/internal/faultproxy"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -44,6 +45,12 @@ type Harness struct {
 	// Bystander fails the test if something that we do not own was changed or
 	// deleted.
 	Bystander func(t *testing.T)
+	// Proxy is the line to the place, when there is one to break in more ways:
+	// the subtests about a bad line are run then.
+	Proxy *faultproxy.Proxy
+	// Data is set when the resource holds data: removal then names what would
+	// be lost, or keeps it.
+	Data bool
 	// Keeps is set when removal leaves the resource where it is: Plan then
 	// says so in a blocked step, or plans nothing.
 	Keeps bool
@@ -80,6 +87,7 @@ func Test(t *testing.T, setup func(t *testing.T) Harness) {
 			h.Bystander(t)
 		})
 	}
+	badLine(t, setup)
 }
 
 // trial is a Harness with a provider started on it.
@@ -458,6 +466,9 @@ func removalIsPlannedAndEnds(t *trial) {
 	}
 	deletes := 0
 	for _, s := range steps {
+		if t.Data && s.Blocked == "" && len(s.Destroys) == 0 {
+			t.Errorf("data would be lost, and the step does not say so: %s", s)
+		}
 		if s.Action != reconcile.ActionDelete || s.Reason.Code != reconcile.ReasonUnwanted {
 			t.Errorf("removal is %s", s)
 		}
