@@ -11,6 +11,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/helm"
 	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
 	"forged.dev/forged/internal/server"
@@ -53,6 +54,8 @@ func newWorld(o worldOptions) (*world, error) {
 	options.Providers = map[string]reconcile.Provider{
 		forge.KindNamespace: kubernetes.NewNamespaces(w.clusters),
 		forge.KindSecrets:   kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
+		forge.KindConfig:    objects.NewConfig(w.clusters, o.dir),
+		forge.KindClaim:     objects.NewClaims(w.clusters),
 		forge.KindRelease:   helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
 	}
 	w.engine = reconcile.New(options)

@@ -44,7 +44,7 @@ func (p *Provider) Apply(ctx context.Context, r reconcile.Request, step reconcil
 	var err error
 	switch step.Action {
 	case reconcile.ActionDelete:
-		err = l.delete(ctx, ch)
+		err = p.delete(ctx, &l, ch)
 	case reconcile.ActionHeal:
 		reason, err = l.putBack(ctx, ch)
 	default:
@@ -73,6 +73,11 @@ func (l *Look) entry(o Object, a kubernetes.Applied) kubernetes.Entry {
 // putBack undoes what somebody else did to an object.
 func (l *Look) putBack(ctx context.Context, ch *change) (*reconcile.Reason, error) {
 	o := ch.apply[0]
+	if ch.other || ch.uid == "" {
+		if err := l.take(ctx, o.Ref()); err != nil {
+			return nil, err
+		}
+	}
 	obj := l.manifest(o)
 	obj.SetUID(types.UID(ch.uid)) // the server refuses another object under the same name
 	a, err := l.Cluster.Apply(ctx, obj)
@@ -99,6 +104,11 @@ func (l *Look) roll(ctx context.Context, objects []Object) error {
 	defer l.Inventory.Abort(l.ID()) // after a Commit there is nothing left to abort
 	entries := make([]kubernetes.Entry, 0, len(objects))
 	for _, o := range objects {
+		if entry, _ := l.Applied(o.Ref()); entry.Baseline.UID == "" {
+			if err := l.take(ctx, o.Ref()); err != nil {
+				return err
+			}
+		}
 		a, err := l.Cluster.Apply(ctx, l.manifest(o))
 		if err != nil {
 			return err
@@ -116,31 +126,34 @@ func (l *Look) roll(ctx context.Context, objects []Object) error {
 	return l.Inventory.Commit(ctx, record)
 }
 
+// take makes sure that nobody else's object is written over, and takes over
+// what the policy says may be.
+func (l *Look) take(ctx context.Context, ref kubernetes.Ref) error {
+	a, err := l.admit(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if err := a.Err("create"); err != nil {
+		return err
+	}
+	return l.Cluster.TakeOver(ctx, a)
+}
+
 // delete deletes what is recorded, if it still is what was recorded, and lets
 // go of what is to be kept.
-func (l *Look) delete(ctx context.Context, ch *change) error {
+func (p *Provider) delete(ctx context.Context, l *Look, ch *change) error {
 	if err := l.Inventory.Begin(ctx, l.ID(), nil); err != nil {
 		return err
 	}
 	defer l.Inventory.Abort(l.ID())
 	for _, e := range ch.remove {
-		live, err := l.Cluster.Get(ctx, e.Ref)
-		if err != nil {
-			return err
-		}
-		if live == nil || live.GetLabels()[kubernetes.LabelInstance] != l.Cluster.Instance() {
-			continue // gone, or somebody has taken it over
-		}
-		uid := string(live.GetUID())
-		if e.Baseline.UID != "" && e.Baseline.UID != uid {
-			continue // somebody made another one under the name; it is not ours
-		}
-		if e.Keep {
-			err = l.letGo(ctx, e.Ref, uid)
+		var err error
+		if p.kind.Data && !e.Keep {
+			err = l.destroy(ctx, e) // the step has named it, and the policy let it through
 		} else {
-			err = l.Cluster.Delete(ctx, e.Ref, uid)
+			_, err = l.Inventory.Prune(ctx, l.ID(), e)
 		}
-		if err != nil && reconcile.KindOf(err) != reconcile.Stale {
+		if err != nil {
 			return err
 		}
 	}
@@ -153,6 +166,25 @@ func (l *Look) delete(ctx context.Context, ch *change) error {
 		return slices.ContainsFunc(ch.remove, func(gone kubernetes.Entry) bool { return gone.Ref == e.Ref })
 	})
 	return l.Inventory.Commit(ctx, record)
+}
+
+// destroy deletes an object together with the data that it holds.
+func (l *Look) destroy(ctx context.Context, e kubernetes.Entry) error {
+	live, err := l.Cluster.Get(ctx, e.Ref)
+	if err != nil || live == nil || live.GetLabels()[kubernetes.LabelInstance] != l.Cluster.Instance() {
+		return err // gone, or somebody has taken it over
+	}
+	uid := string(live.GetUID())
+	if e.Baseline.UID != "" && e.Baseline.UID != uid {
+		return nil // somebody made another one under the name; it is not ours
+	}
+	if kubernetes.Kept(live) {
+		return l.Cluster.LetGo(ctx, e.Ref, uid, l.ID())
+	}
+	if err = l.Cluster.Delete(ctx, e.Ref, uid); reconcile.KindOf(err) == reconcile.Stale {
+		return nil
+	}
+	return err
 }
 
 // forget drops what is remembered of a resource that is gone.

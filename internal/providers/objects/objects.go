@@ -41,9 +41,9 @@ type Kind struct {
 	// notion of health. It is not called for a removal. May be nil.
 	Tell func(context.Context, *Look, *reconcile.Observed) error
 
-	// Review looks at the step that changes an object which is there, and may
-	// block it. May be nil.
-	Review func(context.Context, *Look, Object, *reconcile.Step) error
+	// Review looks at a step that is to change an object which is there, live,
+	// and may block it. May be nil.
+	Review func(ctx context.Context, l *Look, o Object, live *unstructured.Unstructured, step *reconcile.Step) error
 
 	// Watch reports, until its context ends, what no watch of a cluster shows.
 	// May be nil.

@@ -29,6 +29,7 @@ type verdict struct {
 	uid, resourceVersion, desired string
 	reason                        reconcile.Reason
 	changes                       []reconcile.Change
+	blocked                       string
 }
 
 type verdictKey struct {
@@ -65,9 +66,13 @@ func (p *Provider) plan(ctx context.Context, r reconcile.Request, l *Look) ([]re
 		ref := want.Ref()
 		entry, applied := l.Applied(ref)
 		d := l.Drift(ref)
-		refused, err := l.refused(ctx, ref, applied, d)
-		if err != nil {
-			return nil, err
+		refused := ""
+		if !applied || d != nil && d.Code == reconcile.ReasonReplaced {
+			a, err := l.admit(ctx, ref)
+			if err != nil {
+				return nil, err
+			}
+			refused = a.Blocked()
 		}
 		current := entry.Desired == l.hashes[ref]
 		switch {
@@ -132,39 +137,13 @@ func (p *Provider) plan(ctx context.Context, r reconcile.Request, l *Look) ([]re
 	return steps, nil
 }
 
-// refused says why an object is not to be written: it is there and somebody
-// else's. Empty: it is not.
-func (l *Look) refused(ctx context.Context, ref kubernetes.Ref, applied bool, d *kubernetes.Drift) (string, error) {
-	if applied && (d == nil || d.Code != reconcile.ReasonReplaced) {
-		return "", nil // known by its uid
-	}
-	live, err := l.Cluster.Get(ctx, ref)
-	if err != nil || live == nil {
-		return "", err
-	}
-	mine := live.GetLabels()[kubernetes.LabelInstance]
-	adopt := l.Request.Policy.Adopt
-	if mine == l.Cluster.Instance() {
-		return "", nil
-	}
-	owner := kubernetes.ForeignOwner(live, l.Cluster.Instance())
-	switch {
-	case owner != "" && (mine != "" || adopt != forge.AdoptForce):
-		return "it exists and belongs to " + owner, nil
-	case owner == "" && !applied && (adopt == "" || adopt == forge.AdoptMustMatch):
-		return "it exists and forged did not make it; to hand it over: " + l.handOver(ref), nil
-	}
-	return "", nil
-}
-
-// handOver is the command that makes an object ours.
-func (l *Look) handOver(ref kubernetes.Ref) string {
-	namespace := ""
-	if ref.Namespace != "" {
-		namespace = " --namespace " + ref.Namespace
-	}
-	return fmt.Sprintf("kubectl --context %s%s label %s %s %s=%s", l.Cluster.Target().Context, namespace,
-		strings.ToLower(ref.GVK.Kind), ref.Name, kubernetes.LabelInstance, l.Cluster.Instance())
+// admit decides about an object that is about to be made, or that was replaced:
+// what is there may be somebody else's.
+func (l *Look) admit(ctx context.Context, ref kubernetes.Ref) (kubernetes.Admission, error) {
+	entry, _ := l.Applied(ref)
+	return l.Cluster.Admit(ctx, kubernetes.Claim{
+		Ref: ref, Owner: l.ID(), Adopt: l.Request.Policy.Adopt, UID: entry.Baseline.UID,
+	})
 }
 
 func (p *Provider) rollout(ctx context.Context, l *Look, action reconcile.Action, code reconcile.ReasonCode, objects []Object) (reconcile.Step, error) {
@@ -179,20 +158,18 @@ func (p *Provider) rollout(ctx context.Context, l *Look, action reconcile.Action
 		if len(objects) > 1 {
 			step.Changes = append(step.Changes, reconcile.Change{Path: o.Ref().String()})
 		}
-		if action != reconcile.ActionUpdate {
-			continue
-		}
-		if p.kind.Review != nil {
-			if err := p.kind.Review(ctx, l, o, &step); err != nil {
-				return step, err
-			}
-		}
-		if !l.Request.Explain || step.Blocked != "" {
+		if action != reconcile.ActionUpdate || !l.Request.Explain && p.kind.Review == nil {
 			continue
 		}
 		before, err := l.Cluster.Get(ctx, o.Ref())
 		if err != nil {
 			return step, err
+		}
+		if err := p.review(ctx, l, o, before, &step); err != nil {
+			return step, err
+		}
+		if !l.Request.Explain || step.Blocked != "" {
+			continue
 		}
 		after, err := l.Cluster.DryRun(ctx, l.manifest(o))
 		if err != nil {
@@ -204,6 +181,13 @@ func (p *Provider) rollout(ctx context.Context, l *Look, action reconcile.Action
 	return step, nil
 }
 
+func (p *Provider) review(ctx context.Context, l *Look, o Object, live *unstructured.Unstructured, step *reconcile.Step) error {
+	if p.kind.Review == nil || live == nil {
+		return nil
+	}
+	return p.kind.Review(ctx, l, o, live, step)
+}
+
 func (p *Provider) heal(ctx context.Context, l *Look, want Object, d kubernetes.Drift) (reconcile.Step, error) {
 	ref := d.Entry.Ref
 	ch := &change{look: l, apply: []Object{want}, other: d.Code == reconcile.ReasonReplaced}
@@ -212,6 +196,9 @@ func (p *Provider) heal(ctx context.Context, l *Look, want Object, d kubernetes.
 		Reason: reconcile.Reason{Code: d.Code}, Detail: ch, Token: l.token(ch.apply),
 	}
 	if d.Code == reconcile.ReasonDeleted {
+		if p.kind.Data {
+			step.Reason.Text = "what it held is not in the new one"
+		}
 		return step, nil
 	}
 	key := verdictKey{l.Request.Resource.Target, ref}
@@ -219,7 +206,7 @@ func (p *Provider) heal(ctx context.Context, l *Look, want Object, d kubernetes.
 	v, known := p.verdicts[key]
 	p.mu.Unlock()
 	if known && v.uid == d.State.UID && v.resourceVersion == d.State.ResourceVersion && v.desired == l.hashes[ref] {
-		step.Reason, step.Changes, ch.uid = v.reason, v.changes, v.uid
+		step.Reason, step.Changes, step.Blocked, ch.uid = v.reason, v.changes, v.blocked, v.uid
 		return step, nil
 	}
 	before, err := l.Cluster.Get(ctx, ref)
@@ -231,11 +218,17 @@ func (p *Provider) heal(ctx context.Context, l *Look, want Object, d kubernetes.
 		return step, nil
 	}
 	ch.uid = string(before.GetUID())
-	if !l.Request.Explain {
+	if err := p.review(ctx, l, want, before, &step); err != nil {
+		return step, err
+	}
+	if !l.Request.Explain && step.Blocked == "" {
 		ch.before = before // the answer to the apply tells the rest
 		return step, nil
 	}
 	after, err := l.Cluster.DryRun(ctx, l.manifest(want))
+	if step.Blocked != "" && err != nil {
+		return step, nil // what the server would not do it does not try either
+	}
 	if err != nil {
 		return step, err
 	}
@@ -243,7 +236,7 @@ func (p *Provider) heal(ctx context.Context, l *Look, want Object, d kubernetes.
 	p.mu.Lock()
 	p.verdicts[key] = verdict{
 		uid: ch.uid, resourceVersion: before.GetResourceVersion(), desired: l.hashes[ref],
-		reason: step.Reason, changes: step.Changes,
+		reason: step.Reason, changes: step.Changes, blocked: step.Blocked,
 	}
 	p.mu.Unlock()
 	return step, nil
@@ -280,11 +273,11 @@ func (p *Provider) removal(l *Look, entries []kubernetes.Entry) reconcile.Step {
 			c.To = "stays; forged lets go of it"
 		} else {
 			step.Deletes++
+			if p.kind.Data {
+				step.Destroys = append(step.Destroys, e.Ref.String())
+			}
 		}
 		step.Changes = append(step.Changes, c)
-	}
-	if p.kind.Data && step.Deletes > 0 {
-		step.Blocked = "it would destroy data; nothing that holds data is deleted unasked"
 	}
 	if len(entries) == 1 {
 		step.Object = entries[0].Ref.String()

@@ -1,0 +1,195 @@
+package objects
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/reconcile/providertest"
+)
+
+func newClaims(c *kubernetes.Clusters) reconcile.Provider { return NewClaims(c) }
+
+func TestClaimsConform(t *testing.T) {
+	t.Parallel()
+	providertest.Test(t, func(t *testing.T) providertest.Harness {
+		env, h := harness(t, newClaims)
+		ask := func(size string) forge.Spec {
+			return forge.ClaimSpec{Namespace: env.Namespace, Name: "data", Labels: map[string]string{"app": "shop"}, Size: size, Access: "ReadWriteOnce"}
+		}
+		h.Resource.ID = forge.ID{Environment: "prod", Kind: forge.KindClaim, Name: "data"}
+		h.Changed.ID = h.Resource.ID
+		h.Resource.Spec, h.Changed.Spec = ask("1Gi"), ask("2Gi")
+		claims := env.Client.CoreV1().PersistentVolumeClaims(env.Namespace)
+		h.Edit = func(t *testing.T) {
+			if _, err := claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"labels":{"app":"edited"}}}`), person); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.Delete = func(t *testing.T) {
+			// Nothing uses it: what protects it while something does would only
+			// make the test wait.
+			if _, err := claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), person); err != nil {
+				t.Fatal(err)
+			}
+			if err := claims.Delete(t.Context(), "data", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return h
+	})
+}
+
+type claimRig struct {
+	*rig
+	spec forge.ClaimSpec
+}
+
+func newClaimRig(t *testing.T) *claimRig {
+	r := newRig(t, newClaims)
+	return &claimRig{r, forge.ClaimSpec{Namespace: r.Namespace, Name: "data", Size: "1Gi", Access: "ReadWriteOnce"}}
+}
+
+func (r *claimRig) ask() reconcile.Request { return r.request(forge.KindClaim, "data", r.spec) }
+
+func (r *claimRig) live() *corev1.PersistentVolumeClaim {
+	r.t.Helper()
+	pvc, err := r.Client.CoreV1().PersistentVolumeClaims(r.Namespace).Get(r.t.Context(), "data", metav1.GetOptions{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return pvc
+}
+
+func ready(o reconcile.Observed, steps []reconcile.Step) bool {
+	return o.Health.Status == reconcile.Ready && len(steps) == 0
+}
+
+func TestClaimGrowsAndDoesNotShrink(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.converge(r.ask())
+	r.await(r.ask(), "bound", ready)
+	r.asked()
+	if r.plan(r.ask()); len(r.asked()) > 0 {
+		t.Error("a look at a bound claim costs requests")
+	}
+
+	r.spec.Size = "2Gi"
+	r.converge(r.ask())
+	if got := r.live().Spec.Resources.Requests.Storage().String(); got != "2Gi" {
+		t.Errorf("it has %s", got)
+	}
+
+	for _, tt := range []struct {
+		change func()
+		want   string
+	}{
+		{func() { r.spec.Size = "1Gi" }, "it has 2Gi and cannot shrink to 1Gi"},
+		{func() { r.spec.Size, r.spec.StorageClass = "2Gi", "standard-late" }, "its storage class is standard and cannot become standard-late"},
+		{func() { r.spec.StorageClass, r.spec.Access = "", "ReadWriteMany" }, "its access mode is [ReadWriteOnce] and cannot become ReadWriteMany"},
+	} {
+		tt.change()
+		_, steps := r.plan(r.ask())
+		if s := r.single(steps); !strings.Contains(s.Blocked, tt.want) || !s.Rollout() {
+			t.Errorf("want %q, planned %s", tt.want, s)
+		}
+	}
+
+	// Somebody has made it larger than forge.cue says: there is no way back.
+	r.spec.Access = "ReadWriteOnce"
+	if _, err := r.Client.CoreV1().PersistentVolumeClaims(r.Namespace).Patch(t.Context(), "data", types.MergePatchType,
+		[]byte(`{"spec":{"resources":{"requests":{"storage":"5Gi"}}}}`), person); err != nil {
+		t.Fatal(err)
+	}
+	req := r.ask()
+	req.Explain = true
+	_, steps := r.await(req, "the edit", func(_ reconcile.Observed, s []reconcile.Step) bool { return len(s) > 0 })
+	if s := r.single(steps); !strings.Contains(s.Blocked, "it has 5Gi and cannot shrink to 2Gi") {
+		t.Errorf("planned %s", s)
+	}
+	r.spec.Size = "5Gi"
+	r.converge(r.ask())
+}
+
+func TestClaimOfAClassThatCannotGrow(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "rigid-" + r.Instance}, Provisioner: "sandbox.forged.dev/volume"}
+	if _, err := r.Client.StorageV1().StorageClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Client.StorageV1().StorageClasses().Delete(context.Background(), class.Name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	r.spec.StorageClass = class.Name
+	r.converge(r.ask())
+	r.await(r.ask(), "bound", ready)
+	r.spec.Size = "2Gi"
+	_, steps := r.plan(r.ask())
+	if s := r.single(steps); !strings.Contains(s.Blocked, "storage class "+class.Name+" allows no expansion") {
+		t.Errorf("planned %s", s)
+	}
+}
+
+// The pod waits for the claim and the claim for the pod: who waits for both
+// must not wait for ever.
+func TestClaimThatWaitsForItsPodIsReady(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.spec.StorageClass = "standard-late"
+	o := r.converge(r.ask())
+	if o.Health.Status != reconcile.Ready || !strings.Contains(o.Health.Message, "first pod") {
+		t.Errorf("health %+v", o.Health)
+	}
+	r.asked()
+	if r.plan(r.ask()); len(r.asked()) > 0 {
+		t.Error("a look at a claim that waits costs requests")
+	}
+	r.spec.Name, r.spec.StorageClass = "lost", "there-is-none"
+	if o := r.converge(r.ask()); o.Health.Status != reconcile.Progressing {
+		t.Errorf("health of a claim without a class: %+v", o.Health)
+	}
+}
+
+// A volume that is to be kept stays when nobody asks for it any more, without
+// a mark of ours; any other names the data that go with it.
+func TestRemovalOfClaims(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.spec.Retain = true
+	r.converge(r.ask())
+	uid := r.live().UID
+	gone := r.ask()
+	gone.Remove, gone.Resource.Spec = true, forge.ClaimSpec{Namespace: r.Namespace}
+	_, steps := r.plan(gone)
+	if s := r.single(steps); s.Deletes != 0 || len(s.Destroys) != 0 || !strings.Contains(s.String(), "it stays") {
+		t.Errorf("planned %+v", s)
+	}
+	r.converge(gone)
+	if pvc := r.live(); pvc.UID != uid || pvc.DeletionTimestamp != nil || pvc.Labels[kubernetes.LabelInstance] != "" || pvc.Annotations[kubernetes.AnnotationOwner] != "" {
+		t.Errorf("left: %v", pvc.ObjectMeta)
+	}
+
+	// Asked for again, it is taken up again, with what it holds.
+	r.spec.Retain = false
+	r.converge(r.ask())
+	if r.live().UID != uid {
+		t.Error("it is another one")
+	}
+	gone.Policy = r.policy
+	_, steps = r.plan(gone)
+	if s := r.single(steps); s.Deletes != 1 || len(s.Destroys) != 1 || !strings.Contains(s.Destroys[0], "data") {
+		t.Errorf("planned %+v", s)
+	}
+}
