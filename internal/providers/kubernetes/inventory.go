@@ -17,6 +17,10 @@ type Entry struct {
 	Desired  string   `json:"desired,omitempty"` // hash of what we sent; never reversible to a secret
 	Baseline Baseline `json:"baseline,omitzero"`
 	Keep     bool     `json:"keep,omitempty"` // is left in the cluster when it is no longer wanted
+
+	// Generated are the keys of a Secret whose values are known to the cluster
+	// only, each with its rotation: "password=0,token=2".
+	Generated string `json:"generated,omitempty"`
 }
 
 // Record is what one resource owns.
@@ -50,9 +54,12 @@ type Inventory struct {
 
 	// Guarded by Cluster.mu:
 	records map[forge.ID]Record
+	left    []Left
 	busy    map[forge.ID]*busy
 	stored  stored
-	dirty   bool // rebased since the last write
+	holder  string // who writes; empty unless there is a lease
+	dirty   bool   // rebased since the last write
+	tidied  bool   // parts that a crash has left were looked for
 	wake    chan struct{}
 }
 
@@ -101,13 +108,13 @@ func (c *Cluster) Inventory(ctx context.Context, environment, namespace string) 
 		busy:    map[forge.ID]*busy{},
 		wake:    make(chan struct{}, 1),
 	}
-	records, at, err := inv.load(ctx)
+	read, at, err := inv.load(ctx)
 	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	inv.adopt(records, at)
+	inv.adopt(read, at)
 	if !c.start(inv.flushLoop) {
 		return nil, reconcile.Errorf(reconcile.Unavailable, "read the inventory of "+environment, "shutting down")
 	}
@@ -116,12 +123,12 @@ func (c *Cluster) Inventory(ctx context.Context, environment, namespace string) 
 }
 
 // adopt takes what was read for the truth. The caller holds c.mu.
-func (inv *Inventory) adopt(records map[forge.ID]Record, at stored) {
+func (inv *Inventory) adopt(read contents, at stored) {
 	for id := range inv.records {
 		inv.unindex(id)
 	}
-	inv.records, inv.stored, inv.dirty = records, at, false
-	for id := range records {
+	inv.records, inv.left, inv.stored, inv.dirty = read.records, read.left, at, false
+	for id := range inv.records {
 		inv.reindex(id)
 	}
 }

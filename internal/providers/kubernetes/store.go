@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,11 @@ const (
 	labelInventory = "forged.dev/inventory"
 	inventoryKeyGZ = "inventory.json.gz"
 
+	// annotationHolder says which process wrote an inventory last. A new holder
+	// of the lease writes it at once, so that the writes of the one before are
+	// refused.
+	annotationHolder = "forged.dev/holder"
+
 	formatVersion = 1
 	maxInventory  = 1 << 20 // bytes, unpacked as well; the API server takes no more packed
 
@@ -34,9 +40,12 @@ const (
 	flushTimeout = 5 * time.Second  // of the last write, while closing
 )
 
-// stored is the identity of the ConfigMap as read or written last; zero if
+// stored is what is known of the ConfigMap as read or written last; zero if
 // there is none.
-type stored struct{ uid, rv string }
+type stored struct {
+	uid, rv string
+	parts   string // names of its parts, comma-separated
+}
 
 type document struct {
 	Version     int      `json:"version"`
@@ -44,6 +53,8 @@ type document struct {
 	ClusterUID  string   `json:"clusterUID"`
 	Environment string   `json:"environment"`
 	Records     []Record `json:"records"`
+	Parts       []string `json:"parts,omitempty"` // where the records are, if not here
+	Left        []Left   `json:"left,omitempty"`  // other places where something of the environment was left
 }
 
 func (inv *Inventory) name() string { return "forged-inventory-" + inv.key.environment }
@@ -52,33 +63,69 @@ func (inv *Inventory) ref() Ref {
 	return Ref{GVK: corev1.SchemeGroupVersion.WithKind("ConfigMap"), Namespace: inv.key.namespace, Name: inv.name()}
 }
 
-// load reads the ConfigMap.
-func (inv *Inventory) load(ctx context.Context) (map[forge.ID]Record, stored, error) {
+// contents is all that an inventory holds.
+type contents struct {
+	records map[forge.ID]Record
+	left    []Left
+}
+
+// load reads the ConfigMap and its parts.
+func (inv *Inventory) load(ctx context.Context) (contents, stored, error) {
 	const op = "read inventory"
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	cm, err := inv.c.client.CoreV1().ConfigMaps(inv.key.namespace).Get(ctx, inv.name(), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return map[forge.ID]Record{}, stored{}, nil
+	// Another forged may replace the parts between the reads.
+	const attempts = 5
+	last := ""
+	for range attempts {
+		cm, err := inv.c.client.CoreV1().ConfigMaps(inv.key.namespace).Get(ctx, inv.name(), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return contents{records: map[forge.ID]Record{}}, stored{}, nil
+		}
+		if err != nil {
+			return contents{}, stored{}, Classify(op, inv.ref(), err)
+		}
+		got, at, err := inv.read(ctx, cm)
+		if err == nil {
+			return got, at, nil
+		}
+		var gone *partGone
+		if !errors.As(err, &gone) || last == cm.ResourceVersion {
+			return contents{}, stored{}, err
+		}
+		last = cm.ResourceVersion
 	}
-	if err != nil {
-		return nil, stored{}, Classify(op, inv.ref(), err)
-	}
-	doc, err := decode(cm.BinaryData[inventoryKeyGZ])
-	if err != nil {
-		return nil, stored{}, &reconcile.Error{
-			Kind: reconcile.Invalid, Op: op, Object: inv.ref().String(), Err: err,
+	return contents{}, stored{}, reconcile.Errorf(reconcile.Stale, op, "another forged writes %s at the same time", inv.ref())
+}
+
+func (inv *Inventory) read(ctx context.Context, cm *corev1.ConfigMap) (contents, stored, error) {
+	damaged := func(err error) error {
+		return &reconcile.Error{
+			Kind: reconcile.Invalid, Op: "read inventory", Object: inv.ref().String(), Err: err,
 			Hint: "put it back from a backup, or delete it to let forged take its objects over anew",
 		}
 	}
+	doc, err := decode(cm.BinaryData[inventoryKeyGZ])
+	if err != nil {
+		return contents{}, stored{}, damaged(err)
+	}
 	if err := inv.check(doc); err != nil {
-		return nil, stored{}, err
+		return contents{}, stored{}, err
 	}
 	records := make(map[forge.ID]Record, len(doc.Records))
 	for _, r := range doc.Records {
 		records[r.ID] = r
 	}
-	return records, stored{string(cm.UID), cm.ResourceVersion}, nil
+	if len(doc.Parts) > 0 {
+		if records, err = inv.readParts(ctx, doc.Parts); err != nil {
+			var known *reconcile.Error
+			if errors.As(err, &known) {
+				return contents{}, stored{}, err
+			}
+			return contents{}, stored{}, damaged(err)
+		}
+	}
+	return contents{records, doc.Left}, stored{string(cm.UID), cm.ResourceVersion, strings.Join(doc.Parts, ",")}, nil
 }
 
 // check refuses an inventory that is of another cluster or another forged.
@@ -97,7 +144,7 @@ func (inv *Inventory) check(doc document) error {
 	return e
 }
 
-func encode(doc document) ([]byte, error) {
+func encode(doc any) ([]byte, error) {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	if err := json.NewEncoder(z).Encode(doc); err != nil {
@@ -109,25 +156,33 @@ func encode(doc document) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func decode(packed []byte) (document, error) {
-	var doc document
+// unpack is the opposite of encode. It returns the JSON as well.
+func unpack(packed []byte, into any) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return doc, fmt.Errorf("it is damaged: %w", err)
+		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
 	const most = 64 * maxInventory // a bomb is refused, a large inventory is not
 	raw, err := io.ReadAll(io.LimitReader(z, most+1))
 	if err != nil {
-		return doc, fmt.Errorf("it is damaged: %w", err)
+		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
 	if len(raw) > most {
-		return doc, errors.New("it is damaged: too large")
+		return nil, errors.New("it is damaged: too large")
 	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return doc, fmt.Errorf("it is damaged: %w", err)
+	if err := json.Unmarshal(raw, into); err != nil {
+		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
-	if doc.Version != formatVersion {
-		return doc, fmt.Errorf("it has format version %d, this forged knows %d", doc.Version, formatVersion)
+	return bytes.TrimSpace(raw), nil
+}
+
+func decode(packed []byte) (document, error) {
+	var doc document
+	if _, err := unpack(packed, &doc); err != nil {
+		return doc, err
+	}
+	if doc.Version != formatVersion && doc.Version != partsVersion {
+		return doc, fmt.Errorf("it has format version %d, this forged knows %d and %d", doc.Version, formatVersion, partsVersion)
 	}
 	return doc, nil
 }
@@ -137,6 +192,7 @@ func (inv *Inventory) document() document {
 	doc := document{
 		Version: formatVersion, Instance: inv.c.instance,
 		ClusterUID: inv.c.uid, Environment: inv.key.environment,
+		Left: slices.Clone(inv.left),
 	}
 	for _, r := range inv.records {
 		doc.Records = append(doc.Records, r)
@@ -157,11 +213,11 @@ func (inv *Inventory) update(ctx context.Context, change func() (undo func())) e
 	c := inv.c
 	c.mu.Lock()
 	undo := change()
-	doc, at := inv.document(), inv.stored
+	doc, at, holder := inv.document(), inv.stored, inv.holder
 	inv.dirty = false
 	c.mu.Unlock()
 
-	written, err := inv.put(ctx, doc, at)
+	written, err := inv.put(ctx, doc, at, holder)
 	if err == nil {
 		c.mu.Lock()
 		inv.stored = written
@@ -170,28 +226,30 @@ func (inv *Inventory) update(ctx context.Context, change func() (undo func())) e
 	}
 	c.mu.Lock()
 	undo()
-	inv.dirty = true
+	inv.dirty, inv.tidied = true, false
 	c.mu.Unlock()
 	if reconcile.KindOf(err) == reconcile.Stale {
 		// Somebody else wrote it: theirs is what counts now.
-		records, at, loadErr := inv.load(ctx)
+		now, at, loadErr := inv.load(ctx)
 		if loadErr != nil {
 			return loadErr
 		}
 		c.mu.Lock()
-		inv.adopt(records, at)
+		inv.adopt(now, at)
 		c.mu.Unlock()
 	}
 	return err
 }
 
-// put writes the document over the one read or written last, and over no other.
-func (inv *Inventory) put(ctx context.Context, doc document, at stored) (stored, error) {
+// put writes the document over the one read or written last, and over no
+// other. Where it has parts, those are written first and the document names
+// them, so that a crash in between leaves the old document with its old parts.
+func (inv *Inventory) put(ctx context.Context, doc document, at stored, holder string) (stored, error) {
 	const op = "write inventory"
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	api := inv.c.client.CoreV1().ConfigMaps(inv.key.namespace)
-	if len(doc.Records) == 0 {
+	if len(doc.Records) == 0 && len(doc.Left) == 0 {
 		if at == (stored{}) {
 			return at, nil
 		}
@@ -202,47 +260,52 @@ func (inv *Inventory) put(ctx context.Context, doc document, at stored) (stored,
 		if apierrors.IsNotFound(err) {
 			err = nil
 		}
+		if err == nil {
+			inv.removeParts(ctx, at.partNames())
+		}
 		return stored{}, Classify(op, inv.ref(), err)
 	}
-	packed, err := encode(doc)
+	packed, parts, err := pack(doc, inv.name())
 	if err != nil {
-		return stored{}, &reconcile.Error{Kind: reconcile.Internal, Op: op, Object: inv.ref().String(), Err: err}
-	}
-	if len(packed) > maxInventory-4096 {
 		return stored{}, &reconcile.Error{
-			Kind: reconcile.Invalid, Op: op, Object: inv.ref().String(),
-			Err:  fmt.Errorf("it would take %d bytes, and the API server takes %d", len(packed), maxInventory),
-			Hint: "divide the environment",
+			Kind: reconcile.Invalid, Op: op, Object: inv.ref().String(), Err: err, Hint: "divide the environment",
 		}
+	}
+	if err := inv.writeParts(ctx, parts, at); err != nil {
+		return stored{}, err
 	}
 	cm := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: inv.name(), Namespace: inv.key.namespace,
-			Labels: map[string]string{
-				"app.kubernetes.io/managed-by": "forged",
-				labelInventory:                 inv.c.instance,
-			},
-			UID: types.UID(at.uid), ResourceVersion: at.rv,
+			Labels: map[string]string{managedByLabel: managedByForged, labelInventory: inv.c.instance},
+			UID:    types.UID(at.uid), ResourceVersion: at.rv,
 		},
 		BinaryData: map[string][]byte{inventoryKeyGZ: packed},
 	}
-	if at != (stored{}) {
-		got, err := api.Update(ctx, cm, metav1.UpdateOptions{FieldManager: inv.c.manager})
-		if err == nil {
-			return stored{string(got.UID), got.ResourceVersion}, nil
-		}
-		if !apierrors.IsNotFound(err) {
-			return stored{}, Classify(op, inv.ref(), err)
-		}
-		// It was deleted, perhaps with its namespace. What we know of what we
-		// own is in memory, so write it anew.
-		cm.UID, cm.ResourceVersion = "", ""
+	if holder != "" {
+		cm.Annotations = map[string]string{annotationHolder: holder}
 	}
-	got, err := api.Create(ctx, cm, metav1.CreateOptions{FieldManager: inv.c.manager})
+	var got *corev1.ConfigMap
+	if at != (stored{}) {
+		got, err = api.Update(ctx, cm, metav1.UpdateOptions{FieldManager: inv.c.manager})
+		if apierrors.IsNotFound(err) {
+			// It was deleted, perhaps with its namespace. What we know of what
+			// we own is in memory, so write it anew.
+			if err := inv.writeParts(ctx, parts, stored{}); err != nil {
+				return stored{}, err
+			}
+			cm.UID, cm.ResourceVersion, got = "", "", nil
+		}
+	}
+	if got == nil && (err == nil || apierrors.IsNotFound(err)) {
+		got, err = api.Create(ctx, cm, metav1.CreateOptions{FieldManager: inv.c.manager})
+	}
 	if err != nil {
 		return stored{}, Classify(op, inv.ref(), err)
 	}
-	return stored{string(got.UID), got.ResourceVersion}, nil
+	now := stored{string(got.UID), got.ResourceVersion, strings.Join(sortedKeys(parts), ",")}
+	inv.tidy(ctx, at, now)
+	return now, nil
 }
 
 // flushLoop writes down rebased entries, a moment after the first of them, and
