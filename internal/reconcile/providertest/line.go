@@ -1,6 +1,7 @@
 package providertest
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"time"
@@ -92,6 +93,7 @@ func brokenWatchesLoseNothing(t *trial) {
 	mend := t.Proxy.Inject(faultproxy.Fault{Match: watches, Status: http.StatusGone, Times: 3})
 	t.quiet("while watches break", func() {
 		t.Proxy.HangUp()
+		t.readable(r)
 		t.await(r, "watches that work again", func(_ reconcile.Observed, steps []reconcile.Step) bool { return len(steps) == 0 })
 	})
 	mend()
@@ -100,6 +102,27 @@ func brokenWatchesLoseNothing(t *trial) {
 	t.Proxy.HangUp()
 	t.Edit(t.T)
 	away()
+	t.readable(r)
 	t.await(r, "an edit while watches were broken", drift)
 	t.converge(r)
+}
+
+// readable waits until the resource can be read again. Until then nothing is
+// known, which the provider says; it tells when that has changed.
+func (t *trial) readable(r reconcile.Request) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.ctx, t.Patience)
+	defer cancel()
+	for {
+		_, err := t.provider.Observe(t.ctx, r)
+		t.clean(err)
+		if err == nil {
+			return
+		}
+		select {
+		case <-t.events:
+		case <-ctx.Done():
+			t.Fatalf("not readable again within %s: %v", t.Patience, err)
+		}
+	}
 }
