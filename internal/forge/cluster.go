@@ -131,20 +131,32 @@ type IssuerSpec struct {
 
 // CertificateSpec asks for a certificate in a cluster, valid and renewed. How
 // it comes about is said by Mode: forged signs it and keeps it in Secret
-// (self-signed), cert-manager does (cert-manager), or Google does and keeps it
-// to itself (gke-managed). The Secret has the keys tls.crt, tls.key and
-// ca.crt.
+// (self-signed), cert-manager does (cert-manager), Google does and keeps it to
+// itself (gke-managed), or it is somebody else's business and only looked at,
+// as far as that can be done (secret, acm). The Secret has the keys tls.crt and
+// tls.key; one that forged signs has ca.crt besides, and ca.key, whose
+// authority can sign for these hosts only.
 //
 // Outputs: checksum, of the certificate.
 type CertificateSpec struct {
 	Namespace string
-	Mode      string // self-signed, cert-manager, gke-managed
+	Mode      string // self-signed, cert-manager, gke-managed, secret, acm
 	Labels    map[string]string
 	Hosts     []string
-	Secret    string        // self-signed, cert-manager
+	Secret    string        // self-signed, cert-manager, secret
 	Valid     time.Duration // self-signed
 	Issuer    ObjectRef     // cert-manager
-	Name      string        // gke-managed, cert-manager: of the object
+	Name      string        // gke-managed, cert-manager: of the object; acm: its ARN
+}
+
+// DNSSpec asks for nothing to be made. It says which names have to lead to the
+// address that an object of the cluster has; whether they do is told, and
+// nothing waits for it.
+type DNSSpec struct {
+	Namespace string
+	Hosts     []string
+	From      ObjectRef // Ingress, Service, Gateway
+	Local     bool      // the names may be in the hosts file of this machine only
 }
 
 func (NamespaceSpec) spec()   {}
@@ -155,3 +167,4 @@ func (JobSpec) spec()         {}
 func (ImageSpec) spec()       {}
 func (IssuerSpec) spec()      {}
 func (CertificateSpec) spec() {}
+func (DNSSpec) spec()         {}

@@ -17,6 +17,7 @@ const (
 	KindJob         = "job"
 	KindIssuer      = "issuer"
 	KindCertificate = "certificate"
+	KindDNS         = "dns"
 	KindImage       = "image"
 
 	// Anywhere.

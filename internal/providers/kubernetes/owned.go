@@ -58,6 +58,8 @@ func namespaceOf(spec forge.Spec) string {
 		return s.Namespace
 	case forge.CertificateSpec:
 		return s.Namespace
+	case forge.DNSSpec:
+		return s.Namespace
 	default:
 		return ""
 	}

@@ -1,0 +1,400 @@
+package certificates
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	kwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// lookTimeout bounds the wait for what a watch shows first.
+const lookTimeout = 20 * time.Second
+
+// Causes of events.
+const (
+	causeHealth = "health" // a status that somebody else writes has changed
+	causeSource = "source" // a Secret that somebody else fills has changed
+	causeWatch  = "watch"  // a watch broke, or works again
+	causeTime   = "time"   // a time has come that was waited for
+)
+
+// sights are the objects of others that resources depend on. Each is watched
+// as long as one of them does: a change of it is seen at once, and a steady
+// state costs no request.
+type sights struct {
+	mu       sync.Mutex
+	clusters map[*kubernetes.Cluster]map[sightKey]*sight
+	watching map[*watching]struct{}
+	alarms   map[forge.ID]time.Time
+	now      func() time.Time
+}
+
+type watching struct {
+	kind   string
+	notify func(reconcile.Event)
+	wake   chan struct{} // an alarm was set
+}
+
+func newSights(now func() time.Time) *sights {
+	return &sights{
+		clusters: map[*kubernetes.Cluster]map[sightKey]*sight{},
+		watching: map[*watching]struct{}{},
+		alarms:   map[forge.ID]time.Time{},
+		now:      now,
+	}
+}
+
+// sightKey is one object by name, those with labels, or all in a namespace.
+type sightKey struct {
+	gvr       schema.GroupVersionResource
+	namespace string
+	name      string
+	labels    string
+}
+
+func (k sightKey) String() string {
+	s := k.gvr.Resource
+	if k.namespace != "" {
+		s += " in " + k.namespace
+	}
+	if k.name != "" {
+		s += ", " + k.name
+	}
+	return s
+}
+
+// sight is the store of a reflector. The fields below the context are guarded
+// by sights.mu.
+type sight struct {
+	all  *sights
+	c    *kubernetes.Cluster
+	key  sightKey
+	stop context.CancelFunc
+
+	users   map[forge.ID]struct{}
+	objects map[types.NamespacedName]*unstructured.Unstructured
+	known   bool          // it was listed once
+	err     error         // of the last attempt to list or watch; nil while it works
+	moved   chan struct{} // closed and replaced at every change of the above
+}
+
+// glance is one look of a resource at what it depends on. What it does not ask
+// for until it is done is not watched for it any more.
+type glance struct {
+	all  *sights
+	c    *kubernetes.Cluster
+	id   forge.ID
+	keys map[sightKey]struct{}
+}
+
+func (s *sights) glance(c *kubernetes.Cluster, id forge.ID) *glance {
+	return &glance{all: s, c: c, id: id, keys: map[sightKey]struct{}{}}
+}
+
+// done ends the watches that were not asked for.
+func (g *glance) done() {
+	g.all.mu.Lock()
+	defer g.all.mu.Unlock()
+	for key, sight := range g.all.clusters[g.c] {
+		if _, asked := g.keys[key]; asked {
+			continue
+		}
+		if _, uses := sight.users[g.id]; uses {
+			if delete(sight.users, g.id); len(sight.users) == 0 {
+				sight.end()
+			}
+		}
+	}
+}
+
+// one is the object of a name; nil if it is known not to be there.
+func (g *glance) one(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
+	objects, err := g.look(ctx, sightKey{gvr: gvr, namespace: namespace, name: name})
+	if err != nil {
+		return nil, err
+	}
+	for _, obj := range objects {
+		return obj, nil
+	}
+	return nil, nil
+}
+
+// many are the objects in a namespace, or with labels in any.
+func (g *glance) many(ctx context.Context, gvr schema.GroupVersionResource, namespace, labels string) ([]*unstructured.Unstructured, error) {
+	objects, err := g.look(ctx, sightKey{gvr: gvr, namespace: namespace, labels: labels})
+	all := make([]*unstructured.Unstructured, 0, len(objects))
+	for _, obj := range objects {
+		all = append(all, obj)
+	}
+	return all, err
+}
+
+func (g *glance) look(ctx context.Context, key sightKey) (map[types.NamespacedName]*unstructured.Unstructured, error) {
+	op := "look at " + key.String()
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	g.keys[key] = struct{}{}
+	sight, err := g.all.follow(g.c, key, g.id)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		g.all.mu.Lock()
+		objects, known, failed, moved := maps.Clone(sight.objects), sight.known, sight.err, sight.moved
+		g.all.mu.Unlock()
+		switch {
+		case failed != nil:
+			return nil, failed
+		case known:
+			return objects, nil
+		}
+		select {
+		case <-moved:
+		case <-g.c.Context().Done():
+			return nil, reconcile.Errorf(reconcile.Unavailable, op, "the connection to the cluster is closed")
+		case <-ctx.Done():
+			return nil, kubernetes.Classify(op, kubernetes.Ref{}, ctx.Err())
+		}
+	}
+}
+
+// forget ends all that is watched for a resource.
+func (s *sights) forget(id forge.ID) {
+	s.mu.Lock()
+	clusters := slices.Collect(maps.Keys(s.clusters))
+	delete(s.alarms, id)
+	s.mu.Unlock()
+	for _, c := range clusters {
+		s.glance(c, id).done()
+	}
+}
+
+// follow begins a watch, or joins it.
+func (s *sights) follow(c *kubernetes.Cluster, key sightKey, id forge.ID) (*sight, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.clusters[c][key]; known != nil {
+		known.users[id] = struct{}{}
+		return known, nil
+	}
+	ctx, cancel := context.WithCancel(c.Context())
+	began := &sight{
+		all: s, c: c, key: key, stop: cancel, users: map[forge.ID]struct{}{id: {}}, moved: make(chan struct{}),
+	}
+	if !c.Go(func(context.Context) {
+		defer began.gone()
+		began.run(ctx)
+	}) {
+		cancel()
+		return nil, reconcile.Errorf(reconcile.Unavailable, "look at "+key.String(), "the connection to the cluster is closed")
+	}
+	if s.clusters[c] == nil {
+		s.clusters[c] = map[sightKey]*sight{}
+	}
+	s.clusters[c][key] = began
+	return began, nil
+}
+
+// end stops a watch that nobody needs. The caller holds sights.mu.
+func (w *sight) end() {
+	w.stop()
+	if of := w.all.clusters[w.c]; of[w.key] == w {
+		delete(of, w.key)
+		if len(of) == 0 {
+			delete(w.all.clusters, w.c)
+		}
+	}
+}
+
+// gone forgets a watch whose cluster was closed.
+func (w *sight) gone() {
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	w.end()
+}
+
+// run watches until ctx ends.
+func (w *sight) run(ctx context.Context) {
+	ctx = klog.NewContext(ctx, logr.Discard()) // what goes wrong is told by whoever needs it
+	logger := logr.Discard()
+	api := w.c.Dynamic().Resource(w.key.gvr)
+	narrow := func(o *metav1.ListOptions) {
+		if w.key.name != "" {
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, w.key.name).String()
+		}
+		o.LabelSelector = w.key.labels
+	}
+	reflector := cache.NewReflectorWithOptions(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			narrow(&o)
+			l, err := api.Namespace(w.key.namespace).List(ctx, o)
+			w.outcome("list", err)
+			return l, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
+			narrow(&o)
+			i, err := api.Namespace(w.key.namespace).Watch(ctx, o)
+			w.outcome("watch", err)
+			return i, err
+		},
+	}, nil, w, cache.ReflectorOptions{Logger: &logger, Name: w.key.String(), TypeDescription: w.key.gvr.Resource})
+	reflector.RunWithContext(ctx)
+}
+
+// outcome records how an attempt to list or to watch went.
+func (w *sight) outcome(verb string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	classified := kubernetes.Classify(verb+" "+w.key.String(), kubernetes.Ref{}, err)
+	var e *reconcile.Error
+	if errors.As(classified, &e) && e.Kind == reconcile.Denied && e.Hint != "" {
+		e.Hint = fmt.Sprintf("forged needs the verbs list and watch on %s", w.key.gvr.GroupResource())
+	}
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	was := w.err
+	if w.err = classified; (was == nil) != (err == nil) {
+		w.change(causeWatch)
+	}
+}
+
+// change wakes those who wait and makes those look again who depend on it. The
+// caller holds sights.mu; notify does not block.
+func (w *sight) change(cause string) {
+	close(w.moved)
+	w.moved = make(chan struct{})
+	for id := range w.users {
+		w.all.tell(reconcile.Event{ID: id, Cause: cause, At: time.Now(), Object: w.key.name, Retry: true})
+	}
+}
+
+// set puts what the objects are now in place of what they were.
+func (w *sight) set(objects map[types.NamespacedName]*unstructured.Unstructured) {
+	first := !w.known
+	same := maps.EqualFunc(w.objects, objects, func(a, b *unstructured.Unstructured) bool {
+		return reflect.DeepEqual(a.Object, b.Object)
+	})
+	w.objects, w.known = objects, true
+	switch {
+	case first: // whoever asked is waiting
+		close(w.moved)
+		w.moved = make(chan struct{})
+	case same:
+	case w.key.gvr.Resource == "secrets":
+		w.change(causeSource)
+	default:
+		w.change(causeHealth)
+	}
+}
+
+// reduce keeps of an object what is looked at. Without its resource version,
+// two that do not differ in that are equal.
+func reduce(obj *unstructured.Unstructured) *unstructured.Unstructured {
+	kept := &unstructured.Unstructured{Object: map[string]any{}}
+	for key, value := range obj.Object {
+		if key != "metadata" {
+			kept.Object[key] = value
+		}
+	}
+	kept.SetNamespace(obj.GetNamespace())
+	kept.SetName(obj.GetName())
+	kept.SetUID(obj.GetUID())
+	kept.SetGeneration(obj.GetGeneration())
+	kept.SetDeletionTimestamp(obj.GetDeletionTimestamp())
+	kept.SetOwnerReferences(obj.GetOwnerReferences())
+	if labels := obj.GetLabels(); labels != nil {
+		kept.SetLabels(labels)
+	}
+	annotations := obj.GetAnnotations()
+	delete(annotations, "kubectl.kubernetes.io/last-applied-configuration")
+	if len(annotations) > 0 {
+		kept.SetAnnotations(annotations)
+	}
+	return kept
+}
+
+func keyOf(obj *unstructured.Unstructured) types.NamespacedName {
+	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+}
+
+// Add implements cache.ReflectorStore.
+func (w *sight) Add(obj any) error { return w.Update(obj) }
+
+// Update implements cache.ReflectorStore.
+func (w *sight) Update(obj any) error {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return fmt.Errorf("watch of %s: unexpected %T", w.key, obj)
+	}
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	now := maps.Clone(w.objects)
+	if now == nil {
+		now = map[types.NamespacedName]*unstructured.Unstructured{}
+	}
+	now[keyOf(u)] = reduce(u)
+	w.set(now)
+	return nil
+}
+
+// Delete implements cache.ReflectorStore.
+func (w *sight) Delete(obj any) error {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return fmt.Errorf("watch of %s: unexpected %T", w.key, obj)
+	}
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	now := maps.Clone(w.objects)
+	delete(now, keyOf(u))
+	w.set(now)
+	return nil
+}
+
+// Replace implements cache.ReflectorStore: this is all there is.
+func (w *sight) Replace(list []any, _ string) error {
+	now := make(map[types.NamespacedName]*unstructured.Unstructured, len(list))
+	for _, obj := range list {
+		u, ok := obj.(*unstructured.Unstructured)
+		if !ok {
+			return fmt.Errorf("watch of %s: unexpected %T", w.key, obj)
+		}
+		now[keyOf(u)] = reduce(u)
+	}
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	w.set(now)
+	return nil
+}
+
+// Resync implements cache.ReflectorStore; there is nothing to do.
+func (w *sight) Resync() error { return nil }
+
+// tell hands an event to those who watch its kind. The caller holds mu.
+func (s *sights) tell(e reconcile.Event) {
+	for w := range s.watching {
+		if w.kind == e.ID.Kind {
+			w.notify(e)
+		}
+	}
+}
