@@ -27,6 +27,8 @@ const usage = `forged-sandbox runs real Kubernetes control planes on this machin
 
 Usage:
   forged-sandbox up --dir DIR [flags]   start, and stay until Ctrl-C
+  forged-sandbox restart --dir DIR      kill the API servers of one that runs, and
+                                        start them again on the same data
   forged-sandbox version                print the Kubernetes version
 
 Flags of up:
@@ -66,6 +68,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "up":
 		return runUp(args[1:], stdout, stderr)
+	case "restart":
+		return runRestart(args[1:], stdout, stderr)
 	case "version", "--version":
 		fmt.Fprintf(stdout, "forged-sandbox, Kubernetes %s\n", version.Get().GitVersion)
 		return 0
@@ -124,7 +128,40 @@ func runUp(args []string, stdout, stderr io.Writer) int {
 	// children then go with it.
 	defer context.AfterFunc(ctx, stop)()
 
+	restart := make(chan os.Signal, 1)
+	signal.Notify(restart, up.RestartSignal)
+	defer signal.Stop(restart)
+	opts.Restart = restart
+
 	if err := up.Run(ctx, opts); err != nil {
+		fmt.Fprintf(stderr, "forged-sandbox: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// runRestart returns when the API servers answer again.
+func runRestart(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("restart", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	dir := flags.String("dir", "", "")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return 0
+	case err == nil && *dir == "":
+		err = errors.New("--dir is required")
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "forged-sandbox restart: %v\n\n%s", err, usage)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := up.Restart(ctx, *dir); err != nil {
 		fmt.Fprintf(stderr, "forged-sandbox: %v\n", err)
 		return 1
 	}

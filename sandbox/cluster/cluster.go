@@ -68,6 +68,11 @@ type Cluster struct {
 
 	tasks sync.WaitGroup // our own goroutines
 
+	// What an API server is started with, again if need be.
+	files    *credentials
+	listener *net.TCPListener
+	client   kubernetes.Interface
+
 	mu      sync.Mutex // guards the reports and the fields below
 	etcd    *process.Process
 	server  *process.Process
@@ -131,6 +136,22 @@ func (c *Cluster) Stop() {
 	if c.etcd != nil {
 		c.etcd.Stop(etcdGrace)
 	}
+	if c.listener != nil {
+		c.listener.Close()
+	}
+}
+
+// RestartServer kills the API server and starts another one on the same data
+// and the same port. It returns when that one is ready.
+func (c *Cluster) RestartServer(ctx context.Context) error {
+	c.mu.Lock()
+	old := c.server
+	c.mu.Unlock()
+	old.Stop(0)
+	ctx, cancel := context.WithTimeoutCause(ctx, startBound, fmt.Errorf("not ready within %s", startBound))
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	return c.startServer(ctx)
 }
 
 func (c *Cluster) start(ctx context.Context) error {
@@ -146,7 +167,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	c.listener = listener.(*net.TCPListener)
 	files, err := c.writeCredentials(pki, listener.Addr().(*net.TCPAddr))
 	if err != nil {
 		return err
@@ -155,11 +176,12 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.files, c.client = files, client
 
 	if err := c.startEtcd(ctx); err != nil {
 		return err
 	}
-	if err := c.startServer(ctx, files, listener.(*net.TCPListener), client); err != nil {
+	if err := c.startServer(ctx); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -254,9 +276,9 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	return c.awaitReady(ctx, p, began)
 }
 
-func (c *Cluster) startServer(ctx context.Context, files *credentials, listener *net.TCPListener, client kubernetes.Interface) error {
-	began := time.Now()
-	inherited, err := listener.File()
+func (c *Cluster) startServer(ctx context.Context) error {
+	began, files := time.Now(), c.files
+	inherited, err := c.listener.File()
 	if err != nil {
 		return err
 	}
@@ -264,7 +286,7 @@ func (c *Cluster) startServer(ctx context.Context, files *credentials, listener 
 	p, err := c.launch("kube-apiserver", []*os.File{inherited},
 		"--etcd-servers=unix://etcd.sock", // relative to the working directory, as etcd's own
 		"--bind-address=127.0.0.1",
-		"--secure-port="+strconv.Itoa(listener.Addr().(*net.TCPAddr).Port),
+		"--secure-port="+strconv.Itoa(c.listener.Addr().(*net.TCPAddr).Port),
 		"--advertise-address="+advertised,
 		"--tls-cert-file="+files.serverCert,
 		"--tls-private-key-file="+files.serverKey,
@@ -287,7 +309,7 @@ func (c *Cluster) startServer(ctx context.Context, files *credentials, listener 
 		var status int
 		// Until it answers there is nothing to watch, and no error worth telling:
 		// a server that gives up ends ctx.
-		client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).StatusCode(&status)
+		c.client.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).StatusCode(&status)
 		return status == http.StatusOK, nil
 	})
 	if err != nil {
@@ -410,7 +432,9 @@ func (c *Cluster) launch(name string, files []*os.File, args ...string) (*proces
 	c.tasks.Go(func() {
 		select {
 		case <-p.Done():
-			c.cancel(p.Err())
+			if err := p.Err(); err != nil { // nobody has asked it to
+				c.cancel(err)
+			}
 		case <-c.ctx.Done():
 		}
 	})

@@ -90,9 +90,17 @@ func (d *directory) publish(clusters []*cluster.Cluster) error {
 	return errors.Join(
 		d.write("kubeconfig", data),
 		d.write("env", []byte(env)),
-		d.write(readyFile, []byte(strconv.Itoa(os.Getpid())+"\n")),
+		d.ready(),
 	)
 }
+
+// ready says that everything answers, and who is to be asked.
+func (d *directory) ready() error {
+	return d.write(readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"))
+}
+
+// unready takes that back for a while.
+func (d *directory) unready() error { return os.Remove(d.path(readyFile)) }
 
 // write puts a file in its place whole, so that a reader never sees a part of it.
 func (d *directory) write(name string, data []byte) error {

@@ -29,6 +29,8 @@ type Options struct {
 	Keep     bool // leave the data for the next time
 	Quiet    bool // report errors only
 
+	Restart <-chan os.Signal // kills the API servers and starts them again; may be nil
+
 	Command []string  // program and first arguments that run a component
 	Out     io.Writer // where progress goes
 }
@@ -75,7 +77,15 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	fmt.Fprintf(opts.Out, "ready in %s: export KUBECONFIG=%s\n", seconds(time.Since(began)), dir.path("kubeconfig"))
 
-	failure := await(ctx, clusters)
+	failure := await(ctx, clusters, opts.Restart, func(ctx context.Context) error {
+		if err := dir.unready(); err != nil {
+			return err
+		}
+		if err := restartAll(ctx, clusters); err != nil {
+			return err
+		}
+		return dir.ready()
+	})
 	// First of all, so that nobody takes a sandbox that is going for one to use.
 	if err := dir.retract(); err != nil && failure == nil {
 		failure = err
@@ -116,6 +126,14 @@ func startAll(ctx context.Context, dir *directory, opts Options) ([]*cluster.Clu
 	return clusters, nil
 }
 
+func restartAll(ctx context.Context, clusters []*cluster.Cluster) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, c := range clusters {
+		group.Go(func() error { return c.RestartServer(ctx) })
+	}
+	return group.Wait()
+}
+
 func stopAll(clusters []*cluster.Cluster) {
 	var group sync.WaitGroup
 	for _, c := range clusters {
@@ -127,7 +145,8 @@ func stopAll(clusters []*cluster.Cluster) {
 }
 
 // await returns nil when ctx ends, or the failure of the first cluster to fail.
-func await(ctx context.Context, clusters []*cluster.Cluster) error {
+// Meanwhile it restarts whenever it is asked to.
+func await(ctx context.Context, clusters []*cluster.Cluster, asked <-chan os.Signal, restart func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for _, c := range clusters {
@@ -140,7 +159,15 @@ func await(ctx context.Context, clusters []*cluster.Cluster) error {
 			}
 		}()
 	}
-	<-ctx.Done()
+	for ctx.Err() == nil {
+		select {
+		case <-asked:
+			if err := restart(ctx); err != nil {
+				cancel(&failure{err})
+			}
+		case <-ctx.Done():
+		}
+	}
 	var failed *failure
 	if errors.As(context.Cause(ctx), &failed) {
 		return failed.error
