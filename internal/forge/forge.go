@@ -236,9 +236,9 @@ type Policy struct {
 	Recreate    string        // what an immutable field may cost: never, stateless, any
 	Rollback    bool          // go back when a rollout fails
 	Windows     []Window      // when changes may be made; none: always
-	Ignore      []FieldRule // fields that somebody else owns
-	Strict      []FieldRule // fields that nobody else may add to
-	Adopt       string      // what becomes of objects that forged did not make: must-match, if-unowned, force
+	Ignore      []FieldRule   // fields that somebody else owns
+	Strict      []FieldRule   // fields that nobody else may add to
+	Adopt       string        // what becomes of objects that forged did not make: must-match, if-unowned, force
 }
 
 // Equal tells whether two policies are the same.
