@@ -9,6 +9,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/external"
 	"forged.dev/forged/internal/providers/helm"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/objects"
@@ -56,6 +57,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindSecrets:   kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindConfig:    objects.NewConfig(w.clusters, o.dir),
 		forge.KindClaim:     objects.NewClaims(w.clusters),
+		forge.KindCheck:     external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindRelease:   helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
 	}
 	w.engine = reconcile.New(options)
