@@ -19,8 +19,12 @@ type Reading struct {
 	// Files are those that were read, Dirs the directories in which a file may
 	// appear that belongs to them. What happens to any of these is seen.
 	Files, Dirs []string
+	// Trees are directories in which everything belongs to it.
+	Trees []string
 	// Build says what the text means. It touches nothing outside, and answers
-	// with an *InvalidError where it can say what is wrong in which line.
+	// with an *InvalidError where it can say what is wrong in which line. With an
+	// error the Config may be one that has nothing but Local: what is wrong may
+	// be in there.
 	Build func(ctx context.Context) (*Config, error)
 }
 

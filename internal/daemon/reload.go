@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,10 @@ type Config struct {
 	// Secrets are the files secret values are read from, by path, with the
 	// environments that use them.
 	Secrets map[string][]string
+	// Local are files and directories that the configuration names and that are
+	// read when it is put in force, by path, with the environments that use
+	// them: charts, texts of configuration files.
+	Local map[string][]string
 	// Warnings do not keep it from being put in force.
 	Warnings []Problem
 	// Activate puts the configuration in force as a whole, or leaves the one
@@ -137,9 +142,11 @@ type Reloader struct {
 
 	// Owned by the goroutine that loads.
 	secrets map[string][]string
-	last    Reading       // that succeeded
-	retry   time.Duration // before the last reading is judged again; 0: never
-	due     time.Time     // when that is
+	local   map[string][]string // of the configuration in force
+	broken  map[string][]string // of a newer one that does not load
+	last    Reading             // that succeeded
+	retry   time.Duration       // before the last reading is judged again; 0: never
+	due     time.Time           // when that is
 	reader  reader
 }
 
@@ -244,15 +251,37 @@ func (r *Reloader) changed(ctx context.Context, c Change) {
 		_ = r.reload(ctx, c.Reading)
 		return
 	}
+	if envs, ok := r.named()[c.Path]; ok {
+		r.opts.Logger.Info("what the configuration names has changed", "path", c.Path)
+		if r.reload(ctx, r.read(ctx)) == nil {
+			for _, env := range envs {
+				r.recheck(env)
+			}
+		}
+		return
+	}
 	for _, env := range r.secrets[c.Path] {
 		if err := c.Reading.Err; err != nil {
 			r.opts.Logger.Warn("a secret file cannot be read", "environment", env, "file", c.Path, "error", err)
 		} else {
 			r.opts.Logger.Info("a secret file has changed", "environment", env, "file", c.Path)
 		}
-		if r.opts.Recheck != nil {
-			r.opts.Recheck(env)
-		}
+		r.recheck(env)
+	}
+}
+
+// named are the files and directories that a configuration names: the one in
+// force, or a newer one.
+func (r *Reloader) named() map[string][]string {
+	all := map[string][]string{}
+	maps.Copy(all, r.broken)
+	maps.Copy(all, r.local)
+	return all
+}
+
+func (r *Reloader) recheck(environment string) {
+	if r.opts.Recheck != nil {
+		r.opts.Recheck(environment)
 	}
 }
 
@@ -293,16 +322,19 @@ func (r *Reloader) load(ctx context.Context, now Reading) error {
 	}
 	r.again(err)
 	if err != nil {
+		if r.broken = nil; built != nil {
+			r.broken = built.Local // what is wrong may be in there, and be put right
+		}
 		r.failed(state, err)
 		return err
 	}
 	// Watch the secret files before their values are read: a change in between
 	// is then seen.
-	before := r.secrets
-	r.secrets = built.Secrets
+	secrets, local := r.secrets, r.local
+	r.secrets, r.local, r.broken = built.Secrets, built.Local, nil
 	r.watch(state.Received.Hash)
 	if err := built.Activate(state.Generation+1, state.Received.Hash); err != nil {
-		r.secrets = before
+		r.secrets, r.local, r.broken = secrets, local, built.Local
 		r.failed(state, err)
 		return err
 	}
@@ -358,6 +390,11 @@ func (r *Reloader) watch(known string) {
 	watched := []Watched{{Path: r.opts.Path, Known: known, Files: r.last.Files, Dirs: r.last.Dirs, Read: r.opts.Read}}
 	for path := range r.secrets {
 		watched = append(watched, Watched{Path: path})
+	}
+	for path := range r.named() {
+		if _, secret := r.secrets[path]; !secret {
+			watched = append(watched, Watched{Path: path, Read: func() Reading { return readLocal(path) }})
+		}
 	}
 	r.watcher.Watch(watched)
 }

@@ -35,6 +35,10 @@ func orUnjudged(path string, active *[]string, wayOut *atomic.Bool) func() Readi
 		if string(data) == "unjudged" && !wayOut.Load() {
 			return nil, &UnjudgedError{errors.New("the machine is on fire")}
 		}
+		local := map[string][]string{filepath.Join(dir, "chart"): {"prod"}}
+		if _, err := os.Stat(filepath.Join(dir, "chart", "good")); err != nil && string(data) == "strict-chart" {
+			return &Config{Local: local}, &InvalidError{[]Problem{{File: path, Message: "the chart is no good"}}}
+		}
 		c := &Config{Activate: func(int, string) error {
 			if string(data) == "refused" {
 				return errors.New("the engine refuses it")
@@ -44,6 +48,9 @@ func orUnjudged(path string, active *[]string, wayOut *atomic.Bool) func() Readi
 		}}
 		if string(data) == "secret" {
 			c.Secrets = map[string][]string{filepath.Join(dir, "token"): {"prod", "test"}}
+		}
+		if strings.HasSuffix(string(data), "chart") {
+			c.Local = local
 		}
 		if string(data) == "dubious" {
 			c.Warnings = []Problem{{File: path, Line: 1, Path: "a.b", Rule: "F900", Message: "this is dubious", Hint: "do not"}}

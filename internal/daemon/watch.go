@@ -14,8 +14,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Watched is something to watch: the text of the configuration, or a secret
-// file.
+// Watched is something to watch: the text of the configuration, a file or a
+// directory that it names, or a secret file.
 type Watched struct {
 	Path string
 	// Known is the hash the caller has acted on already; anything else is a
@@ -190,12 +190,12 @@ type watchRun struct {
 // tracked is what is known of one thing that is watched.
 type tracked struct {
 	Watched
-	files, dirs []string // of the last reading that succeeded
-	last        Reading
-	told        string    // last told, as key() makes it
-	candidate   string    // what was read instead, likewise; empty: nothing
-	since       time.Time // of the candidate
-	reader      reader
+	files, dirs, trees []string // of the last reading that succeeded
+	last               Reading
+	told               string    // last told, as key() makes it
+	candidate          string    // what was read instead, likewise; empty: nothing
+	since              time.Time // of the candidate
+	reader             reader
 }
 
 func (t *tracked) read(ctx context.Context) {
@@ -204,7 +204,7 @@ func (t *tracked) read(ctx context.Context) {
 		return
 	}
 	if t.last = t.reader.read(ctx, t.Path, t.Read); t.last.Err == nil {
-		t.files, t.dirs = t.last.Files, t.last.Dirs
+		t.files, t.dirs, t.trees = t.last.Files, t.last.Dirs, t.last.Trees
 	}
 }
 
@@ -343,20 +343,24 @@ func (r *watchRun) subscribeAll() {
 	}
 }
 
-// anyText stands for all entries of a directory that end as it does.
-const anyText = ".cue"
+// anyText stands for all entries of a directory that end as it does, anything
+// for all of them.
+const (
+	anyText  = ".cue"
+	anything = "*"
+)
 
 // resolve finds the directory entries that matter.
 func (r *watchRun) resolve() map[string]map[string]bool {
 	dirs := map[string]map[string]bool{}
-	note := func(path string, text bool) {
+	note := func(path, entries string) {
 		points, err := watchPoints(path)
 		if err != nil {
 			r.warnOnce(path, "cannot follow a path; looking at the file instead", err)
 		}
-		if end, err := filepath.EvalSymlinks(path); text && err == nil {
+		if end, err := filepath.EvalSymlinks(path); entries != "" && err == nil {
 			if end, err = filepath.Abs(end); err == nil {
-				points[end] = map[string]bool{anyText: true}
+				points[end] = map[string]bool{entries: true}
 			}
 		}
 		for dir, bases := range points {
@@ -367,12 +371,15 @@ func (r *watchRun) resolve() map[string]map[string]bool {
 		}
 	}
 	for _, t := range r.tracked {
-		note(t.Path, false)
+		note(t.Path, "")
 		for _, file := range t.files {
-			note(file, false)
+			note(file, "")
 		}
 		for _, dir := range t.dirs {
-			note(dir, true)
+			note(dir, anyText)
+		}
+		for _, dir := range t.trees {
+			note(dir, anything)
 		}
 	}
 	return dirs
@@ -396,5 +403,5 @@ func (r *watchRun) concerns(e fsnotify.Event) bool {
 		return true
 	}
 	bases := r.dirs[filepath.Dir(e.Name)]
-	return bases[filepath.Base(e.Name)] || bases[anyText] && strings.HasSuffix(e.Name, anyText)
+	return bases[filepath.Base(e.Name)] || bases[anything] || bases[anyText] && strings.HasSuffix(e.Name, anyText)
 }
