@@ -104,7 +104,8 @@ func (s *secrets) drift(ref Ref) *Drift {
 
 // Observe implements reconcile.Provider. Its outputs are, for each Secret that
 // was applied, "checksum/<name>": a keyed hash of what it holds, to be put
-// where a change of it has to be noticed.
+// where a change of it has to be noticed; and as "value/<name>/<key>" what it
+// holds, which is secret.
 func (p *Secrets) Observe(ctx context.Context, r reconcile.Request) (reconcile.Observed, error) {
 	s, err := p.look(ctx, r)
 	if err != nil {
@@ -126,8 +127,15 @@ func (s *secrets) observed() reconcile.Observed {
 	var missing []string
 	for _, w := range s.wanted {
 		ref := secretRef(s.spec.Namespace, w.name)
-		if _, ok := s.entry(ref); !ok {
+		e, ok := s.entry(ref)
+		if !ok {
 			missing = append(missing, w.name)
+		}
+		if e.Desired != w.desired() {
+			continue // what is wanted is not there yet, and nobody may rely on it
+		}
+		for key, v := range w.data {
+			o.Outputs["value/"+w.name+"/"+key] = reconcile.Output{Secret: v}
 		}
 	}
 	for _, d := range s.drifts {

@@ -133,7 +133,10 @@ func TestSecretsAreMade(t *testing.T) {
 		t.Errorf("labels %v, type %s", app.Labels, app.Type)
 	}
 	checksum := o.Outputs["checksum/app"].Value
-	if len(checksum) != 32 || len(o.Outputs) != 3 || o.Objects != 3 || o.Health.Status != reconcile.Ready {
+	if got := o.Outputs["value/db/password"]; string(got.Secret.Reveal()) != password || got.Value != "" {
+		t.Error("what is in a Secret is no output, or no secret one")
+	}
+	if len(checksum) != 32 || len(o.Outputs) != 3+4 || o.Objects != 3 || o.Health.Status != reconcile.Ready {
 		t.Errorf("observed %+v", o)
 	}
 	v.secretFree(step, o)
