@@ -135,6 +135,9 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 	if !ok {
 		return nil, reconcile.Errorf(reconcile.Internal, "open release", "%s has a %T", res.ID, res.Spec)
 	}
+	if err := p.clusters.Rules(req); err != nil {
+		return nil, err
+	}
 	c, err := p.clusters.Cluster(ctx, res.Target)
 	if err != nil {
 		return nil, err

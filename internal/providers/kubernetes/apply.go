@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/csaupgrade"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
@@ -65,14 +66,18 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 	if err != nil {
 		return Applied{}, about(err, ref)
 	}
+	lens, err := c.lensFor(ctx, ref, obj)
+	if err != nil {
+		return Applied{}, err
+	}
 	release, err := c.write(ctx)
 	if err != nil {
 		return Applied{}, Classify("apply", ref, err)
 	}
 	defer release()
 
-	before := c.beginWrite(ref)
-	a, err := c.apply(ctx, mapping, ref, obj)
+	before := c.beginWrite(ref, lens)
+	a, err := c.apply(ctx, mapping, ref, obj, lens)
 	if a.Object != nil && a.Object.GetLabels()[LabelInstance] == c.instance {
 		c.endWrite(ref, a.Baseline)
 	} else {
@@ -82,16 +87,28 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 	return a, err
 }
 
-func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref, obj *unstructured.Unstructured) (a Applied, err error) {
+func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref, obj *unstructured.Unstructured, lens Lens) (a Applied, err error) {
 	// A second writer can step between the requests; the resource version in
 	// the patches notices, and it starts over. Losing that often is a fight.
 	const attempts = 12
-	for range attempts {
-		live, created, err := c.ssa(ctx, mapping, ref, obj, false)
+	v := lens.view()
+	strict := v
+	for tries := range attempts {
+		if tries > 2 {
+			strict.strict = nil // whoever adds them does it at each apply: told as drift, not fought here
+		}
+		sent, err := c.yielding(ctx, ref, obj, v)
 		if err != nil {
 			return a, err
 		}
-		a = Applied{Object: live, Baseline: baselineOf(live, c.manager), Created: a.Created || created}
+		live, created, err := c.ssa(ctx, mapping, ref, sent, false)
+		if reconcile.KindOf(err) == reconcile.Stale && sent != obj {
+			continue // what is kept as it is has changed meanwhile
+		}
+		if err != nil {
+			return a, err
+		}
+		a = Applied{Object: live, Baseline: baselineOf(live, c.manager, lens), Created: a.Created || created}
 		if a.Baseline.Digest == noEntry {
 			return a, &reconcile.Error{
 				Kind: reconcile.Invalid, Op: "apply", Object: ref.String(),
@@ -99,7 +116,7 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 				Hint: "the API behind this kind must support server-side apply",
 			}
 		}
-		patch, again, err := c.ownershipPatch(live)
+		patch, again, err := c.ownershipPatch(live, strict)
 		if err != nil {
 			return a, &reconcile.Error{Kind: reconcile.Internal, Op: "read field ownership of", Object: ref.String(), Err: err}
 		}
@@ -113,7 +130,7 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 		if err != nil {
 			return a, err
 		}
-		a.Object, a.Baseline = live, baselineOf(live, c.manager)
+		a.Object, a.Baseline = live, baselineOf(live, c.manager, lens)
 		if !again {
 			return a, nil
 		}
@@ -122,6 +139,28 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 		Kind: reconcile.Stale, Op: "apply", Object: ref.String(),
 		Err: errors.New("another writer changes it at the same time"),
 	}
+}
+
+// yielding is what is sent for an object some of whose fields are left to
+// others. An object without such fields is sent as it is, and so is one that
+// is not there yet.
+func (c *Cluster) yielding(ctx context.Context, ref Ref, obj *unstructured.Unstructured, v view) (*unstructured.Unstructured, error) {
+	if len(v.ignored) == 0 {
+		return obj, nil
+	}
+	live, err := c.Get(ctx, ref)
+	if err != nil || live == nil {
+		return obj, err
+	}
+	if uid := obj.GetUID(); uid != "" && uid != live.GetUID() {
+		return obj, nil // the server refuses it
+	}
+	sent := obj.DeepCopy()
+	if err := v.yield(sent, live, c.manager); err != nil {
+		return nil, &reconcile.Error{Kind: reconcile.Internal, Op: "read field ownership of", Object: ref.String(), Err: err}
+	}
+	sent.SetResourceVersion(live.GetResourceVersion())
+	return sent, nil
 }
 
 // ssa sends one server-side apply.
@@ -173,8 +212,9 @@ func (c *Cluster) patch(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 
 // ownershipPatch looks for other writers' claims to our fields on an object we
 // have just applied. again tells that it must be applied once more after the
-// patch, so that what Helm had and we do not send is removed.
-func (c *Cluster) ownershipPatch(live *unstructured.Unstructured) (patch []byte, again bool, err error) {
+// patch, so that what Helm had and we do not send is removed, and what others
+// have added where nobody may add anything.
+func (c *Cluster) ownershipPatch(live *unstructured.Unstructured, v view) (patch []byte, again bool, err error) {
 	fields := live.GetManagedFields()
 	for _, e := range fields {
 		if isUpdate(e) && e.Manager == managerHelm {
@@ -186,10 +226,26 @@ func (c *Cluster) ownershipPatch(live *unstructured.Unstructured) (patch []byte,
 	if err != nil {
 		return nil, false, err
 	}
+	// What others added under a strict path becomes ours by this patch, and is
+	// removed by the next apply, which does not send it.
+	extras := v.extras(fields, c.manager)
 	kept := make([]metav1.ManagedFieldsEntry, 0, len(fields))
 	changed := false
 	for _, e := range fields {
-		if !isUpdate(e) {
+		var lost *fieldpath.Set
+		mine := entryOf([]metav1.ManagedFieldsEntry{e}, c.manager) != nil
+		switch {
+		case mine && extras.Empty():
+		case mine:
+			if e.FieldsV1, err = fieldsOf(ours.Union(extras)); err != nil {
+				return nil, false, err
+			}
+		case isUpdate(e):
+			lost = ours.Union(extras)
+		case rival(&e, c.manager):
+			lost = extras
+		}
+		if lost == nil || lost.Empty() {
 			kept = append(kept, e)
 			continue
 		}
@@ -197,21 +253,18 @@ func (c *Cluster) ownershipPatch(live *unstructured.Unstructured) (patch []byte,
 		if err != nil {
 			return nil, false, err
 		}
-		if set.Intersection(ours).Empty() {
+		if set.Intersection(lost).Empty() {
 			kept = append(kept, e)
 			continue
 		}
 		changed = true
-		rest := set.Difference(ours)
+		rest := set.Difference(lost)
 		if rest.Empty() {
 			continue
 		}
-		raw, err := rest.ToJSON()
-		if err != nil {
+		if e.FieldsV1, err = fieldsOf(rest); err != nil {
 			return nil, false, err
 		}
-		e.FieldsV1 = &metav1.FieldsV1{}
-		e.FieldsV1.SetRawBytes(raw)
 		kept = append(kept, e)
 	}
 	if !changed {
@@ -223,7 +276,17 @@ func (c *Cluster) ownershipPatch(live *unstructured.Unstructured) (patch []byte,
 		{"op": "replace", "path": "/metadata/managedFields", "value": kept},
 		{"op": "replace", "path": "/metadata/resourceVersion", "value": live.GetResourceVersion()},
 	})
-	return patch, false, err
+	return patch, !extras.Empty(), err
+}
+
+func fieldsOf(set *fieldpath.Set) (*metav1.FieldsV1, error) {
+	raw, err := set.ToJSON()
+	if err != nil {
+		return nil, err
+	}
+	fields := &metav1.FieldsV1{}
+	fields.SetRawBytes(raw)
+	return fields, nil
 }
 
 // isUpdate tells entries that hold fields of the object itself by plain
@@ -239,8 +302,29 @@ func (c *Cluster) DryRun(ctx context.Context, obj *unstructured.Unstructured) (*
 	if err != nil {
 		return nil, about(err, ref)
 	}
-	live, _, err := c.ssa(ctx, mapping, ref, obj, true)
-	return live, err
+	lens, err := c.lensFor(ctx, ref, obj)
+	if err != nil {
+		return nil, err
+	}
+	v := lens.view()
+	const attempts = 3
+	for range attempts {
+		var sent, live *unstructured.Unstructured
+		if sent, err = c.yielding(ctx, ref, obj, v); err != nil {
+			return nil, err
+		}
+		live, _, err = c.ssa(ctx, mapping, ref, sent, true)
+		if reconcile.KindOf(err) == reconcile.Stale && sent != obj {
+			continue
+		}
+		if err == nil {
+			for p := range v.extras(live.GetManagedFields(), c.manager).Leaves().All() {
+				cutPath(live.Object, p)
+			}
+		}
+		return live, err
+	}
+	return nil, err
 }
 
 // resourcePath is the path of one object below the server's root.

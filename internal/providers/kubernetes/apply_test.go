@@ -102,8 +102,8 @@ func TestRemovedFieldsGoDespiteCoOwners(t *testing.T) {
 					t.Errorf("%s still claims b: %s", e.Manager, managers(first.Object))
 				}
 			}
-			if live := b.get(RefOf(full)); first.Baseline != baselineOf(live, b.c.Manager()) {
-				t.Errorf("baseline %+v is not that of the live object %+v", first.Baseline, baselineOf(live, b.c.Manager()))
+			if live := b.get(RefOf(full)); first.Baseline != baselineOf(live, b.c.Manager(), "") {
+				t.Errorf("baseline %+v is not that of the live object %+v", first.Baseline, baselineOf(live, b.c.Manager(), ""))
 			}
 			b.requests.reset()
 			if again := b.apply(id, full); again.Baseline.Digest != first.Baseline.Digest || len(b.requests.writes()) != 1 {
@@ -205,8 +205,8 @@ func TestWritersAtTheSameTime(t *testing.T) {
 	}
 	ref := Ref{GVK: b.configMap("c", "{}").GroupVersionKind(), Namespace: b.Namespace, Name: "c"}
 	state, err := b.c.Live(t.Context(), ref)
-	if live := b.get(ref); err != nil || state.Digest != digestOf(live.GetManagedFields(), b.c.Manager()) {
-		t.Errorf("watch shows %+v, %v; live is %+v", state, err, baselineOf(live, b.c.Manager()))
+	if live := b.get(ref); err != nil || state.Digest != digestOf(live.GetManagedFields(), b.c.Manager(), "") {
+		t.Errorf("watch shows %+v, %v; live is %+v", state, err, baselineOf(live, b.c.Manager(), ""))
 	}
 }
 

@@ -55,6 +55,8 @@ type Cluster struct {
 	stopped     bool
 	watches     map[watchKey]*watch
 	index       map[Ref]*tracked
+	lenses      map[Ref]Lens // through which watches take digests, where that is not plainly
+	scalers     *scalers     // nil until somebody asks
 	own         map[Ref]*ownWrite
 	followed    map[Ref]*followed
 	inventories map[inventoryKey]*inventorySlot

@@ -34,6 +34,9 @@ type Clusters struct {
 	mu          sync.Mutex
 	slots       map[forge.Target]*slot
 	subscribers map[*subscriber]struct{}
+
+	rulesMu sync.RWMutex
+	rules   map[string]*fieldRules // by environment
 }
 
 // slot is the place of one cluster. Its turn is a lock that can be waited for
@@ -63,6 +66,7 @@ func NewClusters(o Options) *Clusters {
 		opts: o, ctx: ctx, close: cancel,
 		slots:       map[forge.Target]*slot{},
 		subscribers: map[*subscriber]struct{}{},
+		rules:       map[string]*fieldRules{},
 	}
 }
 

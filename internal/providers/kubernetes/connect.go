@@ -119,6 +119,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 
 		watches:     map[watchKey]*watch{},
 		index:       map[Ref]*tracked{},
+		lenses:      map[Ref]Lens{},
 		own:         map[Ref]*ownWrite{},
 		followed:    map[Ref]*followed{},
 		inventories: map[inventoryKey]*inventorySlot{},

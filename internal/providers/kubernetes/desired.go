@@ -28,7 +28,8 @@ func (c *Cluster) explainDesired(ctx context.Context, d Drift, desired *unstruct
 	if err != nil {
 		held = fieldpath.NewSet()
 	}
-	reason, changes := explain(live, desired, held, leavesOf(desired), c.manager)
+	extras := d.State.Lens.view().extras(live.GetManagedFields(), c.manager)
+	reason, changes := explain(live, desired, held, leavesOf(desired), extras, c.manager)
 	return reason, changes, nil
 }
 

@@ -20,30 +20,58 @@ type Baseline struct {
 	UID             string `json:"uid,omitempty"`
 	ResourceVersion string `json:"rv,omitempty"`
 	Digest          string `json:"digest,omitempty"`
+	Lens            Lens   `json:"lens,omitempty"`    // through which the digest was taken
+	Mutated         string `json:"mutated,omitempty"` // paths of fields that came back with another value than was sent, by line
 }
 
 // digestOf is a hash of the fields manager holds by server-side apply, and of
 // the time it last changed one. The time is what shows another process that
 // uses our name; an entry without one (only ownership changed) is a value like
-// any other.
-func digestOf(fields []metav1.ManagedFieldsEntry, manager string) string {
+// any other. What the lens ignores is left out, and what others have added
+// under its strict paths is put in.
+func digestOf(fields []metav1.ManagedFieldsEntry, manager string, lens Lens) string {
 	e := entryOf(fields, manager)
 	if e == nil || e.FieldsV1 == nil {
 		return noEntry
 	}
-	raw := e.FieldsV1.GetRawBytes()
+	// Nearly no object has a lens.
+	var v view
+	if lens != "" {
+		v = lens.view()
+	}
+	set, err := fieldSet(e)
+	if err != nil {
+		return digestOfSet(e.FieldsV1.GetRawBytes(), e, nil)
+	}
+	return v.digest(set, e, v.extras(fields, manager))
+}
+
+func (v view) digest(ours *fieldpath.Set, e *metav1.ManagedFieldsEntry, extras *fieldpath.Set) string {
 	// The order of keys depends on who encoded the object: the server sorts
 	// by path, a JSON client by name. Bring both to one form.
-	if set, err := fieldSet(e); err == nil {
-		if canonical, err := set.ToJSON(); err == nil {
-			raw = canonical
+	raw, err := v.masked(ours).ToJSON()
+	if err != nil {
+		raw = e.FieldsV1.GetRawBytes()
+	}
+	var more []byte
+	if !extras.Empty() {
+		if more, err = extras.ToJSON(); err != nil {
+			more = []byte(err.Error())
 		}
 	}
+	return digestOfSet(raw, e, more)
+}
+
+func digestOfSet(raw []byte, e *metav1.ManagedFieldsEntry, more []byte) string {
 	h := sha256.New()
 	h.Write(raw)
 	h.Write([]byte{0})
 	if e.Time != nil {
 		h.Write([]byte(e.Time.UTC().Format(time.RFC3339)))
+	}
+	if len(more) > 0 {
+		h.Write([]byte{0})
+		h.Write(more)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
@@ -72,10 +100,11 @@ func fieldSet(e *metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 }
 
 // baselineOf is the baseline an object as returned by the server gives.
-func baselineOf(obj metav1.Object, manager string) Baseline {
+func baselineOf(obj metav1.Object, manager string, lens Lens) Baseline {
 	return Baseline{
 		UID:             string(obj.GetUID()),
 		ResourceVersion: obj.GetResourceVersion(),
-		Digest:          digestOf(obj.GetManagedFields(), manager),
+		Digest:          digestOf(obj.GetManagedFields(), manager, lens),
+		Lens:            lens,
 	}
 }

@@ -3,6 +3,9 @@ package kubernetes
 import (
 	"context"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -29,7 +32,7 @@ func (inv *Inventory) Drifted(ctx context.Context, id forge.ID) ([]Drift, error)
 	}
 	var drifts []Drift
 	for _, e := range r.Entries {
-		d, err := inv.drift(ctx, e)
+		d, err := inv.drift(ctx, id, e)
 		if err != nil {
 			return nil, aboutResource(err, id)
 		}
@@ -40,31 +43,55 @@ func (inv *Inventory) Drifted(ctx context.Context, id forge.ID) ([]Drift, error)
 	return drifts, nil
 }
 
-func (inv *Inventory) drift(ctx context.Context, e Entry) (*Drift, error) {
-	state, err := inv.c.Live(ctx, e.Ref)
+func (inv *Inventory) drift(ctx context.Context, id forge.ID, e Entry) (*Drift, error) {
+	c := inv.c
+	state, err := c.Live(ctx, e.Ref)
 	if err != nil {
 		return nil, err
 	}
-	if e.Baseline.matches(state) {
+	lines, same := c.rulesFor(e.Ref), e.Baseline.matches(state)
+	if !same || e.Baseline.Lens.has(markScaled) {
+		// Autoscalers matter to what has changed, and to what they scaled.
+		if lines, err = c.withScaler(ctx, e.Ref, lines); err != nil {
+			return nil, err
+		}
+	}
+	if missing, dropped := e.Baseline.Lens.against(lines); e.Baseline.Digest != "" && (missing || len(dropped) > 0) {
+		return inv.refocus(ctx, id, e, lines, dropped)
+	}
+	if same {
 		return nil, nil
 	}
-	if !state.Exists {
+	if !state.Exists || state.Lens != e.Baseline.Lens {
 		// Gone from the watch is not gone: our label may have been taken off.
-		live, err := inv.c.Get(ctx, e.Ref)
+		live, err := c.Get(ctx, e.Ref)
 		if err != nil {
 			return nil, err
 		}
 		if live == nil {
-			return &Drift{Entry: e, State: state, Code: reconcile.ReasonDeleted}, nil
+			return &Drift{Entry: e, State: State{}, Code: reconcile.ReasonDeleted}, nil
 		}
-		state = stateOf(live, inv.c.manager)
-		if hasHealth(e.Ref.GVK.GroupKind()) {
-			state.Health = HealthOf(live)
-		}
+		state = c.stateOf(live, e.Baseline.Lens)
 		if e.Baseline.matches(state) {
-			return nil, nil // the watch is a moment behind
+			c.mu.Lock()
+			c.refocus(e.Ref, e.Baseline)
+			c.mu.Unlock()
+			return nil, nil // the watch is a moment behind, or saw it through another lens
 		}
 	}
+	return driftOf(e, state), nil
+}
+
+// stateOf is the state of an object that was read.
+func (c *Cluster) stateOf(live *unstructured.Unstructured, lens Lens) State {
+	s := stateOf(live, c.manager, lens)
+	if hasHealth(live.GroupVersionKind().GroupKind()) {
+		s.Health = HealthOf(live)
+	}
+	return s
+}
+
+func driftOf(e Entry, state State) *Drift {
 	d := &Drift{Entry: e, State: state}
 	switch {
 	case state.Deleting:
@@ -74,5 +101,84 @@ func (inv *Inventory) drift(ctx context.Context, e Entry) (*Drift, error) {
 	default:
 		d.Code = reconcile.ReasonEdited
 	}
-	return d, nil
+	return d
+}
+
+// refocus compares an object for which other rules hold than when its baseline
+// was taken. If nothing but what is ignored now has changed, the baseline is
+// taken anew, and that was all. If something is not ignored any more, it has
+// to be put back, or at least to be held again.
+func (inv *Inventory) refocus(ctx context.Context, id forge.ID, e Entry, lines []line, dropped []pattern) (*Drift, error) {
+	c := inv.c
+	live, err := c.Get(ctx, e.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if live == nil {
+		return &Drift{Entry: e, State: State{}, Code: reconcile.ReasonDeleted}, nil
+	}
+	lens := lensOf(append(e.Baseline.Lens.kept(), lines...), live)
+	v := lens.view()
+	state := c.stateOf(live, lens)
+	if state.Deleting || state.UID != e.Baseline.UID {
+		return driftOf(e, state), nil
+	}
+	fields := live.GetManagedFields()
+	if !e.Baseline.matches(c.stateOf(live, e.Baseline.Lens)) && !c.explains(fields, e.Baseline, v) ||
+		held(fields, dropped) || !v.extras(fields, c.manager).Empty() {
+		return driftOf(e, state), nil
+	}
+	b := baselineOf(live, c.manager, lens)
+	b.Mutated = e.Baseline.Mutated
+	e.Baseline = b
+	c.mu.Lock()
+	c.refocus(e.Ref, b)
+	c.mu.Unlock()
+	inv.Rebase(id, e)
+	return nil, nil
+}
+
+// explains tells whether an object is as the baseline says but for fields
+// which are ignored now and which somebody else holds.
+func (c *Cluster) explains(fields []metav1.ManagedFieldsEntry, b Baseline, now view) bool {
+	e := entryOf(fields, c.manager)
+	ours, err := fieldSet(e)
+	if err != nil || e == nil {
+		return false
+	}
+	for i := range fields {
+		if &fields[i] == e {
+			continue
+		}
+		set, err := fieldSet(&fields[i])
+		if err != nil {
+			return false
+		}
+		for p := range set.All() {
+			if covers(now.ignored, p) {
+				ours.Insert(p.Copy())
+			}
+		}
+	}
+	then := b.Lens.view()
+	return then.digest(ours, e, then.extras(fields, c.manager)) == b.Digest
+}
+
+// held tells whether anybody holds a field that one of the patterns names.
+func held(fields []metav1.ManagedFieldsEntry, patterns []pattern) bool {
+	if len(patterns) == 0 {
+		return false
+	}
+	for i := range fields {
+		set, err := fieldSet(&fields[i])
+		if err != nil {
+			return true
+		}
+		for p := range set.All() {
+			if covers(patterns, p) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -43,10 +43,45 @@ func Explain(before, after *unstructured.Unstructured, manager string) (reconcil
 	if err != nil {
 		wanted = fieldpath.NewSet()
 	}
-	return explain(before, after, held, wanted, manager)
+	return explain(before, after, held, wanted, lost(before, after, manager), manager)
 }
 
-func explain(before, after *unstructured.Unstructured, held, wanted *fieldpath.Set, manager string) (reconcile.Reason, []reconcile.Change) {
+// lost are the fields of others that are gone after an apply: they had been
+// added where nobody may add anything. Nothing else takes away what is not
+// ours.
+func lost(before, after *unstructured.Unstructured, manager string) *fieldpath.Set {
+	gone := fieldpath.NewSet()
+	fields := before.GetManagedFields()
+	for i := range fields {
+		if !rival(&fields[i], manager) {
+			continue
+		}
+		set, err := fieldSet(&fields[i])
+		if err != nil {
+			continue
+		}
+		for p := range set.Leaves().All() {
+			if _, was := lookup(before.Object, p); !was {
+				continue
+			}
+			if _, is := lookup(after.Object, p); is {
+				continue
+			}
+			// Say that a container was taken away, not each field of it.
+			p = p.Copy()
+			for len(p) > 1 {
+				if _, is := lookup(after.Object, p[:len(p)-1]); is {
+					break
+				}
+				p = p[:len(p)-1]
+			}
+			gone.Insert(p)
+		}
+	}
+	return gone
+}
+
+func explain(before, after *unstructured.Unstructured, held, wanted, lost *fieldpath.Set, manager string) (reconcile.Reason, []reconcile.Change) {
 	var (
 		paths   []fieldpath.Path
 		changes []reconcile.Change
@@ -54,7 +89,7 @@ func explain(before, after *unstructured.Unstructured, held, wanted *fieldpath.S
 	)
 	// What we own after, and what an apply under our name had added and is
 	// gone now.
-	all := wanted.Leaves().Union(held.Difference(wanted).Leaves())
+	all := wanted.Leaves().Union(held.Difference(wanted).Leaves()).Union(lost)
 	all.Iterate(func(p fieldpath.Path) {
 		p = p.Copy()
 		from, had := lookup(before.Object, p)

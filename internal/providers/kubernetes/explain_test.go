@@ -149,7 +149,7 @@ func TestExplain(t *testing.T) {
 func TestDigestIsOfFieldsAndTime(t *testing.T) {
 	const body = "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, MANAGED}}"
 	digest := func(entries ...string) string {
-		return digestOf(parse(t, managedObject(t, body, entries...)).GetManagedFields(), us)
+		return digestOf(parse(t, managedObject(t, body, entries...)).GetManagedFields(), us, "")
 	}
 	base := digest(us + ` Apply 01 {"f:data":{"f:a":{},"f:b":{}}}`)
 	for name, tt := range map[string]struct {

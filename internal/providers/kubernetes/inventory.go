@@ -146,6 +146,9 @@ func (inv *Inventory) unindex(id forge.ID) {
 func (inv *Inventory) reindex(id forge.ID) {
 	for _, e := range inv.records[id].Entries {
 		inv.c.index[e.Ref] = &tracked{inv: inv, id: id, entry: e}
+		if e.Baseline.Lens != "" {
+			inv.c.setLens(e.Ref, e.Baseline.Lens)
+		}
 	}
 }
 

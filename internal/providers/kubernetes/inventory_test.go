@@ -330,7 +330,7 @@ func TestHealthEvents(t *testing.T) {
 }
 
 func FuzzDecodeInventory(f *testing.F) {
-	packed, err := encode(document{Version: formatVersion, Records: []Record{{ID: releaseID("a"), Entries: []Entry{{Ref: secretRef("n", "s"), Desired: "d", Baseline: Baseline{"u", "1", "d"}}}}}})
+	packed, err := encode(document{Version: formatVersion, Records: []Record{{ID: releaseID("a"), Entries: []Entry{{Ref: secretRef("n", "s"), Desired: "d", Baseline: Baseline{UID: "u", ResourceVersion: "1", Digest: "d"}}}}}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -35,9 +35,10 @@ type ownWrite struct {
 
 // beginWrite notes that a write of ours is under way and returns the resource
 // version the object is known to have before it, "" if that is not known.
-func (c *Cluster) beginWrite(ref Ref) string {
+func (c *Cluster) beginWrite(ref Ref, lens Lens) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.setLens(ref, lens)
 	own := c.own[ref]
 	if own == nil {
 		own = &ownWrite{}
@@ -62,6 +63,7 @@ func (c *Cluster) endWrite(ref Ref, b Baseline) {
 	own.inFlight--
 	if b.ResourceVersion != "" && !olderThan(b.ResourceVersion, own.baseline.ResourceVersion) {
 		own.baseline = b
+		c.refocus(ref, b)
 	}
 	var events []reconcile.Event
 	if state, known := c.lastSeen(ref); known && own.inFlight == 0 {
@@ -74,12 +76,44 @@ func (c *Cluster) endWrite(ref Ref, b Baseline) {
 	c.clusters.publish(events)
 }
 
+// setLens has the watch of an object take digests through a lens from now on.
+// The caller holds c.mu.
+func (c *Cluster) setLens(ref Ref, lens Lens) {
+	if lens == "" {
+		delete(c.lenses, ref)
+	} else {
+		c.lenses[ref] = lens
+	}
+}
+
+func (c *Cluster) lens(ref Ref) Lens {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lenses[ref]
+}
+
+// refocus puts the digest of a baseline in the place of one that was taken of
+// the same version of the object through another lens. The caller holds c.mu.
+func (c *Cluster) refocus(ref Ref, b Baseline) {
+	c.setLens(ref, b.Lens)
+	for _, w := range c.watches {
+		if w.gvk != ref.GVK || w.key.name != "" && w.key.name != ref.Name {
+			continue
+		}
+		if s, ok := w.states[ref.key()]; ok && s.UID == b.UID && s.ResourceVersion == b.ResourceVersion {
+			s.Digest, s.Lens = b.Digest, b.Lens
+			w.states[ref.key()] = s
+		}
+	}
+}
+
 // forget drops what is known of our writes to an object we have deleted.
 func (c *Cluster) forget(ref Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if own := c.own[ref]; own != nil && own.inFlight == 0 {
 		delete(c.own, ref)
+		delete(c.lenses, ref)
 	}
 }
 
@@ -162,11 +196,11 @@ func (c *Cluster) judge(ref Ref, old, now State) []reconcile.Event {
 
 // matches tells whether a state is that of the baseline.
 func (b Baseline) matches(s State) bool {
-	return s.Exists && !s.Deleting && s.UID == b.UID && s.Digest == b.Digest
+	return s.Exists && !s.Deleting && s.UID == b.UID && s.Digest == b.Digest && s.Lens == b.Lens
 }
 
 func sameDifference(a, b State) bool {
-	return !a.SeenAt.IsZero() && a.Exists == b.Exists && a.Deleting == b.Deleting && a.UID == b.UID && a.Digest == b.Digest
+	return !a.SeenAt.IsZero() && a.Exists == b.Exists && a.Deleting == b.Deleting && a.UID == b.UID && a.Digest == b.Digest && a.Lens == b.Lens
 }
 
 // eventsOf makes every resource look again that has objects in a watch. The

@@ -290,3 +290,23 @@ func mustJSON(t testing.TB, v any) []byte {
 	}
 	return b
 }
+
+// await polls: for what no watch of ours shows.
+func (b *bed) await(what string, done func() bool) {
+	b.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(2 * patience)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			b.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func awaitField(b *bed, ref Ref, path, want string) {
+	b.t.Helper()
+	b.await(path+" to be "+want, func() bool { return b.field(ref, path) == want })
+}

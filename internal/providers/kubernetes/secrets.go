@@ -56,6 +56,9 @@ func (p *Secrets) look(ctx context.Context, r reconcile.Request) (*secrets, erro
 	if !ok {
 		return nil, &reconcile.Error{Kind: reconcile.Internal, ID: id, Op: "observe", Err: fmt.Errorf("its spec is a %T", r.Resource.Spec)}
 	}
+	if err := p.clusters.Rules(r); err != nil {
+		return nil, err
+	}
 	c, err := p.clusters.Cluster(ctx, r.Resource.Target)
 	if err != nil {
 		return nil, aboutResource(err, id)

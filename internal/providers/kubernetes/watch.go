@@ -33,6 +33,7 @@ type State struct {
 	UID             string
 	ResourceVersion string
 	Digest          string
+	Lens            Lens // through which the digest was taken
 	Health          reconcile.Health
 	SeenAt          time.Time // when the watch brought it
 }
@@ -279,12 +280,13 @@ func (w *watch) reduce(obj any) (any, error) {
 	case cache.DeletedFinalStateUnknown:
 		return w.reduce(o.Obj)
 	case metav1.Object:
-		s := stateOf(o, w.c.manager)
+		key := types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
+		s := stateOf(o, w.c.manager, w.c.lens(w.ref(key)))
 		s.SeenAt = time.Now()
 		if u, ok := obj.(*unstructured.Unstructured); ok {
 			s.Health = HealthOf(u)
 		}
-		return &seen{types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}, s}, nil
+		return &seen{key, s}, nil
 	default:
 		return nil, fmt.Errorf("watch of %s: unexpected %T", w.key.gvr.Resource, obj)
 	}
@@ -292,11 +294,11 @@ func (w *watch) reduce(obj any) (any, error) {
 
 // stateOf is what an object's metadata tells. Its health is that of a kind
 // without any.
-func stateOf(obj metav1.Object, manager string) State {
-	b := baselineOf(obj, manager)
+func stateOf(obj metav1.Object, manager string, lens Lens) State {
+	b := baselineOf(obj, manager, lens)
 	s := State{
 		Exists: true, Deleting: obj.GetDeletionTimestamp() != nil,
-		UID: b.UID, ResourceVersion: b.ResourceVersion, Digest: b.Digest,
+		UID: b.UID, ResourceVersion: b.ResourceVersion, Digest: b.Digest, Lens: b.Lens,
 		Health: reconcile.Health{Status: reconcile.Ready},
 	}
 	if s.Deleting {

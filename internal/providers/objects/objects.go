@@ -192,6 +192,9 @@ func (p *Provider) look(ctx context.Context, r reconcile.Request) (*Look, error)
 	if !ok {
 		return nil, &reconcile.Error{Kind: reconcile.Internal, ID: id, Op: "observe", Err: fmt.Errorf("its spec is a %T", r.Resource.Spec)}
 	}
+	if err := p.clusters.Rules(r); err != nil {
+		return nil, err
+	}
 	c, err := p.clusters.Cluster(ctx, r.Resource.Target)
 	if err != nil {
 		return nil, kubernetes.About(err, id)

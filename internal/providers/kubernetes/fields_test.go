@@ -1,0 +1,104 @@
+package kubernetes
+
+import (
+	"encoding/json"
+	"testing"
+
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+func TestPatterns(t *testing.T) {
+	path := fieldpath.MakePathOrDie
+	app := fieldpath.KeyByFields("name", "app")
+	http := fieldpath.KeyByFields("containerPort", 80, "protocol", "TCP")
+	for _, tt := range []struct {
+		pattern string
+		path    fieldpath.Path
+		above   bool
+		inside  bool
+	}{
+		{"spec.replicas", path("spec", "replicas"), true, false},
+		{"spec", path("spec", "replicas"), true, false},
+		{"spec.replicas", path("spec"), false, true},
+		{"spec.replicas", path("spec", "paused"), false, false},
+		{"spec.containers[*].image", path("spec", "containers", app, "image"), true, false},
+		{`spec.containers["app"].image`, path("spec", "containers", app, "image"), true, false},
+		{`spec.containers["app"]`, path("spec", "containers", app, "image"), true, false},
+		{`spec.containers["other"].image`, path("spec", "containers", app, "image"), false, false},
+		{"spec.containers.app.image", path("spec", "containers", app, "image"), false, false},
+		{`spec.containers[*].ports["80"].hostPort`, path("spec", "containers", app, "ports", http, "hostPort"), true, false},
+		{`metadata.annotations["a.b/c"]`, path("metadata", "annotations", "a.b/c"), true, false},
+		{"metadata.annotations[*]", path("metadata", "annotations", "a.b/c"), true, false},
+		{`metadata.finalizers["a/b"]`, path("metadata", "finalizers", fieldpath.MakePathOrDie(0)[0]), false, false},
+		{"spec.rules[0].host", path("spec", "rules"), false, true},
+		{"spec.rules[0]", path("spec", "rules", 0), true, false},
+	} {
+		p, err := parsePattern(tt.pattern)
+		if err != nil {
+			t.Errorf("%s: %v", tt.pattern, err)
+			continue
+		}
+		if p.String() != tt.pattern {
+			t.Errorf("%s is written as %s", tt.pattern, p)
+		}
+		if p.above(tt.path) != tt.above || p.inside(tt.path) != tt.inside {
+			t.Errorf("%s and %s: above %t, inside %t", tt.pattern, tt.path, p.above(tt.path), p.inside(tt.path))
+		}
+	}
+	for _, wrong := range []string{"", "spec..replicas", "spec[", "spec[x]", `spec["x]`} {
+		if p, err := parsePattern(wrong); err == nil {
+			t.Errorf("%q is taken for %q", wrong, p)
+		}
+	}
+}
+
+// managedFields tells elements of lists apart by their keys, people by their
+// names and places.
+func TestPatternsAreResolved(t *testing.T) {
+	obj := map[string]any{"spec": map[string]any{"containers": []any{
+		map[string]any{"name": "init"},
+		map[string]any{"name": "app", "ports": []any{map[string]any{"name": "http", "containerPort": int64(80)}}},
+	}}}
+	for from, want := range map[string]string{
+		"spec.containers[1].image":                      `spec.containers["app"].image`,
+		"spec.containers[7].image":                      "spec.containers[7].image",
+		`spec.containers["app"].ports["http"].hostPort`: `spec.containers["app"].ports["80"].hostPort`,
+		"spec.containers[*].image":                      "spec.containers[*].image",
+		"spec.replicas":                                 "spec.replicas",
+	} {
+		p, err := parsePattern(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.resolved(obj).String(); got != want {
+			t.Errorf("%s became %s, want %s", from, got, want)
+		}
+	}
+}
+
+func TestCut(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"a":           `{"l":[{"name":"x","v":1},{"name":"y","v":2}]}`,
+		"l":           `{"a":{"b":1,"c":2}}`,
+		"a.b":         `{"a":{"c":2},"l":[{"name":"x","v":1},{"name":"y","v":2}]}`,
+		"a[*]":        `{"a":{},"l":[{"name":"x","v":1},{"name":"y","v":2}]}`,
+		"l[*].v":      `{"a":{"b":1,"c":2},"l":[{"name":"x"},{"name":"y"}]}`,
+		`l["y"]`:      `{"a":{"b":1,"c":2},"l":[{"name":"x","v":1}]}`,
+		"l[0].v":      `{"a":{"b":1,"c":2},"l":[{"name":"x"},{"name":"y","v":2}]}`,
+		"a.b.c":       `{"a":{"b":1,"c":2},"l":[{"name":"x","v":1},{"name":"y","v":2}]}`,
+		`nothing."x"`: `{"a":{"b":1,"c":2},"l":[{"name":"x","v":1},{"name":"y","v":2}]}`,
+	} {
+		var v map[string]any
+		if err := json.Unmarshal([]byte(`{"a":{"b":1,"c":2},"l":[{"name":"x","v":1},{"name":"y","v":2}]}`), &v); err != nil {
+			t.Fatal(err)
+		}
+		p, err := parsePattern(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.cut(v)
+		if got := string(mustJSON(t, v)); got != want {
+			t.Errorf("without %s: %s, want %s", pattern, got, want)
+		}
+	}
+}
