@@ -26,11 +26,13 @@ type loaded struct {
 	dir        string               // where relative paths in it start
 	generation reconcile.Generation // without number
 	secrets    map[string][]string  // secret files, by absolute path, with the environments that use them
+	local      map[string][]string  // charts and files that it names, likewise
 }
 
 // load turns text into what it asks for. What is wrong with the text comes
 // back as schema.Diagnostics; any other error means that it was not judged.
-// It looks at nothing but src, and the charts and files that it names.
+// It looks at nothing but src, and the charts and files that it names: with an
+// error it may return a loaded that has nothing but these.
 func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []string) (*loaded, error) {
 	f, warnings, err := e.Evaluate(ctx, src)
 	if err != nil {
@@ -40,11 +42,11 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	if err != nil {
 		return nil, err
 	}
+	l := &loaded{forge: f, dir: src.Dir, secrets: map[string][]string{}, local: named(src.Dir, f, only)}
 	warnings = src.Find(warnings, found...)
 	if warnings.Errors() > 0 {
-		return nil, warnings
+		return &loaded{local: l.local}, warnings
 	}
-	l := &loaded{forge: f, dir: src.Dir, secrets: map[string][]string{}}
 	l.generation.Hash = src.Hash()
 	var names []string
 	for _, env := range f.Environments {
@@ -92,6 +94,40 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	}
 	l.warnings = about(warnings, names, chosen)
 	return l, nil
+}
+
+// named are the charts and files that a forge names, by absolute path, with the
+// environments that use them.
+func named(dir string, f *forge.Forge, only []string) map[string][]string {
+	paths := map[string][]string{}
+	for _, env := range f.Environments {
+		if len(only) > 0 && !slices.Contains(only, env.Name) {
+			continue
+		}
+		add := func(path string) {
+			if path == "" {
+				return
+			}
+			if abs, err := filepath.Abs(path); err == nil {
+				path = abs
+			}
+			if !slices.Contains(paths[path], env.Name) {
+				paths[path] = append(paths[path], env.Name)
+			}
+		}
+		for _, file := range env.App.ConfigFiles {
+			if file.File != "" {
+				add(inDir(dir, file.File))
+			}
+		}
+		if env.App.Chart != nil {
+			add(env.App.Chart.Path)
+		}
+		for _, chart := range env.Charts {
+			add(chart.Path)
+		}
+	}
+	return paths
 }
 
 // notYet are the warnings about what this build cannot do yet in the chosen
@@ -192,7 +228,11 @@ func (s *source) build(ctx context.Context, src schema.Source) (*daemon.Config, 
 		var err error
 		l, err = load(ctx, s.evaluator, src, s.environments)
 		if d, ok := errors.AsType[schema.Diagnostics](err); ok {
-			return nil, &daemon.InvalidError{Problems: problems(d, schema.SeverityError)}
+			invalid := &daemon.InvalidError{Problems: problems(d, schema.SeverityError)}
+			if l == nil {
+				return nil, invalid
+			}
+			return &daemon.Config{Local: l.local}, invalid
 		}
 		if x, ok := errors.AsType[*evaluate.UnjudgedError](err); ok {
 			return nil, &daemon.UnjudgedError{Err: x}
@@ -203,6 +243,7 @@ func (s *source) build(ctx context.Context, src schema.Source) (*daemon.Config, 
 	}
 	return &daemon.Config{
 		Secrets:  l.secrets,
+		Local:    l.local,
 		Warnings: problems(l.warnings, schema.SeverityWarning),
 		Activate: func(generation int, hash string) error { return s.activate(l, generation, hash) },
 	}, nil
