@@ -109,6 +109,7 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 			return a, err
 		}
 		a = Applied{Object: live, Baseline: baselineOf(live, c.manager, lens), Created: a.Created || created}
+		a.Baseline.Mutated = mutated(sent, live, c.manager)
 		if a.Baseline.Digest == noEntry {
 			return a, &reconcile.Error{
 				Kind: reconcile.Invalid, Op: "apply", Object: ref.String(),
@@ -130,7 +131,9 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 		if err != nil {
 			return a, err
 		}
+		changed := a.Baseline.Mutated
 		a.Object, a.Baseline = live, baselineOf(live, c.manager, lens)
+		a.Baseline.Mutated = changed
 		if !again {
 			return a, nil
 		}

@@ -89,6 +89,7 @@ func (n *namespace) observed() reconcile.Observed {
 	}
 	if n.owned && n.state.Exists {
 		o.Objects = 1
+		o.Notices = Record{Entries: []Entry{n.entry}}.Notices()
 	}
 	return o
 }

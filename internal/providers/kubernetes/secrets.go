@@ -121,6 +121,7 @@ func (s *secrets) observed() reconcile.Observed {
 	o := reconcile.Observed{
 		Exists: s.has, Objects: len(s.record.Entries), Detail: s,
 		Outputs: reconcile.Outputs{}, Health: reconcile.Health{Status: reconcile.Ready},
+		Notices: s.record.Notices(),
 	}
 	for _, e := range s.record.Entries {
 		if checksum, _, ok := strings.Cut(e.Desired, "/"); ok {

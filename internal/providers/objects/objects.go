@@ -250,6 +250,7 @@ func (p *Provider) observed(ctx context.Context, l *Look) (reconcile.Observed, e
 	o := reconcile.Observed{
 		Exists: l.Recorded, Objects: len(l.Record.Entries), Detail: l,
 		Outputs: reconcile.Outputs{}, Health: reconcile.Health{Status: reconcile.Ready},
+		Notices: l.Record.Notices(),
 	}
 	for _, want := range l.Objects {
 		health, err := l.health(ctx, want.Ref())
