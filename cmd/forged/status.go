@@ -152,6 +152,9 @@ func showStatus(p *printer, status reconcile.Status, now time.Time) error {
 		return plain
 	})
 	for _, env := range status.Environments {
+		if env.Lease != nil && !env.Lease.Held {
+			p.wrapped(yellow, env.Name+"  ", "another forged acts on this environment: "+env.Lease.Holder)
+		}
 		for _, r := range env.Resources {
 			showDetail(p, r, now)
 		}

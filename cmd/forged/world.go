@@ -60,6 +60,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindCheck:     external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindRelease:   helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
 	}
+	options.Leases = kubernetes.NewLeases(w.clusters)
 	w.engine = reconcile.New(options)
 	return w, nil
 }

@@ -21,6 +21,7 @@ type Options struct {
 	Providers map[string]Provider // by the kind of the resources they reconcile
 	Logger    *slog.Logger        // nil: silent
 	Observer  Observer            // nil: nobody
+	Leases    Leases              // nil: this is the only forged
 	Workers   int                 // passes at a time in one environment; 0: 4
 	Grace     time.Duration       // for the step under way when Run is told to end; 0: 30 s
 	Approved  []string            // tokens of steps that may destroy data, once each
@@ -32,6 +33,7 @@ type Engine struct {
 	providers map[string]Provider
 	log       *slog.Logger
 	observer  Observer
+	leases    Leases
 	workers   int
 	grace     time.Duration
 
@@ -42,10 +44,11 @@ type Engine struct {
 	mu       sync.Mutex
 	queue    workqueue.TypedDelayingInterface[forge.ID] // nil unless Run runs
 	units    map[forge.ID]*unit
-	sweeps   map[string]*sweep // by environment
-	lanes    map[string]*lane  // by environment
-	deleted  map[string]int    // objects, by environment, since its config last changed
-	approved map[string]bool   // tokens of steps that may destroy data
+	sweeps   map[string]*sweep       // by environment
+	lanes    map[string]*lane        // by environment
+	held     map[string]*LeaseStatus // by environment; replaced, never changed
+	deleted  map[string]int          // objects, by environment, since its config last changed
+	approved map[string]bool         // tokens of steps that may destroy data
 	history  []ActionStatus
 	changed  chan struct{} // closed by touch; nil when nobody waits
 	idle     chan struct{} // told when a pass has ended; nil when Converge does not run
@@ -54,10 +57,10 @@ type Engine struct {
 // New makes an Engine that does nothing until Set and Run are called.
 func New(o Options) *Engine {
 	e := &Engine{
-		providers: o.Providers, log: o.Logger, observer: o.Observer,
+		providers: o.Providers, log: o.Logger, observer: o.Observer, leases: o.Leases,
 		workers: o.Workers, grace: o.Grace,
 		units: map[forge.ID]*unit{}, sweeps: map[string]*sweep{},
-		lanes: map[string]*lane{}, deleted: map[string]int{}, approved: map[string]bool{},
+		lanes: map[string]*lane{}, held: map[string]*LeaseStatus{}, deleted: map[string]int{}, approved: map[string]bool{},
 	}
 	for _, token := range o.Approved {
 		e.approved[token] = true
@@ -102,6 +105,7 @@ func (e *Engine) Set(g Generation) error {
 		e.resweep(name)
 	}
 	e.disown(next, prev, now)
+	e.keepLeases(next)
 	e.touch()
 	return nil
 }
@@ -212,6 +216,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, w := range e.watched() {
 		all.Go(func() { e.watch(ctx, w) })
 	}
+	all.Go(func() { e.watchLeases(ctx) })
 	all.Go(func() { e.dispatch(ctx, work, queue, &all) })
 
 	<-ctx.Done()

@@ -115,7 +115,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 		wake = sooner(wake, d)
 	}
 	for _, h := range out.held {
-		if h.hold == holdFight || h.hold == holdWindow {
+		if h.hold == holdFight || h.hold == holdWindow || h.hold == holdLease {
 			wake = sooner(wake, h.at.Sub(now))
 			u.retryAt = h.at
 		}
@@ -303,6 +303,9 @@ func (e *Engine) judge(j *job, out *outcome, s *ResourceStatus, now time.Time) {
 		s.Message = fmt.Sprintf("not ready within %s: %s", short(j.timeout()), out.obs.Health.Message)
 	case health == Failed:
 		s.State = StateFailed
+	case has(holdLease):
+		s.State = StateDrifted
+		s.Message = out.held[slices.IndexFunc(out.held, func(h held) bool { return h.hold == holdLease })].why
 	case has(holdMode, holdFight, holdWindow):
 		s.State = StateDrifted
 	case has(holdNeeds) && j.waiting != none:

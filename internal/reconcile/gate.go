@@ -22,6 +22,7 @@ const (
 	holdKeep         // an orphan that stays for now, or for good
 	holdBehind       // a step before it is held
 	holdLate         // a removal whose time has not come
+	holdLease        // another forged acts here
 )
 
 // held is a step and what the gate says of it.
@@ -29,7 +30,7 @@ type held struct {
 	step Step
 	hold hold
 	why  string
-	at   time.Time // holdFight, holdWindow: when it may be tried again
+	at   time.Time // holdFight, holdWindow, holdLease: when it may be tried again
 	from forge.ID  // holdLate: what it waits for
 }
 

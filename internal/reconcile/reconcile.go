@@ -163,6 +163,16 @@ func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
 			left = append(left, out.held[i:]...)
 			break
 		}
+		why, err := e.hold(work, j.env.Name, j.request.Resource)
+		if err != nil {
+			out.err = err
+			left = append(left, out.held[i:]...)
+			break
+		}
+		if why != "" {
+			left = append(left, without(out.held[i:], why, time.Now().Add(leaseRetry))...)
+			break
+		}
 		began := time.Now()
 		obs, err := e.apply(work, j, h.step)
 		e.applied(j, h.step, obs.Reason, err, began)
@@ -189,6 +199,16 @@ func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
 		}
 	}
 	out.held = left
+}
+
+// without holds back what would be carried out now, since another forged acts.
+func without(hs []held, why string, again time.Time) []held {
+	for i := range hs {
+		if hs[i].hold == holdNone {
+			hs[i].hold, hs[i].why, hs[i].at = holdLease, why, again
+		}
+	}
+	return hs
 }
 
 // observe calls Observe and survives its panic.

@@ -67,6 +67,7 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	}
 	e.mu.Unlock()
 
+	e.claim(ctx, env)
 	owned, err := e.owned(ctx, env)
 	if ctx.Err() != nil {
 		return

@@ -58,6 +58,7 @@ type EnvironmentStatus struct {
 	Mode      forge.Mode        `json:"mode"`
 	State     State             `json:"state"`
 	Error     *ErrorStatus      `json:"error,omitempty"` // what is owned could not be listed
+	Lease     *LeaseStatus      `json:"lease,omitempty"` // who acts; nil while nobody has asked
 	Resources []*ResourceStatus `json:"resources"`       // what is needed stands before what needs it
 }
 
@@ -162,7 +163,7 @@ func (e *Engine) assemble() *Status {
 		env := gen.environments[spec.Name]
 		es := EnvironmentStatus{
 			Name: env.Name, Platform: env.Platform, Target: env.Target,
-			Mode: env.Policy.Mode, State: StateReady,
+			Mode: env.Policy.Mode, State: StateReady, Lease: e.held[env.Name],
 			Resources: make([]*ResourceStatus, 0, env.graph.Len()),
 		}
 		for _, id := range env.graph.order {

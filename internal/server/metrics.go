@@ -37,6 +37,8 @@ type Metrics struct {
 	panics   *prometheus.CounterVec
 	requests *prometheus.CounterVec
 
+	verified, surprises *prometheus.CounterVec
+
 	mu    sync.Mutex
 	known []string // environments, sorted
 }
@@ -77,12 +79,17 @@ func NewMetrics(build BuildInfo) *Metrics {
 		requests: counter("forged_api_requests_total",
 			"Requests to a control plane, by target, verb and HTTP status; the status is 0 where there was no answer.", "target", "verb", "code"),
 	}
+	m.verified = counter("forged_verified_objects_total",
+		"Objects whose drift detection was checked against the server itself, by target.", "target")
+	m.surprises = counter("forged_verify_surprises_total",
+		"Objects of which that check showed that a change had been overlooked. Each one is a bug.", "target")
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "forged_build_info", Help: "Always 1; the labels say which forged this is.",
 		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Revision, "goversion": runtime.Version()},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.passes, m.detected, m.healed, m.healing, m.retries, m.fights, m.panics, m.requests, info,
+	m.registry.MustRegister(m.passes, m.detected, m.healed, m.healing, m.retries, m.fights, m.panics, m.requests,
+		m.verified, m.surprises, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -123,6 +130,13 @@ func (m *Metrics) Panicked(id forge.ID) {
 // came.
 func (m *Metrics) Request(target, verb string, code int) {
 	m.requests.WithLabelValues(target, verb, strconv.Itoa(code)).Inc()
+}
+
+// Verified counts objects that were checked against the server itself, and how
+// many of them had changed without having been noticed.
+func (m *Metrics) Verified(target string, objects, surprises int) {
+	m.verified.WithLabelValues(target).Add(float64(objects))
+	m.surprises.WithLabelValues(target).Add(float64(surprises))
 }
 
 // Keep forgets every environment that is not named, so that renaming

@@ -32,7 +32,7 @@ func busy() (*world, *Server) {
 	drifted.Notices = []reconcile.Notice{{Code: "mutated", Message: "x"}, {Code: "mutated", Message: "y"}}
 	drifted.Expires = time.Unix(1_800_000_000, 0)
 	w.status.Environments = []reconcile.EnvironmentStatus{{
-		Name: "prod", Resources: []*reconcile.ResourceStatus{drifted, resource("prod", "redis", reconcile.StateReady)},
+		Name: "prod", Lease: &reconcile.LeaseStatus{Held: true}, Resources: []*reconcile.ResourceStatus{drifted, resource("prod", "redis", reconcile.StateReady)},
 	}}
 	s := w.server()
 	m, id := s.opts.Metrics, drifted.ID
@@ -44,6 +44,7 @@ func busy() (*world, *Server) {
 	m.Fight(id, "Deployment shop/app", "rival")
 	m.Panicked(id)
 	m.Request("minikube", "APPLY", 200)
+	m.Verified("minikube", 4, 1)
 	return w, s
 }
 
@@ -77,6 +78,9 @@ func TestMetrics(t *testing.T) {
 		`forged_resources{environment="prod",state="drifted"} 1`,
 		`forged_resources{environment="prod",state="ready"} 1`,
 		`forged_inventory_entries{environment="prod"} 6`,
+		`forged_lease_held{environment="prod"} 1`,
+		`forged_verified_objects_total{target="minikube"} 4`,
+		`forged_verify_surprises_total{target="minikube"} 1`,
 		`forged_retries_total{environment="prod",error="unavailable",kind="release"} 1`,
 		`forged_fights_total{environment="prod",kind="release"} 1`,
 		`forged_panics_total{environment="prod",kind="release"} 1`,

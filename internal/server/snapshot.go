@@ -25,7 +25,7 @@ type gauges struct {
 
 	ok, successAt, failures, info, warnings *prometheus.Desc
 	resources, drifted, inventory           *prometheus.Desc
-	notices, expiry                         *prometheus.Desc
+	notices, expiry, lease                  *prometheus.Desc
 }
 
 func newGauges(snapshot func() Snapshot) *gauges {
@@ -50,6 +50,8 @@ func newGauges(snapshot func() Snapshot) *gauges {
 			"Resources that differ from what is desired now.", "environment"),
 		inventory: desc("forged_inventory_entries",
 			"Objects this instance owns.", "environment"),
+		lease: desc("forged_lease_held",
+			"Whether this forged acts on the environment (1) or another one does (0); /status says which.", "environment"),
 		notices: desc("forged_notices",
 			"What is worth knowing and no step removes; /status says what it is.", "environment", "kind", "code"),
 		expiry: desc("forged_expiry_timestamp_seconds",
@@ -59,7 +61,7 @@ func newGauges(snapshot func() Snapshot) *gauges {
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.ok, g.successAt, g.failures, g.info, g.warnings, g.resources, g.drifted, g.inventory, g.notices, g.expiry} {
+	for _, d := range []*prometheus.Desc{g.ok, g.successAt, g.failures, g.info, g.warnings, g.resources, g.drifted, g.inventory, g.lease, g.notices, g.expiry} {
 		c <- d
 	}
 }
@@ -113,5 +115,12 @@ func (g *gauges) Collect(c chan<- prometheus.Metric) {
 		}
 		put(g.drifted, prometheus.GaugeValue, float64(drifted), env.Name)
 		put(g.inventory, prometheus.GaugeValue, float64(objects), env.Name)
+		if env.Lease != nil {
+			held := 0.0
+			if env.Lease.Held {
+				held = 1
+			}
+			put(g.lease, prometheus.GaugeValue, held, env.Name)
+		}
 	}
 }

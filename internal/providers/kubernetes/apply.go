@@ -76,6 +76,12 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 	}
 	defer release()
 
+	var owner forge.ID
+	if owner.UnmarshalText([]byte(obj.GetAnnotations()[AnnotationOwner])) == nil {
+		if err := c.fence.environment(owner.Environment); err != nil {
+			return Applied{}, about(err, ref)
+		}
+	}
 	before := c.beginWrite(ref, lens)
 	a, err := c.apply(ctx, mapping, ref, obj, lens)
 	if a.Object != nil && a.Object.GetLabels()[LabelInstance] == c.instance {

@@ -44,6 +44,7 @@ type Cluster struct {
 	versions  versionCache
 
 	writes chan struct{} // semaphore
+	fence  fence
 
 	ctx        context.Context
 	cancel     context.CancelFunc
@@ -60,6 +61,7 @@ type Cluster struct {
 	own         map[Ref]*ownWrite
 	followed    map[Ref]*followed
 	inventories map[inventoryKey]*inventorySlot
+	ends        []func(context.Context)
 }
 
 // Target is what the cluster was connected as.
@@ -111,7 +113,26 @@ func (c *Cluster) stop() {
 	c.mu.Unlock()
 	c.cancel()
 	c.background.Wait()
+	c.mu.Lock()
+	ends := c.ends
+	c.ends = nil
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), flushTimeout)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, end := range ends {
+		all.Go(func() { end(ctx) })
+	}
+	all.Wait()
 	c.http.CloseIdleConnections()
+}
+
+// atEnd has f called once all that runs in the background has ended, and before
+// the connection is closed.
+func (c *Cluster) atEnd(f func(context.Context)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ends = append(c.ends, f)
 }
 
 // start runs f in the background until the cluster is closed. It reports

@@ -28,6 +28,8 @@ type Clusters struct {
 	opts Options
 	wrap func(http.RoundTripper) http.RoundTripper // nil but in tests
 
+	clock clock
+
 	ctx   context.Context // ends with Close: lifetime of all that runs in the background
 	close context.CancelFunc
 
@@ -63,7 +65,7 @@ func NewClusters(o Options) *Clusters {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Clusters{
-		opts: o, ctx: ctx, close: cancel,
+		opts: o, ctx: ctx, close: cancel, clock: realClock{},
 		slots:       map[forge.Target]*slot{},
 		subscribers: map[*subscriber]struct{}{},
 		rules:       map[string]*fieldRules{},

@@ -123,6 +123,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		own:         map[Ref]*ownWrite{},
 		followed:    map[Ref]*followed{},
 		inventories: map[inventoryKey]*inventorySlot{},
+		fence:       fence{leases: map[inventoryKey]*lease{}},
 	}
 	op := "connect to " + target.Context
 
@@ -131,7 +132,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 	cfg.QPS, cfg.Burst = -1, 0
 	cfg.UserAgent = userAgent()
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return &counting{next: next, observe: c.onRequest}
+		return &counting{next: next, observe: c.onRequest, refuse: c.fence.request}
 	})
 	if cs.wrap != nil {
 		cfg.Wrap(cs.wrap)

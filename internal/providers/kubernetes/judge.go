@@ -215,6 +215,16 @@ func (c *Cluster) eventsOf(w *watch) []reconcile.Event {
 	return watchEvents(ids)
 }
 
+// environmentOf is the environment whose inventory lists an object; empty: none.
+func (c *Cluster) environmentOf(ref Ref) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.index[ref]; t != nil {
+		return t.id.Environment
+	}
+	return ""
+}
+
 // owners are the resources that have objects in the cluster.
 func (c *Cluster) owners() []forge.ID {
 	c.mu.Lock()

@@ -22,7 +22,16 @@ import (
 	"forged.dev/forged/internal/sandboxtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(sandboxtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if args := os.Getenv(childVariable); args != "" {
+		if err := leaseChild(args); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(sandboxtest.Main(m))
+}
 
 const patience = 15 * time.Second
 

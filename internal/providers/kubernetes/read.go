@@ -59,6 +59,9 @@ func (c *Cluster) Delete(ctx context.Context, ref Ref, uid string) error {
 		return Classify("delete", ref, err)
 	}
 	defer release()
+	if err := c.fence.environment(c.environmentOf(ref)); err != nil {
+		return about(err, ref)
+	}
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	id, background := types.UID(uid), metav1.DeletePropagationBackground

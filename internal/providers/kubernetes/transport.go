@@ -13,10 +13,19 @@ import (
 type counting struct {
 	next    http.RoundTripper
 	observe func(verb string, code int)
+	refuse  func(*http.Request) error // before it leaves; may be nil
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.refuse != nil {
+		if err := t.refuse(r); err != nil {
+			if r.Body != nil {
+				r.Body.Close()
+			}
+			return nil, err
+		}
+	}
 	resp, err := t.next.RoundTrip(r)
 	code := 0
 	if err == nil {

@@ -53,7 +53,7 @@ func TestRequestsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, next := range []http.RoundTripper{answer, silence} {
-		resp, err := (&counting{next, observe}).RoundTrip(r)
+		resp, err := (&counting{next: next, observe: observe}).RoundTrip(r)
 		if err == nil && resp.StatusCode != 429 {
 			t.Error("the answer is lost")
 		}

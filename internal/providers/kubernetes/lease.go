@@ -1,0 +1,478 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// annotationProcess lets a process on the same machine see that the holder has
+// ended, without waiting for its lease to run out.
+const annotationProcess = "forged.dev/process"
+
+// leaseTimes of one lease. A renewal is a request, so they are long.
+type leaseTimes struct {
+	duration time.Duration // after so long without renewal, as seen by another, it is free
+	renew    time.Duration
+	lapse    time.Duration // after so long without renewal the holder stops writing
+	retry    time.Duration // after a renewal that failed
+}
+
+var defaultLeaseTimes = leaseTimes{duration: 90 * time.Second, renew: 30 * time.Second, lapse: 60 * time.Second, retry: 5 * time.Second}
+
+// Leases keeps one Lease for each environment in each of its namespaces, and
+// renews those it holds. No clock is compared with another machine's: a lease is
+// free when nobody was seen to renew it for its whole duration.
+type Leases struct {
+	clusters *Clusters
+	holder   string
+	process  string
+	times    leaseTimes
+
+	mu     sync.Mutex
+	leases map[leaseKey]*lease
+	notify map[*func(string)]struct{}
+}
+
+var _ reconcile.Leases = (*Leases)(nil)
+
+type leaseKey struct {
+	target forge.Target
+	inventoryKey
+}
+
+// NewLeases makes leases for this process. They are given back when the
+// clusters are closed.
+func NewLeases(clusters *Clusters) *Leases {
+	return &Leases{
+		clusters: clusters, holder: newHolder(), process: process(), times: defaultLeaseTimes,
+		leases: map[leaseKey]*lease{}, notify: map[*func(string)]struct{}{},
+	}
+}
+
+// lease is one of them.
+type lease struct {
+	all *Leases
+	c   *Cluster
+	key leaseKey
+
+	turn chan struct{} // lock around requests
+
+	mu      sync.Mutex
+	held    bool
+	renewed time.Time // when the last renewal that succeeded was sent
+	rv      string    // of the Lease as it was seen last
+	seen    time.Time // since when it is this one
+	asked   time.Time // when it was looked at last
+	other   string    // who holds it, in words
+	given   bool      // given back: it is not asked for again
+}
+
+func (l *lease) name() string { return "forged-" + l.key.environment }
+
+func (l *lease) ref() Ref {
+	return Ref{GVK: coordinationv1.SchemeGroupVersion.WithKind("Lease"), Namespace: l.key.namespace, Name: l.name()}
+}
+
+// lapsed tells that this process held the lease and may not count on it now.
+func (l *lease) lapsed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.valid()
+}
+
+// valid tells that it is held, and was renewed not long ago. The caller holds mu.
+func (l *lease) valid() bool {
+	return l.held && since(l.c.clusters.clock, l.renewed) < l.all.times.lapse
+}
+
+// Hold implements reconcile.Leases.
+func (ls *Leases) Hold(ctx context.Context, environment string, r forge.Resource) (reconcile.Lease, error) {
+	namespace := leasedIn(r.Spec)
+	if namespace == "" {
+		return reconcile.Lease{Held: true}, nil // it is in no cluster
+	}
+	key := leaseKey{r.Target, inventoryKey{environment, namespace}}
+	ls.mu.Lock()
+	l := ls.leases[key]
+	ls.mu.Unlock()
+	if l != nil && l.c.ctx.Err() == nil {
+		l.mu.Lock()
+		valid := l.valid()
+		l.mu.Unlock()
+		if valid {
+			return reconcile.Lease{Held: true}, nil
+		}
+	} else {
+		c, err := ls.clusters.Cluster(ctx, r.Target)
+		if err != nil {
+			return reconcile.Lease{}, err
+		}
+		l = ls.open(c, key)
+	}
+	return l.ask(ctx)
+}
+
+// leasedIn is the namespace whose lease covers a resource.
+func leasedIn(spec forge.Spec) string {
+	switch s := spec.(type) {
+	case forge.CheckSpec:
+		return s.Namespace
+	case forge.RolesSpec:
+		return s.Namespace
+	default:
+		return namespaceOf(spec)
+	}
+}
+
+// open begins to keep a lease in a cluster.
+func (ls *Leases) open(c *Cluster, key leaseKey) *lease {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if l := ls.leases[key]; l != nil && l.c == c {
+		return l
+	}
+	l := &lease{all: ls, c: c, key: key, turn: make(chan struct{}, 1)}
+	ls.leases[key] = l
+	c.Go(l.run)
+	c.atEnd(l.release)
+	return l
+}
+
+// ask makes sure of the lease, with a request if need be.
+func (l *lease) ask(ctx context.Context) (reconcile.Lease, error) {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return reconcile.Lease{}, Classify("ask for", l.ref(), ctx.Err())
+	}
+	l.mu.Lock()
+	switch clock := l.c.clusters.clock; {
+	case l.valid():
+		l.mu.Unlock()
+		return reconcile.Lease{Held: true}, nil
+	case l.other != "" && !l.held && since(clock, l.asked) < l.all.times.retry && since(clock, l.seen) < l.all.times.duration:
+		other := l.other // asked a moment ago
+		l.mu.Unlock()
+		return reconcile.Lease{Holder: other}, nil
+	}
+	l.given = false
+	l.mu.Unlock()
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	return l.acquire(ctx)
+}
+
+// acquire reads the lease and takes it if it is free. The caller has the turn.
+func (l *lease) acquire(ctx context.Context) (reconcile.Lease, error) {
+	const op = "take"
+	api := l.c.client.CoordinationV1().Leases(l.key.namespace)
+	for range attemptsAgainstOthers {
+		sent := l.c.clusters.clock.Now()
+		live, err := api.Get(ctx, l.name(), metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			live, err = api.Create(ctx, l.object(nil, sent), metav1.CreateOptions{FieldManager: l.c.manager})
+			if apierrors.IsAlreadyExists(err) {
+				continue
+			}
+			if apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+				// The namespace is not there, or not for long: there is nothing
+				// yet that two could do harm to.
+				return reconcile.Lease{Held: true}, nil
+			}
+			if err != nil {
+				return reconcile.Lease{}, l.denied(Classify(op, l.ref(), err))
+			}
+			return l.won(ctx, live, sent, false)
+		case err != nil:
+			return reconcile.Lease{}, l.denied(Classify(op, l.ref(), err))
+		}
+		if holder := l.holderOf(live, sent); holder != "" {
+			return reconcile.Lease{Holder: holder}, nil
+		}
+		live, err = api.Update(ctx, l.object(live, sent), metav1.UpdateOptions{FieldManager: l.c.manager})
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return reconcile.Lease{}, l.denied(Classify(op, l.ref(), err))
+		}
+		return l.won(ctx, live, sent, true)
+	}
+	return reconcile.Lease{}, reconcile.Errorf(reconcile.Unavailable, op+" "+l.ref().String(), "others change it at the same time")
+}
+
+// denied says what is needed.
+func (l *lease) denied(err error) error {
+	var e *reconcile.Error
+	if errors.As(err, &e) && e.Kind == reconcile.Denied {
+		e.Hint = "forged needs the verbs get, create, update and patch on leases.coordination.k8s.io in namespace " + l.key.namespace
+	}
+	return err
+}
+
+// holderOf says who else has the lease; empty: nobody has, and it may be taken.
+func (l *lease) holderOf(live *coordinationv1.Lease, now time.Time) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked = now
+	holder := ""
+	if live.Spec.HolderIdentity != nil {
+		holder = *live.Spec.HolderIdentity
+	}
+	if holder == "" || holder == l.all.holder {
+		return ""
+	}
+	l.held = false
+	if l.rv != live.ResourceVersion {
+		l.rv, l.seen = live.ResourceVersion, now
+	}
+	duration := l.all.times.duration
+	if s := live.Spec.LeaseDurationSeconds; s != nil && *s > 0 {
+		duration = min(time.Duration(*s)*time.Second, 10*duration)
+	}
+	silent := since(l.c.clusters.clock, l.seen)
+	if silent >= duration || dead(live.Annotations[annotationProcess]) {
+		l.c.log.Info("taking over the lease of another forged", "environment", l.key.environment, "holder", holder, "silent", silent.Round(time.Second))
+		return ""
+	}
+	l.other = holder
+	return holder
+}
+
+// object is the Lease as this process holds it.
+func (l *lease) object(live *coordinationv1.Lease, now time.Time) *coordinationv1.Lease {
+	seconds := max(1, int32(l.all.times.duration/time.Second))
+	stamp := metav1.NewMicroTime(now) // for people; forged compares it with nothing
+	out := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: l.name(), Namespace: l.key.namespace}}
+	var transitions int32
+	if live != nil {
+		out = live.DeepCopy()
+		if t := live.Spec.LeaseTransitions; t != nil {
+			transitions = *t
+		}
+	}
+	mine := out.Spec.HolderIdentity != nil && *out.Spec.HolderIdentity == l.all.holder
+	if !mine {
+		out.Spec.AcquireTime = &stamp
+		if live != nil {
+			transitions++
+		}
+	}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
+	}
+	out.Labels[managedByLabel] = managedByForged
+	if out.Annotations == nil {
+		out.Annotations = map[string]string{}
+	}
+	out.Annotations[annotationProcess] = l.all.process
+	out.Spec.HolderIdentity, out.Spec.LeaseDurationSeconds = &l.all.holder, &seconds
+	out.Spec.RenewTime, out.Spec.LeaseTransitions = &stamp, &transitions
+	return out
+}
+
+// won notes that the lease is held. Where somebody else may have held it, the
+// inventory is read anew and written first: a write of theirs that is still
+// under way is refused then, since it is based on another version.
+func (l *lease) won(ctx context.Context, live *coordinationv1.Lease, sent time.Time, seize bool) (reconcile.Lease, error) {
+	l.mu.Lock()
+	was := l.held
+	l.held, l.renewed, l.rv, l.seen, l.other = true, sent, live.ResourceVersion, sent, ""
+	l.mu.Unlock()
+	l.c.fence.mu.Lock()
+	l.c.fence.leases[l.key.inventoryKey] = l
+	l.c.fence.mu.Unlock()
+	mark := fmt.Sprintf("%s, %d", l.all.holder, *live.Spec.LeaseTransitions)
+	if err := l.c.seize(ctx, l.key.inventoryKey, mark, seize && !was); err != nil {
+		l.mu.Lock()
+		l.held = false
+		l.mu.Unlock()
+		return reconcile.Lease{}, err
+	}
+	return reconcile.Lease{Held: true}, nil
+}
+
+// run renews the lease while it is held, and looks whether it is free while it
+// is not, until the cluster is closed.
+func (l *lease) run(ctx context.Context) {
+	wait := l.all.times.renew
+	for {
+		fires, stop := l.c.clusters.clock.After(wait)
+		select {
+		case <-fires:
+		case <-ctx.Done():
+			stop()
+			return
+		}
+		wait = l.tend(ctx)
+	}
+}
+
+// tend renews or looks once, and says when to do so again.
+func (l *lease) tend(ctx context.Context) time.Duration {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return l.all.times.renew
+	}
+	l.mu.Lock()
+	was, given, never := l.held, l.given, l.renewed.IsZero() && l.other == ""
+	l.mu.Unlock()
+	if given || never {
+		return l.all.times.renew // nobody has asked for it
+	}
+	bounded, cancel := context.WithTimeout(ctx, min(requestTimeout, l.all.times.renew))
+	defer cancel()
+	now, err := l.renewOrAsk(bounded, was)
+	if ctx.Err() != nil {
+		return l.all.times.renew
+	}
+	if err != nil {
+		l.c.log.Warn("lease not renewed", "environment", l.key.environment, "error", err)
+		return l.all.times.retry
+	}
+	if now.Held != was {
+		l.all.tell(l.key.environment)
+	}
+	return l.all.times.renew
+}
+
+// renewOrAsk renews with one request what is held and was seen last by us.
+func (l *lease) renewOrAsk(ctx context.Context, held bool) (reconcile.Lease, error) {
+	if !held {
+		return l.acquire(ctx)
+	}
+	l.mu.Lock()
+	rv := l.rv
+	l.mu.Unlock()
+	sent := l.c.clusters.clock.Now()
+	patch := fmt.Sprintf(`{"metadata":{"resourceVersion":%q},"spec":{"renewTime":%q}}`, rv, sent.UTC().Format(metav1.RFC3339Micro))
+	live, err := l.c.client.CoordinationV1().Leases(l.key.namespace).
+		Patch(ctx, l.name(), types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: l.c.manager})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return l.acquire(ctx) // somebody else wrote or deleted it
+	}
+	if err != nil {
+		return reconcile.Lease{}, Classify("renew", l.ref(), err)
+	}
+	l.mu.Lock()
+	l.renewed, l.rv, l.seen = sent, live.ResourceVersion, sent
+	l.mu.Unlock()
+	return reconcile.Lease{Held: true}, nil
+}
+
+// release gives the lease back, so that nobody has to wait for it.
+func (l *lease) release(ctx context.Context) {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return
+	}
+	l.mu.Lock()
+	held, rv := l.held, l.rv
+	l.held, l.given = false, true
+	l.mu.Unlock()
+	if !held {
+		return
+	}
+	patch := fmt.Sprintf(`{"metadata":{"resourceVersion":%q,"annotations":{%q:null}},"spec":{"holderIdentity":""}}`, rv, annotationProcess)
+	_, err := l.c.client.CoordinationV1().Leases(l.key.namespace).
+		Patch(ctx, l.name(), types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: l.c.manager})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		l.c.log.Warn("lease not given back; another forged waits until it has run out", "environment", l.key.environment, "error", Classify("release", l.ref(), err))
+	}
+}
+
+// Keep implements reconcile.Leases.
+func (ls *Leases) Keep(environments []string) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for key, l := range ls.leases {
+		if slices.Contains(environments, key.environment) {
+			continue
+		}
+		delete(ls.leases, key)
+		l.c.Go(func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+			defer cancel()
+			l.release(ctx)
+		})
+	}
+}
+
+// Watch implements reconcile.Leases.
+func (ls *Leases) Watch(ctx context.Context, notify func(environment string)) error {
+	key := &notify
+	ls.mu.Lock()
+	ls.notify[key] = struct{}{}
+	ls.mu.Unlock()
+	defer func() {
+		ls.mu.Lock()
+		delete(ls.notify, key)
+		ls.mu.Unlock()
+	}()
+	select {
+	case <-ctx.Done():
+	case <-ls.clusters.ctx.Done():
+	}
+	return nil
+}
+
+func (ls *Leases) tell(environment string) {
+	ls.mu.Lock()
+	var to []func(string)
+	for f := range ls.notify {
+		to = append(to, *f)
+	}
+	ls.mu.Unlock()
+	for _, f := range to {
+		f(environment)
+	}
+}
+
+// seize makes an inventory this holder's. Where another may have written it, it
+// is read again and written at once.
+func (c *Cluster) seize(ctx context.Context, key inventoryKey, holder string, anew bool) error {
+	inv, err := c.Inventory(ctx, key.environment, key.namespace)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	inv.holder = holder
+	stale := anew && len(inv.busy) == 0
+	c.mu.Unlock()
+	if !stale {
+		return nil
+	}
+	return inv.reread(ctx)
+}
+
+// reread takes the stored inventory for the truth and writes it as this
+// holder's.
+func (inv *Inventory) reread(ctx context.Context) error {
+	read, at, err := inv.load(ctx)
+	if err != nil {
+		return err
+	}
+	inv.c.mu.Lock()
+	inv.adopt(read, at)
+	inv.c.mu.Unlock()
+	return inv.update(ctx, func() func() { return func() {} })
+}

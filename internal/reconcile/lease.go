@@ -1,0 +1,120 @@
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// Leases see to it that of several forged of one instance only one acts on an
+// environment. The others look, and say who it is.
+type Leases interface {
+	// Hold takes the lease of the place where a resource of an environment is,
+	// or confirms it. While it is held that costs no request. An error means
+	// that nothing is known: nothing is done then.
+	Hold(ctx context.Context, environment string, r forge.Resource) (Lease, error)
+
+	// Keep names the environments that may be acted on. The leases of all
+	// others are given back. It does not block.
+	Keep(environments []string)
+
+	// Watch tells whenever a lease was won or lost without anybody asking,
+	// until ctx ends. notify does not block.
+	Watch(ctx context.Context, notify func(environment string)) error
+}
+
+// Lease is who may act.
+type Lease struct {
+	Held   bool
+	Holder string // who else, in words; empty when held
+}
+
+// LeaseStatus is a lease as people see it.
+type LeaseStatus struct {
+	Held   bool      `json:"held"`
+	Holder string    `json:"holder,omitempty"` // who else
+	Since  time.Time `json:"since"`
+}
+
+// leaseRetry is when a step that waits for the lease asks for it again.
+const leaseRetry = 5 * time.Second
+
+// acting are the environments whose mode allows to change something.
+func (g *generation) acting() []string {
+	var names []string
+	for _, env := range g.Environments {
+		if env.Policy.Mode == forge.ModeHeal || env.Policy.Mode == forge.ModeApply {
+			names = append(names, env.Name)
+		}
+	}
+	return names
+}
+
+// keepLeases gives back the leases of what is not acted on any more. The caller
+// holds mu.
+func (e *Engine) keepLeases(g *generation) {
+	acting := g.acting()
+	maps.DeleteFunc(e.held, func(name string, _ *LeaseStatus) bool { return !slices.Contains(acting, name) })
+	if e.leases != nil {
+		e.leases.Keep(acting)
+	}
+}
+
+// hold asks for the lease before a step. what says why the step cannot be
+// carried out now; empty: it can.
+func (e *Engine) hold(ctx context.Context, environment string, r forge.Resource) (why string, err error) {
+	if e.leases == nil {
+		return "", nil
+	}
+	l, err := e.leases.Hold(ctx, environment, r)
+	if err != nil {
+		return "", err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.held[environment]
+	if old == nil || old.Held != l.Held || old.Holder != l.Holder {
+		e.held[environment] = &LeaseStatus{Held: l.Held, Holder: l.Holder, Since: time.Now()}
+		e.touch()
+		if old == nil || old.Held != l.Held {
+			e.log.Info("lease", "environment", environment, "held", l.Held, "holder", l.Holder)
+		}
+	}
+	if l.Held {
+		return "", nil
+	}
+	return "another forged acts on this environment: " + l.Holder, nil
+}
+
+// watchLeases looks again at environments whose lease has moved.
+func (e *Engine) watchLeases(ctx context.Context) {
+	if e.leases == nil {
+		return
+	}
+	// It ends with ctx; what it misses is found when a step asks.
+	_ = e.leases.Watch(ctx, func(environment string) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for id, u := range e.units {
+			if id.Environment == environment && !u.ready {
+				u.notBefore = time.Time{}
+				e.enqueue(u)
+			}
+		}
+	})
+}
+
+// claim asks for the leases of an environment before anything is to be done
+// there, so that it is known from the start who acts.
+func (e *Engine) claim(ctx context.Context, env *environment) {
+	if e.leases == nil || env.Policy.Mode != forge.ModeHeal && env.Policy.Mode != forge.ModeApply {
+		return
+	}
+	for _, id := range env.graph.order {
+		// A place that cannot be reached is told by what is to be done there.
+		_, _ = e.hold(ctx, env.Name, env.graph.resources[id])
+	}
+}
