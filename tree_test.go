@@ -39,7 +39,9 @@ var arrows = map[string][]string{
 	"internal/reconcile":                  {"internal/forge", "internal/secret"},
 	"internal/providers/kubernetes":       {"internal/forge", "internal/secret", "internal/reconcile"},
 	"internal/providers/objects":          {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes"},
+	"internal/providers/certificates":     {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes", "internal/providers/objects"},
 	"internal/providers/helm":             {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes", "internal/providers/helm/chartsource", "charts"},
+	"internal/providers/helm/offline":     {"internal/reconcile", "internal/providers/helm/chartsource"},
 	"internal/providers/helm/chartsource": {"internal/forge", "internal/secret", "internal/reconcile", "charts"},
 	"internal/providers/external":         {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes"},
 	"internal/providers/minikube":         {"internal/forge", "internal/reconcile", "internal/providers/kubernetes"},
@@ -56,7 +58,9 @@ var arrows = map[string][]string{
 	"internal/reconcile/world":        {"internal/forge", "internal/secret", "internal/reconcile"},
 	"bench":                           {"..."},
 	"bench/validate":                  {},
+	"hack/child":                      {},
 	"hack/demo":                       {"..."},
+	"hack/soak":                       {"..."},
 }
 
 type listed struct {

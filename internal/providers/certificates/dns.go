@@ -37,7 +37,7 @@ type dns struct {
 // lead is where the names of one resource have to lead.
 type lead struct {
 	hosts []string
-	to    []string // addresses and names of load balancers, sorted
+	to    []string // addresses and names of load balancers, in order
 }
 
 func newDNS(o Options, all *sights) reconcile.Provider {
@@ -73,7 +73,7 @@ func (p *dns) tell(ctx context.Context, l *objects.Look, o *reconcile.Observed) 
 	from := spec.From.Kind + " " + spec.From.Namespace + "/" + spec.From.Name
 	to, why := addresses(ctx, g, spec.From)
 	g.done()
-	slices.Sort(to)
+	slices.SortFunc(to, byKind)
 	p.lead(l.ID(), lead{spec.Hosts, to})
 	if why != "" {
 		notice(o, noticeDNS, from, fmt.Sprintf("%s, so where %s must lead is not known", why, strings.Join(spec.Hosts, ", ")))
@@ -83,11 +83,10 @@ func (p *dns) tell(ctx context.Context, l *objects.Look, o *reconcile.Observed) 
 	var next time.Time
 	var fine []string
 	for _, host := range spec.Hosts {
-		a := p.names.answer(host)
-		if next.IsZero() || a.next.Before(next) {
-			next = a.next
+		said := p.verdict(l.ID().Environment, host, p.names.answer(host))
+		if again := p.names.judged(host, said == ""); next.IsZero() || again.Before(next) {
+			next = again
 		}
-		said := p.verdict(ctx, l.ID().Environment, host, a)
 		if said == "" {
 			fine = append(fine, host)
 			continue
@@ -106,6 +105,21 @@ func leads(n int) string {
 		return "leads"
 	}
 	return "lead"
+}
+
+// byKind orders addresses: those of four bytes, those of sixteen, names.
+func byKind(a, b string) int {
+	first, errA := netip.ParseAddr(a)
+	second, errB := netip.ParseAddr(b)
+	switch {
+	case errA != nil && errB != nil:
+		return strings.Compare(a, b)
+	case errA != nil:
+		return 1
+	case errB != nil:
+		return -1
+	}
+	return first.Unmap().Compare(second.Unmap())
 }
 
 // lead notes where names have to lead. A change of that is a reason to ask.
@@ -134,7 +148,7 @@ func (p *dns) everywhere(environment, host string) []string {
 }
 
 // verdict says what is wrong with where a name leads; empty: nothing.
-func (p *dns) verdict(ctx context.Context, environment, host string, a answer) string {
+func (p *dns) verdict(environment, host string, a answer) string {
 	switch {
 	case a.trouble != "":
 		return "could not be looked up: " + a.trouble
@@ -148,7 +162,7 @@ func (p *dns) verdict(ctx context.Context, environment, host string, a answer) s
 			}
 			continue
 		}
-		for _, ip := range p.names.known(ctx, to).addresses {
+		for _, ip := range p.names.answer(to).addresses {
 			if slices.Contains(a.addresses, ip) {
 				return ""
 			}

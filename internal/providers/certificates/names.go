@@ -70,20 +70,18 @@ func (n *names) hurry(hosts []string) {
 	}
 }
 
-// look looks up the names whose time has come, and what they have to lead to.
+// look looks up the names whose time has come, and with any of them what they
+// have to lead to.
 func (n *names) look(ctx context.Context, hosts, to []string) {
 	now := n.now()
-	var due []string
-	for _, host := range slices.Concat(hosts, to) {
-		if _, err := netip.ParseAddr(host); err == nil {
-			continue
-		}
-		if a := n.answer(host); !a.next.After(now) {
-			due = append(due, host)
-		}
-	}
+	due := slices.DeleteFunc(slices.Clone(hosts), func(host string) bool { return n.answer(host).next.After(now) })
 	if len(due) == 0 {
 		return
+	}
+	for _, target := range to {
+		if _, err := netip.ParseAddr(target); err != nil {
+			due = append(due, target)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -93,25 +91,33 @@ func (n *names) look(ctx context.Context, hosts, to []string) {
 		wg.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			n.ask(ctx, host, to)
+			n.ask(ctx, host)
 		})
 	}
 	wg.Wait()
 }
 
-// known is what a name leads to; it is looked up if that was never done.
-func (n *names) known(ctx context.Context, host string) answer {
-	if a := n.answer(host); !a.next.IsZero() {
-		return a
+// judged says whether a name is as it has to be, which decides when it is worth
+// asking again, and returns when that is.
+func (n *names) judged(host string, fine bool) time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.answers[host]
+	now := n.now()
+	switch {
+	case a.next.After(now):
+	case fine:
+		a.misses, a.next = 0, now.Add(againFine)
+	default:
+		a.next = now.Add(min(againFirst<<min(a.misses, 10), againMost))
+		a.misses++
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	n.ask(ctx, host, nil)
-	return n.answer(host)
+	n.answers[host] = a
+	return a.next
 }
 
 // ask looks up one name.
-func (n *names) ask(ctx context.Context, host string, to []string) {
+func (n *names) ask(ctx context.Context, host string) {
 	name := host
 	if parent, wild := strings.CutPrefix(host, "*."); wild {
 		name = "forged-asks." + parent // any will do
@@ -133,16 +139,6 @@ func (n *names) ask(ctx context.Context, host string, to []string) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	before := n.answers[host]
-	fine := a.trouble == "" && len(a.addresses) > 0 && (len(to) == 0 || slices.ContainsFunc(to, func(t string) bool {
-		ip, err := netip.ParseAddr(t)
-		return err != nil || slices.Contains(a.addresses, ip.Unmap())
-	}))
-	if fine {
-		a.next = n.now().Add(againFine)
-	} else {
-		a.misses = before.misses + 1
-		a.next = n.now().Add(min(againFirst<<min(before.misses, 10), againMost))
-	}
+	a.next, a.misses = n.answers[host].next, n.answers[host].misses
 	n.answers[host] = a
 }

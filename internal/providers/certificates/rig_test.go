@@ -51,6 +51,7 @@ type rig struct {
 	t       *testing.T
 	dynamic dynamic.Interface
 	all     Providers
+	sights  *sights
 	policy  forge.Policy
 	names   Resolver
 
@@ -94,7 +95,9 @@ func (r *rig) start() {
 			}
 		},
 	})
-	r.all = New(Options{Clusters: clusters, Resolver: r.names, Now: r.now})
+	o := Options{Clusters: clusters, Resolver: r.names, Now: r.now}
+	r.sights = newSights(r.now)
+	r.all = Providers{newCertificates(o, r.sights), newIssuers(o, r.sights), newDNS(o, r.sights)}
 	r.events = make(chan reconcile.Event, 1000)
 	events := r.events
 	ctx, cancel := context.WithCancel(context.Background())
@@ -127,6 +130,13 @@ func (r *rig) later(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ahead += d
+}
+
+// alarmOf is when a resource wants to be looked at again.
+func (r *rig) alarmOf(req reconcile.Request) time.Time {
+	r.sights.mu.Lock()
+	defer r.sights.mu.Unlock()
+	return r.sights.alarms[req.Resource.ID]
 }
 
 // requests are those since the last call, without watches.
