@@ -11,26 +11,28 @@ import (
 )
 
 // planChanges renders what is wanted and lists the objects that a rollout
-// creates, changes and deletes.
-func (p *Provider) planChanges(ctx context.Context, s *seen, step *reconcile.Step) error {
-	ch, err := s.desired.chart.load(s.h.spec.Chart)
+// creates, changes and deletes. same tells that the rendering is that of the
+// applied revision, although the chart was told something else.
+func (p *Provider) planChanges(ctx context.Context, s *seen, d decision, step *reconcile.Step) (same bool, err error) {
+	next, err := p.next(ctx, s, d.deed)
 	if err != nil {
-		return err
+		return false, err
 	}
-	caps, err := s.h.capabilities(ctx)
-	if err != nil {
-		return err
-	}
-	manifest, err := s.render(ch, s.desired.values, caps)
-	if err != nil {
-		return err
+	if d.state == stateOutdated && s.moved != "" {
+		if same, err := p.unmoved(ctx, s, next); err != nil || same {
+			return same, err
+		}
 	}
 	c := s.h.client(ctx)
-	objs, err := s.h.prepare(c, manifest)
+	objs, err := s.h.prepare(c, next)
 	if err != nil {
-		return err
+		return false, err
 	}
-	step.Detail = rollout{key: s.desired.key, objects: objs}
+	if err := s.fits(next); err != nil {
+		return false, err
+	}
+	planned := rollout{deed: d.deed, state: d.state, next: next, objects: objs, replace: map[kubernetes.Ref]string{}}
+	step.Detail = planned
 	var last map[kubernetes.Ref]object
 	if s.applied() {
 		// Only for showing fields: a missing old manifest costs detail, not
@@ -39,9 +41,29 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, step *reconcile.Ste
 			p.log.DebugContext(ctx, "last applied manifest cannot be read", "resource", s.h.id.String(), "error", err)
 		}
 	}
+	missing, told, err := s.h.missingCRDs(ctx, c.planned)
+	if err != nil {
+		return false, err
+	}
+	s.h.tell(told)
+	for _, crd := range missing {
+		step.Changes = append(step.Changes, reconcile.Change{Path: kubernetes.RefOf(crd).String(), To: "created"})
+	}
+	s.listChanges(c, objs, last, step)
+	if !s.recorded {
+		return false, nil // a first install: nothing of ours can be harmed
+	}
+	err = s.h.check(ctx, c, objs, missing, &planned, step)
+	planned.checked = err == nil
+	step.Detail = planned
+	return false, err
+}
+
+// listChanges lists objects, and fields of those that are there.
+func (s *seen) listChanges(c *client, objs []object, last map[kubernetes.Ref]object, step *reconcile.Step) {
 	wanted := map[kubernetes.Ref]bool{}
 	for _, o := range objs {
-		wanted[o.ref] = true
+		wanted[anyVersion(o.ref)] = true
 		old, ok := c.old[o.ref]
 		switch {
 		case !ok:
@@ -56,12 +78,93 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, step *reconcile.Ste
 		}
 	}
 	for _, e := range s.record.Entries {
-		if !wanted[e.Ref] && !e.Keep {
+		switch {
+		case wanted[anyVersion(e.Ref)]:
+		case e.Keep, holdsData(e.Ref):
+			step.Changes = append(step.Changes, reconcile.Change{Path: e.Ref.String(), To: "let go of, and kept"})
+		default:
 			step.Changes = append(step.Changes, reconcile.Change{Path: e.Ref.String(), To: "deleted"})
 			step.Deletes++
 		}
 	}
-	return nil
+}
+
+// anyVersion names an object whatever version of its API it is asked for in.
+func anyVersion(ref kubernetes.Ref) kubernetes.Ref {
+	ref.GVK.Version = ""
+	return ref
+}
+
+// unmoved tells whether a rendering is that of the applied revision after all:
+// the cluster tells the chart something else, and it makes no difference. What
+// the chart makes of chance is none: two renderings side by side show it. Then
+// what was asked is noted anew, and nothing is rolled out.
+func (p *Provider) unmoved(ctx context.Context, s *seen, next *rendering) (bool, error) {
+	again, err := s.render(ctx)
+	if err != nil {
+		return false, err
+	}
+	rel, err := s.h.store.records(ctx, s.h.release, s.revs).Get(s.h.spec.Name, s.record.Revision)
+	if err != nil {
+		return false, s.wrap("read what was applied last", err)
+	}
+	was, now, twin := bySource(rel.Manifest), bySource(next.manifest), bySource(again.manifest)
+	same := len(was) == len(now)
+	for source, text := range now {
+		switch {
+		case was[source] == "":
+			same = false
+		case text != twin[source]:
+			now[source] = was[source] // chance
+		case text != was[source]:
+			same = false
+		}
+	}
+	if same {
+		s.notes.Asked = next.asked
+		if s.notes.Good.Revision == s.record.Revision {
+			s.notes.Good.Asked = next.asked
+		}
+		s.h.inventory.Note(s.h.id, s.notes.raw())
+		return true, nil
+	}
+	// What changed is rolled out; what chance makes stays as it was.
+	next.manifest = joinSources(next.manifest, now)
+	return false, nil
+}
+
+// sourceKey numbers the documents of one template.
+type sourceKey struct {
+	source string
+	number int
+}
+
+// documents cuts a manifest where Helm has put its parts together.
+func documents(manifest string) (keys []sourceKey, texts map[sourceKey]string) {
+	texts = map[sourceKey]string{}
+	count := map[string]int{}
+	for _, part := range strings.Split(manifest, "---\n# Source: ")[1:] {
+		source, _, _ := strings.Cut(part, "\n")
+		key := sourceKey{source, count[source]}
+		count[source]++
+		keys, texts[key] = append(keys, key), part
+	}
+	return keys, texts
+}
+
+func bySource(manifest string) map[sourceKey]string {
+	_, texts := documents(manifest)
+	return texts
+}
+
+// joinSources puts a manifest together again, in the order of another.
+func joinSources(order string, texts map[sourceKey]string) string {
+	keys, _ := documents(order)
+	var b strings.Builder
+	for _, k := range keys {
+		b.WriteString("---\n# Source: " + texts[k])
+	}
+	return b.String()
 }
 
 // changedFields compares what was sent last with what is to be sent.

@@ -6,12 +6,15 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"helm.sh/helm/v3/pkg/kube"
+	"helm.sh/helm/v3/pkg/release"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,17 +30,19 @@ import (
 // by its context between any two objects, which is the only clean way to
 // cancel the SDK.
 type client struct {
-	ctx context.Context
-	h   *handle
-	old map[kubernetes.Ref]kubernetes.Entry // of the inventory, before the action
+	ctx     context.Context
+	h       *handle
+	old     map[kubernetes.Ref]kubernetes.Entry // of the inventory, before the action
+	planned crds                                // that are there, or will be before the action
+	wanted  map[kubernetes.Ref]object           // what is to be there after it; nil: nothing
+	replace map[kubernetes.Ref]string           // uids of objects to be made anew
+	spare   bool                                // what holds data is left as it is
 
 	mu      sync.Mutex
 	rest    map[schema.GroupVersion]resource.RESTClient
 	entries map[kubernetes.Ref]kubernetes.Entry
-	objects map[kubernetes.Ref]object
 	deleted map[kubernetes.Ref]bool
-	read    map[string][]byte // by path: objects that admit has read; nil: not there
-	err     error             // the first of an apply or delete, with its kind
+	err     error // the first of an apply or delete, with its kind
 }
 
 var (
@@ -53,9 +58,7 @@ func (h *handle) client(ctx context.Context) *client {
 		old:     map[kubernetes.Ref]kubernetes.Entry{},
 		rest:    map[schema.GroupVersion]resource.RESTClient{},
 		entries: map[kubernetes.Ref]kubernetes.Entry{},
-		objects: map[kubernetes.Ref]object{},
 		deleted: map[kubernetes.Ref]bool{},
-		read:    map[string][]byte{},
 	}
 	if rec, ok := h.inventory.Record(h.id); ok {
 		for _, e := range rec.Entries {
@@ -63,6 +66,20 @@ func (h *handle) client(ctx context.Context) *client {
 		}
 	}
 	return c
+}
+
+// mapping finds the resource of a kind: in the cluster, or else in a
+// definition that comes before the objects.
+func (c *client) mapping(gvk schema.GroupVersionKind, also crds) (*meta.RESTMapping, error) {
+	m, err := c.h.cluster.Mapping(c.ctx, gvk)
+	if reconcile.KindOf(err) == reconcile.Invalid {
+		for _, defined := range []crds{c.planned, also} {
+			if m := defined.mapping(gvk); m != nil {
+				return m, nil
+			}
+		}
+	}
+	return m, err
 }
 
 // Build implements kube.Interface without downloading a schema: the API
@@ -76,9 +93,13 @@ func (c *client) Build(r io.Reader, _ bool) (kube.ResourceList, error) {
 	if err != nil {
 		return nil, err
 	}
+	also := definedBy(objs)
 	list := make(kube.ResourceList, 0, len(objs))
 	for _, u := range objs {
-		m, err := c.h.cluster.Mapping(c.ctx, u.GroupVersionKind())
+		m, err := c.mapping(u.GroupVersionKind(), also)
+		if reconcile.KindOf(err) == reconcile.Invalid && !c.wants(u) {
+			continue // of an older manifest: it went with its kind
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -86,8 +107,8 @@ func (c *client) Build(r io.Reader, _ bool) (kube.ResourceList, error) {
 		if err != nil {
 			return nil, err
 		}
-		info := &resource.Info{Client: rc, Mapping: m, Name: u.GetName(), Object: u}
-		if m.Scope.Name() == "namespace" {
+		info := &resource.Info{Client: rc, Mapping: m, Name: u.GetName(), Object: u.Unstructured, Source: u.source}
+		if m.Scope.Name() == meta.RESTScopeNameNamespace {
 			if info.Namespace = u.GetNamespace(); info.Namespace == "" {
 				info.Namespace = c.h.spec.Namespace
 			}
@@ -97,31 +118,53 @@ func (c *client) Build(r io.Reader, _ bool) (kube.ResourceList, error) {
 	return list, nil
 }
 
-// restClient is what the SDK reads existing objects with. What admit has read
-// is not asked again.
+// wants tells whether an object is to be there after the action.
+func (c *client) wants(u parsed) bool {
+	if _, hook := u.GetAnnotations()[release.HookAnnotation]; hook {
+		return true
+	}
+	for ref := range c.wanted {
+		if ref.GVK == u.GroupVersionKind() && ref.Name == u.GetName() {
+			return true
+		}
+	}
+	return false
+}
+
+// restClient is what the SDK would read existing objects with. Whether they
+// may be written has been decided before the action, so there is nothing to
+// see: every object is new to the SDK.
 func (c *client) restClient(gv schema.GroupVersion) (resource.RESTClient, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if rc, ok := c.rest[gv]; ok {
 		return rc, nil
 	}
-	cfg := c.h.cluster.REST()
-	cfg.APIPath = "/apis"
-	if gv.Group == "" {
-		cfg.APIPath = "/api"
+	cfg := &rest.Config{
+		Host: "nowhere.invalid", APIPath: "/apis", Transport: nowhere{},
+		ContentConfig: resource.UnstructuredPlusDefaultContentConfig(),
 	}
-	cfg.ContentConfig = resource.UnstructuredPlusDefaultContentConfig()
 	cfg.GroupVersion = &gv
-	next, err := rest.TransportFor(cfg)
-	if err != nil {
-		return nil, reconcile.Errorf(reconcile.Internal, "make client for "+gv.String(), "%v", err)
-	}
-	rc, err := rest.RESTClientForConfigAndClient(cfg, &http.Client{Transport: &remembered{c, next}})
+	rc, err := rest.RESTClientFor(cfg)
 	if err != nil {
 		return nil, reconcile.Errorf(reconcile.Internal, "make client for "+gv.String(), "%v", err)
 	}
 	c.rest[gv] = rc
 	return rc, nil
+}
+
+// nowhere is a server that has nothing.
+type nowhere struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (nowhere) RoundTrip(req *http.Request) (*http.Response, error) {
+	const body = `{"apiVersion":"v1","kind":"Status","status":"Failure","reason":"NotFound","code":404}`
+	return &http.Response{
+		Status: http.StatusText(http.StatusNotFound), StatusCode: http.StatusNotFound, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        http.Header{"Content-Type": {"application/json"}},
+		Body:          io.NopCloser(strings.NewReader(body)),
+		ContentLength: int64(len(body)), Request: req,
+	}, nil
 }
 
 // fail keeps the first error: the SDK passes texts on, not kinds.
@@ -146,7 +189,13 @@ func (c *client) first(err error) error {
 
 // Create implements kube.Interface.
 func (c *client) Create(list kube.ResourceList) (*kube.Result, error) {
-	if err := c.apply(list); err != nil {
+	if isHook(list) {
+		if err := c.createHooks(list); err != nil {
+			return &kube.Result{}, c.fail(err)
+		}
+		return &kube.Result{Created: list}, nil
+	}
+	if err := c.apply(); err != nil {
 		return &kube.Result{}, err
 	}
 	return &kube.Result{Created: list}, nil
@@ -155,7 +204,7 @@ func (c *client) Create(list kube.ResourceList) (*kube.Result, error) {
 // Update implements kube.Interface. What original holds and target does not
 // is deleted after everything else has been applied.
 func (c *client) Update(original, target kube.ResourceList, _ bool) (*kube.Result, error) {
-	if err := c.apply(target); err != nil {
+	if err := c.apply(); err != nil {
 		return &kube.Result{}, err
 	}
 	gone := original.Difference(target)
@@ -179,33 +228,44 @@ var afterOthers = []string{
 	"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration",
 }
 
-// apply sends a list of objects in two phases, each side by side; the cluster
-// bounds how many are in flight.
-func (c *client) apply(list kube.ResourceList) error {
-	objs, err := c.h.decorateAll(list)
-	if err != nil {
-		return c.fail(err)
-	}
-	refs := make([]kubernetes.Ref, len(objs))
-	var first, second []object
-	for i, o := range objs {
-		refs[i] = o.ref
-		if slices.Contains(afterOthers, o.ref.GVK.Kind) {
-			second = append(second, o)
-		} else {
-			first = append(first, o)
+// apply sends all that is wanted, phase after phase, each side by side; the
+// cluster bounds how many are in flight.
+func (c *client) apply() error {
+	refs := make([]kubernetes.Ref, 0, len(c.wanted))
+	var phases [3][]object
+	defined := crds{}
+	for _, o := range c.wanted {
+		refs = append(refs, o.ref)
+		switch {
+		case o.ref.GVK.Kind == crdKind:
+			u, err := o.unstructured()
+			if err != nil {
+				return c.fail(reconcile.Errorf(reconcile.Internal, "apply "+o.ref.String(), "%v", err))
+			}
+			defined = append(defined, u)
+			phases[0] = append(phases[0], o)
+		case slices.Contains(afterOthers, o.ref.GVK.Kind):
+			phases[2] = append(phases[2], o)
+		default:
+			phases[1] = append(phases[1], o)
 		}
 	}
+	slices.SortFunc(refs, kubernetes.Ref.Compare)
 	if err := c.h.inventory.Begin(c.ctx, c.h.id, refs); err != nil {
 		return c.fail(err)
 	}
-	for _, phase := range [][]object{first, second} {
+	for i, phase := range phases {
 		g, ctx := errgroup.WithContext(c.ctx)
 		for _, o := range phase {
 			g.Go(func() error { return c.applyOne(ctx, o) })
 		}
 		if err := g.Wait(); err != nil {
 			return c.fail(err)
+		}
+		if i == 0 {
+			if err := c.h.served(c.ctx, defined); err != nil {
+				return c.fail(err)
+			}
 		}
 	}
 	return nil
@@ -226,6 +286,11 @@ func (c *client) applyOne(ctx context.Context, o object) error {
 	if err != nil {
 		return reconcile.Errorf(reconcile.Internal, "apply "+o.ref.String(), "%v", err)
 	}
+	if uid := c.replace[o.ref]; uid != "" {
+		if err := c.makeRoom(ctx, o.ref, uid); err != nil {
+			return err
+		}
+	}
 	applied, err := c.h.cluster.Apply(ctx, u)
 	if err != nil {
 		return err
@@ -238,11 +303,16 @@ func (c *client) done(o object, b kubernetes.Baseline) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.entries[o.ref] = kubernetes.Entry{Ref: o.ref, Desired: o.hash, Baseline: b, Keep: o.keep}
-	c.objects[o.ref] = o
 }
 
 // Delete implements kube.Interface.
 func (c *client) Delete(list kube.ResourceList) (*kube.Result, []error) {
+	if isHook(list) {
+		if err := c.deleteHooks(list); err != nil {
+			return &kube.Result{}, []error{c.fail(err)}
+		}
+		return &kube.Result{Deleted: list}, nil
+	}
 	if err := c.remove(list); err != nil {
 		return &kube.Result{}, []error{err}
 	}
@@ -265,9 +335,6 @@ func (c *client) remove(list kube.ResourceList) error {
 		if info.Namespaced() {
 			ref.Namespace = info.Namespace
 		}
-		if u.GetAnnotations()[annotationPolicy] == resourcePolicyKeep {
-			continue
-		}
 		if err := c.removeOne(ref); err != nil {
 			all = append(all, err)
 		}
@@ -278,10 +345,17 @@ func (c *client) remove(list kube.ResourceList) error {
 	return nil
 }
 
-// removeOne deletes an object of ours: the one the inventory knows by UID, or
-// one that carries this release's marks, in the cluster as it is now.
+// removeOne removes an object that is not wanted any more: by the rules of the
+// inventory if it lists it, and otherwise if it bears the marks of this release
+// and of nobody else, as what somebody's helm has made.
 func (c *client) removeOne(ref kubernetes.Ref) error {
+	if c.spare && holdsData(ref) {
+		return nil
+	}
 	live, err := c.h.cluster.Get(c.ctx, ref)
+	if reconcile.KindOf(err) == reconcile.Invalid {
+		err, live = nil, nil // its kind has gone, and all of it
+	}
 	if err != nil {
 		return err
 	}
@@ -289,25 +363,34 @@ func (c *client) removeOne(ref kubernetes.Ref) error {
 		c.forget(ref)
 		return nil
 	}
-	if live.GetAnnotations()[annotationRelease] != c.h.spec.Name || live.GetAnnotations()[annotationReleaseNS] != c.h.spec.Namespace {
-		return nil // somebody else has taken it over
+	if c.applied(string(live.GetUID())) {
+		return nil // it is one of the new ones under another version
 	}
-	if live.GetAnnotations()[annotationPolicy] == resourcePolicyKeep {
+	e, known := c.old[ref]
+	switch {
+	case known:
+		_, err = c.h.inventory.Prune(c.ctx, c.h.id, e)
+	case !c.h.marked(live), kubernetes.Kept(live), holdsData(ref), live.GetLabels()[kubernetes.LabelInstance] != "":
 		return nil
+	default:
+		err = c.h.cluster.Delete(c.ctx, ref, string(live.GetUID()))
 	}
-	if e, ok := c.old[ref]; ok {
-		switch {
-		case e.Baseline.UID == "" && live.GetLabels()[kubernetes.LabelInstance] != c.h.cluster.Instance():
-			return nil // announced by us, made by somebody else
-		case e.Baseline.UID != "" && e.Baseline.UID != string(live.GetUID()):
-			return nil // another object under the same name
+	if err == nil {
+		c.forget(ref)
+	}
+	return err
+}
+
+// applied tells whether this action has written the object of a uid.
+func (c *client) applied(uid string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.entries {
+		if e.Baseline.UID == uid {
+			return true
 		}
 	}
-	if err := c.h.cluster.Delete(c.ctx, ref, string(live.GetUID())); err != nil {
-		return err
-	}
-	c.forget(ref)
-	return nil
+	return false
 }
 
 func (c *client) forget(ref kubernetes.Ref) {
@@ -328,12 +411,8 @@ func (c *client) Wait(kube.ResourceList, time.Duration) error { return errNotUse
 // WaitWithJobs implements kube.Interface.
 func (c *client) WaitWithJobs(kube.ResourceList, time.Duration) error { return errNotUsed }
 
-// WaitForDelete implements kube.InterfaceExt.
-func (c *client) WaitForDelete(kube.ResourceList, time.Duration) error { return errNotUsed }
-
-// WatchUntilReady implements kube.Interface: it is only for hooks, and those
-// are refused before anything is created.
-func (c *client) WatchUntilReady(kube.ResourceList, time.Duration) error { return errNotUsed }
+// WaitForDelete implements kube.InterfaceExt: deleteHooks has waited.
+func (c *client) WaitForDelete(kube.ResourceList, time.Duration) error { return nil }
 
 // WaitAndGetCompletedPodPhase implements kube.Interface: only `helm test`
 // calls it.

@@ -4,10 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
-	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/releaseutil"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -47,10 +47,17 @@ func (o object) unstructured() (*unstructured.Unstructured, error) {
 	return u, nil
 }
 
+// parsed is an object of a manifest.
+type parsed struct {
+	*unstructured.Unstructured
+
+	source string // the template it came from
+}
+
 // parseManifest reads a rendered manifest: strictly, so that a key written
 // twice is an error, and flattened, so that a List is its items.
-func parseManifest(manifest string) ([]*unstructured.Unstructured, error) {
-	var out []*unstructured.Unstructured
+func parseManifest(manifest string) ([]parsed, error) {
+	var out []parsed
 	docs := releaseutil.SplitManifests(manifest)
 	for i := range len(docs) {
 		doc := docs[fmt.Sprintf("manifest-%d", i)]
@@ -70,7 +77,7 @@ func parseManifest(manifest string) ([]*unstructured.Unstructured, error) {
 			return nil, reconcile.Errorf(reconcile.Invalid, "read rendered "+source(doc), "%v", err)
 		}
 		if !u.IsList() {
-			out = append(out, u)
+			out = append(out, parsed{u, source(doc)})
 			continue
 		}
 		err = u.EachListItem(func(o runtime.Object) error {
@@ -78,7 +85,7 @@ func parseManifest(manifest string) ([]*unstructured.Unstructured, error) {
 			if !ok {
 				return fmt.Errorf("list item is a %T", o)
 			}
-			out = append(out, item)
+			out = append(out, parsed{item, source(doc)})
 			return nil
 		})
 		if err != nil {
@@ -102,24 +109,12 @@ func source(doc string) string {
 // decorate turns an object of the manifest into what is sent: in the
 // release's namespace, with Helm's marks and forged's own, normalised for
 // server-side apply. Install, upgrade and heal all send exactly this.
-func (h *handle) decorate(mapping *meta.RESTMapping, in *unstructured.Unstructured) (object, error) {
+func (h *handle) decorate(scope meta.RESTScopeName, in parsed) (object, error) {
 	u := in.DeepCopy()
-	ref := kubernetes.RefOf(u)
-	invalid := func(format string, args ...any) error {
-		return &reconcile.Error{Kind: reconcile.Invalid, ID: h.id, Object: ref.String(), Op: "prepare", Err: fmt.Errorf(format, args...)}
+	if err := h.inPlace(scope, u, in.source); err != nil {
+		return object{}, err
 	}
-	if u.GetName() == "" {
-		return object{}, invalid("it has no name; server-side apply needs one (generateName does not do)")
-	}
-	if _, ok := u.GetAnnotations()[annotationHook]; ok {
-		return object{}, invalid("it is a Helm hook; this build runs no hooks")
-	}
-	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-		if ns := u.GetNamespace(); ns != "" && ns != h.spec.Namespace {
-			return object{}, invalid("the chart puts it into namespace %s, the environment's is %s", ns, h.spec.Namespace)
-		}
-		u.SetNamespace(h.spec.Namespace)
-	}
+	invalid := func(err error) error { return h.chartError(in.source, kubernetes.RefOf(u), err) }
 	labels := u.GetLabels()
 	if labels == nil {
 		labels = map[string]string{}
@@ -135,14 +130,14 @@ func (h *handle) decorate(mapping *meta.RESTMapping, in *unstructured.Unstructur
 	u.SetAnnotations(annotations)
 	h.cluster.Stamp(u, h.id)
 	if _, err := kubernetes.Normalise(u); err != nil {
-		return object{}, invalid("%w", err)
+		return object{}, invalid(err)
 	}
 	raw, err := u.MarshalJSON()
 	if err != nil {
-		return object{}, invalid("%w", err)
+		return object{}, invalid(err)
 	}
 	if len(raw) > maxManifestObjectSize {
-		return object{}, invalid("it is %d bytes; the API server takes no more than %d", len(raw), maxManifestObjectSize)
+		return object{}, invalid(fmt.Errorf("it is %d bytes; the API server takes no more than %d", len(raw), maxManifestObjectSize))
 	}
 	sum := sha256.Sum256(raw)
 	return object{
@@ -151,26 +146,76 @@ func (h *handle) decorate(mapping *meta.RESTMapping, in *unstructured.Unstructur
 	}, nil
 }
 
-// prepare decorates all objects of a manifest, in the manifest's order.
-func (h *handle) prepare(c *client, manifest string) ([]object, error) {
-	infos, err := c.Build(strings.NewReader(manifest), false)
+// chartError is a mistake in what a chart makes. Errors that are nobody's
+// mistake stay what they are.
+func (h *handle) chartError(source string, ref kubernetes.Ref, err error) error {
+	var known *reconcile.Error
+	if errors.As(err, &known) && known.Kind != reconcile.Invalid {
+		return err
+	}
+	return &reconcile.Error{Kind: reconcile.Invalid, ID: h.id, Object: ref.String(), Op: "read rendered " + source, Err: err}
+}
+
+// inPlace puts an object into the release's namespace, and refuses one that
+// has no name or belongs into another.
+func (h *handle) inPlace(scope meta.RESTScopeName, u *unstructured.Unstructured, source string) error {
+	if u.GetName() == "" {
+		return h.chartError(source, kubernetes.RefOf(u), fmt.Errorf("it has no name; server-side apply needs one (generateName does not do)"))
+	}
+	if scope != meta.RESTScopeNameNamespace {
+		u.SetNamespace("")
+		return nil
+	}
+	if ns := u.GetNamespace(); ns != "" && ns != h.spec.Namespace {
+		return h.chartError(source, kubernetes.RefOf(u), fmt.Errorf("the chart puts it into namespace %s, the environment's is %s", ns, h.spec.Namespace))
+	}
+	u.SetNamespace(h.spec.Namespace)
+	return nil
+}
+
+// prepare decorates all objects of a rendering, in the manifest's order, and
+// looks at its hooks. Kinds that planned defines need not be there yet.
+func (h *handle) prepare(c *client, r *rendering) ([]object, error) {
+	planned, err := readCRDs(r.crds)
 	if err != nil {
 		return nil, err
 	}
-	return h.decorateAll(infos)
-}
-
-func (h *handle) decorateAll(infos kube.ResourceList) ([]object, error) {
-	out := make([]object, 0, len(infos))
-	for _, info := range infos {
-		u, ok := info.Object.(*unstructured.Unstructured)
-		if !ok {
-			return nil, reconcile.Errorf(reconcile.Internal, "prepare", "%s is a %T", info.Name, info.Object)
-		}
-		o, err := h.decorate(info.Mapping, u)
+	c.planned = planned
+	for _, hook := range r.hooks {
+		objs, err := parseManifest("---\n# Source: " + hook.Path + "\n" + hook.Manifest)
 		if err != nil {
 			return nil, err
 		}
+		for _, o := range objs {
+			m, err := c.mapping(o.GroupVersionKind(), nil)
+			if err != nil {
+				return nil, h.chartError(o.source, kubernetes.RefOf(o.Unstructured), err)
+			}
+			if err := h.inPlace(m.Scope.Name(), o.DeepCopy(), o.source); err != nil {
+				return nil, err
+			}
+		}
+	}
+	objs, err := parseManifest(r.manifest)
+	if err != nil {
+		return nil, err
+	}
+	also := definedBy(objs)
+	out := make([]object, 0, len(objs))
+	from := map[kubernetes.Ref]string{}
+	for _, p := range objs {
+		m, err := c.mapping(p.GroupVersionKind(), also)
+		if err != nil {
+			return nil, h.chartError(p.source, kubernetes.RefOf(p.Unstructured), err)
+		}
+		o, err := h.decorate(m.Scope.Name(), p)
+		if err != nil {
+			return nil, err
+		}
+		if other, twice := from[o.ref]; twice {
+			return nil, h.chartError(p.source, o.ref, fmt.Errorf("%s makes it as well", other))
+		}
+		from[o.ref] = p.source
 		out = append(out, o)
 	}
 	return out, nil

@@ -3,21 +3,32 @@ package helm
 import (
 	"context"
 	"fmt"
+	"time"
+
+	"helm.sh/helm/v3/pkg/release"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
 
+// defaultTimeout is how long a revision may take to become ready where the
+// policy does not say.
+const defaultTimeout = 10 * time.Minute
+
 // seen is what Observe found, for Plan.
 type seen struct {
 	h        *handle
 	desired  desired
+	moved    string // what the chart would be told differently by the cluster now; empty: nothing
+	revs     []revision
 	newest   revision
 	exists   bool // newest is one
 	record   kubernetes.Record
 	recorded bool
+	notes    notes
 	drifts   []kubernetes.Drift
+	unready  string // why the revision has failed to become ready; empty: it has not
 }
 
 // Observe implements reconcile.Provider. Once the watches are up it costs no
@@ -34,18 +45,20 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 	s := &seen{h: h}
 	var err error
 	if !h.req.Remove {
-		if s.desired, err = p.desire(h.req, h.spec); err != nil {
+		if s.desired, err = p.desire(ctx, h.req, h.spec); err != nil {
 			return reconcile.Observed{}, err
 		}
 	}
-	revs, err := h.store.watched(ctx, h.release)
-	if err != nil {
+	if s.revs, err = h.store.watched(ctx, h.release); err != nil {
 		return reconcile.Observed{}, err
 	}
-	s.newest, s.exists = h.caughtUp(newestOf(revs))
-	s.record, s.recorded = h.inventory.Record(h.id)
+	s.newest, s.exists = h.caughtUp(newestOf(s.revs))
+	s.read()
 	if s.recorded && !s.record.Pending {
 		if s.drifts, err = h.inventory.Drifted(ctx, h.id); err != nil {
+			return reconcile.Observed{}, err
+		}
+		if s.moved, err = s.listen(ctx); err != nil {
 			return reconcile.Observed{}, err
 		}
 	}
@@ -53,10 +66,26 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 	if err != nil {
 		return reconcile.Observed{}, err
 	}
+	s.followRollout(health)
 	return reconcile.Observed{
 		Exists: s.recorded || s.exists && !h.req.Remove, Health: health,
-		Objects: len(s.record.Entries), Detail: s,
+		Objects: len(s.record.Entries), Notices: h.told(), Detail: s,
 	}, nil
+}
+
+// read takes down what the inventory knows.
+func (s *seen) read() {
+	s.record, s.recorded = s.h.inventory.Record(s.h.id)
+	s.notes = notesOf(s.record)
+}
+
+// listen asks again what the chart asked the cluster when the applied revision
+// was rendered, where that could lead to anything.
+func (s *seen) listen(ctx context.Context) (string, error) {
+	if s.h.req.Remove || s.desired.key == "" || s.desired.key != s.record.RenderKey || s.h.req.Policy.Mode == forge.ModeHeal {
+		return "", nil
+	}
+	return s.h.moved(ctx, s.notes.Asked)
 }
 
 // caughtUp puts the record of the last action here in the place of what the
@@ -77,7 +106,7 @@ func (u *unit) caughtUp(newest revision, exists bool) (revision, bool) {
 // settled tells whether the newest revision is one of ours that ended well.
 func (s *seen) settled() bool {
 	return s.exists && s.recorded && !s.record.Pending &&
-		s.newest.ours && s.newest.status == "deployed" && s.newest.number == s.record.Revision
+		s.newest.ours && s.newest.status == release.StatusDeployed && s.newest.number == s.record.Revision
 }
 
 func (s *seen) health(ctx context.Context) (reconcile.Health, error) {
@@ -85,6 +114,12 @@ func (s *seen) health(ctx context.Context) (reconcile.Health, error) {
 		switch {
 		case !s.exists:
 			return reconcile.Health{Status: reconcile.Progressing, Message: "not installed"}, nil
+		case s.newest.status == release.StatusFailed && s.newest.ours:
+			message := fmt.Sprintf("revision %d failed", s.newest.number)
+			if why := s.notes.Failed.Why; why != "" {
+				message += ": " + why
+			}
+			return reconcile.Health{Status: reconcile.Failed, Message: message}, nil
 		default:
 			return reconcile.Health{
 				Status:  reconcile.Progressing,
@@ -112,6 +147,35 @@ func (s *seen) health(ctx context.Context) (reconcile.Health, error) {
 func worse(a, b reconcile.HealthStatus) bool {
 	rank := map[reconcile.HealthStatus]int{reconcile.Ready: 0, reconcile.Unknown: 1, reconcile.Progressing: 2, reconcile.Failed: 3}
 	return rank[a] > rank[b]
+}
+
+// followRollout notes a revision that has become ready, and says of one that
+// has not when it has failed to. A revision that was ready once is never given
+// up: what is wrong with it came later, and an older one would not mend it.
+func (s *seen) followRollout(health reconcile.Health) {
+	if s.h.req.Remove || !s.settled() {
+		return
+	}
+	number := s.record.Revision
+	switch {
+	case s.notes.Good.Revision == number:
+	case health.Status == reconcile.Ready:
+		s.notes.Good = good{Revision: number, Key: s.record.RenderKey, Asked: s.notes.Asked}
+		if s.notes.Failed.Key == s.record.RenderKey {
+			s.notes.Failed = failure{}
+		}
+		s.h.inventory.Note(s.h.id, s.notes.raw())
+	case health.Status == reconcile.Failed:
+		s.unready = health.Message
+	case health.Status == reconcile.Progressing:
+		limit := s.h.req.Policy.Timeout
+		if limit <= 0 {
+			limit = defaultTimeout
+		}
+		if s.h.waitedFor(number) >= limit {
+			s.unready = fmt.Sprintf("not ready within %s: %s", limit, health.Message)
+		}
+	}
 }
 
 // Owned implements reconcile.Owner: the releases that the inventories of an

@@ -1,9 +1,10 @@
 package helm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"time"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"helm.sh/helm/v3/pkg/release"
@@ -30,11 +31,20 @@ type healing struct {
 	replaced bool                       // it is another object than the one applied last
 }
 
-// rollout is the Detail of a step that brings in something new.
+// rollout is the Detail of a step that concerns the release as a whole.
 type rollout struct {
-	key     string // what it was rendered from
-	objects []object
+	deed    deed
+	state   state
+	why     string                    // why the revision before is given up: of deedGoBack
+	next    *rendering                // what is to be applied; nil: find it
+	objects []object                  // of next
+	replace map[kubernetes.Ref]string // uids of objects to be made anew
+	checked bool                      // the API server would take the objects as they are
 }
+
+// removal is the Detail of a step that removes the release, or what of its
+// data is left.
+type removal struct{ data bool }
 
 // Plan implements reconcile.Provider.
 func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
@@ -43,9 +53,9 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		return nil, reconcile.Errorf(reconcile.Internal, "plan", "%s was observed as a %T", req.Resource.ID, o.Detail)
 	}
 	if req.Remove {
-		return s.planRemove(), s.others()
+		return s.planRemove(), s.wait(decide(s.facts()))
 	}
-	if whole, _, _ := s.judge(); whole == "" && len(s.drifts) == 0 {
+	if d := decide(s.facts()); d.deed == deedNothing || d.state == stateInSync {
 		return nil, nil
 	}
 	// Something is to be done: ask the API server itself what Helm's records
@@ -63,106 +73,148 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	if err != nil {
 		return nil, err
 	}
+	s.revs = revs
 	s.newest, s.exists = newestOf(revs)
-	whole, code, text := s.judge()
-	if err := s.others(); err != nil {
+	d := decide(s.facts())
+	if err := s.wait(d); err != nil {
 		return nil, err
 	}
-	if s.foreign() && s.newest.status != release.StatusUninstalled {
-		return nil, &reconcile.Error{
-			Kind: reconcile.Conflict, ID: s.h.id, Object: s.object(), Op: "install",
-			Err:  fmt.Errorf("a release of that name is there already (revision %d, %s) and this environment's forged did not make it", s.newest.number, s.newest.status),
-			Hint: "uninstall it, or give the environment another namespace; forged takes nothing over unasked",
-		}
-	}
-	if whole == "" {
+	if d.deed == deedNothing || d.deed == deedHeal {
 		return heals, healErr
 	}
 	if !s.settled() || healErr != nil {
 		heals = nil // the release as a whole comes first
 	}
-	if s.desired.missing != nil && whole != reconcile.ActionHeal {
-		return nil, s.desired.missing
+	step, err := p.planWhole(ctx, s, d)
+	if err != nil && (len(heals) == 0 || req.Explain || step == nil) {
+		return heals, err
 	}
-	step := reconcile.Step{
-		ID: s.h.id, Action: whole, Object: s.object(), Token: s.token(),
-		Reason: reconcile.Reason{Code: code, Text: text},
-	}
-	if code == reconcile.ReasonForeign {
-		step.Reason.Writer, step.Reason.At = "helm", s.newest.written
-	}
-	if whole != reconcile.ActionHeal {
-		err := p.planChanges(ctx, s, &step)
-		if err != nil && (len(heals) == 0 || req.Explain) {
-			return nil, err
-		}
-		// Otherwise applying the step fails in the same way, after the heals.
+	if step == nil {
+		return heals, nil
 	}
 	// An update may have to wait, or may not be possible at all. What was
-	// applied last is put back before it.
-	return append(heals, step), nil
+	// applied last is put back before it; applying the update fails in the
+	// same way as planning it, after that.
+	return append(heals, *step), nil
 }
 
-// others says that another actor's helm is at work on the release.
-func (s *seen) others() error {
-	if !s.exists || s.newest.terminal() || s.newest.ours {
-		return nil
+// wait says why nothing can be done to a release now.
+func (s *seen) wait(d decision) error {
+	switch d.deed {
+	case deedWait:
+		return &reconcile.Error{
+			Kind: reconcile.Throttled, After: s.h.pause(), ID: s.h.id, Object: s.object(), Op: "plan",
+			Err:  fmt.Errorf("%s", d.text),
+			Hint: "forged goes on when it has ended",
+		}
+	case deedRefuse:
+		if s.h.req.Remove {
+			return nil
+		}
+		by := "this environment's forged did not make it"
+		hint := `uninstall it, give the environment another namespace, or set policy.adopt to "force" to take it over`
+		if s.newest.rival {
+			by, hint = "another forged, or another environment of this one, made it", "uninstall it there, or give the environment another namespace; forged takes nothing over unasked"
+		}
+		return &reconcile.Error{
+			Kind: reconcile.Conflict, ID: s.h.id, Object: s.object(), Op: "install",
+			Err:  fmt.Errorf("a release of that name is there already (%s) and %s", d.text, by),
+			Hint: hint,
+		}
 	}
-	if time.Since(s.newest.written) >= foreignPendingLimit {
-		return nil
-	}
-	return &reconcile.Error{
-		Kind: reconcile.Throttled, After: foreignPendingPause, ID: s.h.id, Object: s.object(), Op: "plan",
-		Err:  fmt.Errorf("another actor's helm is at work: revision %d is %s", s.newest.number, s.newest.status),
-		Hint: "forged goes on when it has ended",
-	}
+	return nil
 }
 
-// judge says what the release as a whole needs; an empty action means that
-// only its objects matter.
-func (s *seen) judge() (reconcile.Action, reconcile.ReasonCode, string) {
-	current := s.recorded && s.desired.key == s.record.RenderKey // what was applied last is what is wanted
-	restore := func(code reconcile.ReasonCode, text string) (reconcile.Action, reconcile.ReasonCode, string) {
-		// In heal mode the last applied state comes back even when
-		// forge.cue has moved on since.
-		if current || (s.recorded && s.h.req.Policy.Mode == forge.ModeHeal) {
-			return reconcile.ActionHeal, code, text
-		}
-		return reconcile.ActionUpdate, code, text
+// facts are what decide goes by.
+func (s *seen) facts() facts {
+	policy := s.h.req.Policy
+	f := facts{
+		exists: s.exists, status: s.newest.status, number: s.newest.number, ours: s.newest.ours,
+		busy:     s.exists && !s.newest.terminal() && !s.newest.ours && s.h.alive(s.newest),
+		adopt:    policy.Adopt == forge.AdoptForce && !s.newest.rival,
+		recorded: s.recorded, pending: s.record.Pending, applied: s.record.Revision,
+		waiting: s.desired.missing != nil, heal: policy.Mode == forge.ModeHeal, drifted: len(s.drifts) > 0,
+		current:  s.recorded && s.desired.key != "" && s.desired.key == s.record.RenderKey && s.moved == "",
+		failures: s.notes.failures(s.desired.key), limit: mostFailures,
+		unready: s.unready,
 	}
-	repair := func(text string) (reconcile.Action, reconcile.ReasonCode, string) {
-		// In heal mode nothing new is begun, and what was cut is taken back.
-		if s.applied() && s.h.req.Policy.Mode == forge.ModeHeal {
-			return reconcile.ActionHeal, reconcile.ReasonInterrupted, text
-		}
-		return reconcile.ActionRepair, reconcile.ReasonInterrupted, text
+	if slices.ContainsFunc(s.revs, func(r revision) bool { return r.number == s.notes.Good.Revision }) {
+		f.good = s.notes.Good.Revision
 	}
-	switch {
-	case !s.exists && !s.recorded:
-		return reconcile.ActionCreate, reconcile.ReasonAbsent, ""
-	case !s.exists && s.record.Revision == 0:
-		return reconcile.ActionCreate, reconcile.ReasonInterrupted, "an install was cut before Helm's record was written"
-	case !s.exists:
-		return restore(reconcile.ReasonDeleted, "its Helm records are gone")
-	case !s.newest.terminal():
-		return repair(fmt.Sprintf("revision %d was left %s", s.newest.number, s.newest.status))
-	case s.newest.status == release.StatusUninstalled && s.applied():
-		return restore(reconcile.ReasonDeleted, fmt.Sprintf("revision %d was uninstalled by helm", s.newest.number))
-	case !s.newest.ours && s.applied():
-		return restore(reconcile.ReasonForeign, fmt.Sprintf("revision %d is not forged's, its own is %d", s.newest.number, s.record.Revision))
-	case s.newest.status != release.StatusDeployed:
-		return repair(fmt.Sprintf("revision %d is %s", s.newest.number, s.newest.status))
-	case !s.recorded, s.record.Pending:
-		return repair("the inventory was not brought up to date")
-	case s.newest.number != s.record.Revision:
-		return restore(reconcile.ReasonForeign, fmt.Sprintf("revision %d is not forged's, its own is %d", s.newest.number, s.record.Revision))
-	case !current && s.h.req.Policy.Mode != forge.ModeHeal:
-		if s.desired.missing != nil {
-			return "", "", "" // nothing is known of what is wanted: only live can be judged
-		}
-		return reconcile.ActionUpdate, reconcile.ReasonConfig, ""
+	if f.goBack = policy.Rollback; f.goBack && f.good > 0 {
+		f.limit = mostFailuresWithRollback
 	}
-	return "", "", ""
+	return f
+}
+
+// planWhole makes the step that concerns the release as a whole; none when a
+// closer look shows that there is nothing to do.
+func (p *Provider) planWhole(ctx context.Context, s *seen, d decision) (*reconcile.Step, error) {
+	step := &reconcile.Step{
+		ID: s.h.id, Object: s.object(), Token: s.token(d.deed),
+		Reason: reconcile.Reason{Text: d.text},
+	}
+	switch d.state {
+	case stateAbsent:
+		step.Reason.Code = reconcile.ReasonAbsent
+	case stateInterrupted:
+		step.Reason.Code = reconcile.ReasonInterrupted
+	case stateLost, stateUninstalled:
+		step.Reason.Code = reconcile.ReasonDeleted
+	case stateForeign, stateUnmanaged:
+		step.Reason.Code, step.Reason.Writer, step.Reason.At = reconcile.ReasonForeign, "helm", s.newest.written
+	case stateFailed, stateUnready, stateRefused:
+		step.Reason.Code = reconcile.ReasonFailed
+	default:
+		step.Reason.Code = reconcile.ReasonConfig
+		if step.Reason.Text == "" {
+			step.Reason.Text = s.moved
+		}
+	}
+	switch d.deed {
+	case deedInstall:
+		step.Action = reconcile.ActionCreate
+	case deedUpgrade:
+		step.Action = reconcile.ActionUpdate
+	case deedRestore:
+		step.Action = reconcile.ActionHeal
+		step.Detail = rollout{deed: d.deed, state: d.state}
+		return step, nil
+	case deedGoBack:
+		step.Action = reconcile.ActionRepair
+		step.Reason.Text = fmt.Sprintf("%s; back to revision %d", cmp.Or(d.text, s.notes.Failed.Why), s.notes.Good.Revision)
+		step.Detail = rollout{deed: d.deed, state: d.state, why: s.unready}
+		return step, nil
+	case deedBlock:
+		step.Action = reconcile.ActionUpdate
+		step.Reason.Text = cmp.Or(s.notes.Failed.Why, d.text)
+		step.Blocked = s.refusal()
+		return step, nil
+	default:
+		step.Action = reconcile.ActionRepair
+	}
+	step.Detail = rollout{deed: d.deed, state: d.state}
+	if s.desired.missing != nil {
+		return nil, s.desired.missing
+	}
+	same, err := p.planChanges(ctx, s, d, step)
+	if same {
+		return nil, nil
+	}
+	return step, err
+}
+
+// refusal says what a person can do about something that does not work.
+func (s *seen) refusal() string {
+	times := "once"
+	if n := s.notes.Failed.Times; n > 1 {
+		times = fmt.Sprintf("%d times", n)
+	}
+	text := "it has failed " + times + " and is not tried again as it is; change forge.cue or the chart"
+	if s.settled() {
+		return text + fmt.Sprintf(". What runs is revision %d", s.newest.number)
+	}
+	return text
 }
 
 // applied tells whether there is something that was applied last.
@@ -174,28 +226,81 @@ func (s *seen) foreign() bool { return s.exists && !s.newest.ours && !s.applied(
 
 func (s *seen) object() string { return "release " + s.h.spec.Namespace + "/" + s.h.spec.Name }
 
-// token fences a step on the whole release: Helm's newest record and what is
-// wanted must still be the same when it is applied.
-func (s *seen) token() string {
-	return fmt.Sprintf("%d/%s/%s", s.newest.number, s.newest.status, s.desired.key)
+// token fences a step on the whole release: Helm's newest record, what is
+// wanted and what was applied last must still be the same when it is applied.
+func (s *seen) token(d deed) string {
+	return fmt.Sprintf("%d/%s/%s/%d/%s", s.newest.number, s.newest.status, s.desired.key, s.record.Revision, d)
+}
+
+// installs tells whether the next revision is an install: nothing was ever
+// deployed, or it was uninstalled and its history kept. An interrupted first
+// install is finished by one too, so that its hooks run.
+func (s *seen) installs() bool {
+	return !s.exists || s.newest.status == release.StatusUninstalled || !slices.ContainsFunc(s.revs, func(r revision) bool {
+		return r.status == release.StatusDeployed || r.status == release.StatusSuperseded
+	})
 }
 
 func (s *seen) planRemove() []reconcile.Step {
 	if !s.recorded {
 		return nil // what the inventory does not list is not ours to remove
 	}
-	deletes := 0
+	deletes, kept := 0, 0
+	var data []string
 	for _, e := range s.record.Entries {
-		if !e.Keep {
+		switch {
+		case holdsData(e.Ref):
+			data = append(data, e.Ref.String())
+		case e.Keep:
+			kept++
+		default:
 			deletes++
 		}
 	}
-	return []reconcile.Step{{
-		ID: s.h.id, Action: reconcile.ActionDelete, Object: s.object(), Deletes: deletes,
-		Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted, Text: "volumes and their claims stay"},
-		Token:  s.token(),
-	}}
+	destroy := s.h.destroysData() && len(data) > 0
+	var steps []reconcile.Step
+	if !destroy || !s.onlyData() {
+		step := reconcile.Step{
+			ID: s.h.id, Action: reconcile.ActionDelete, Object: s.object(), Deletes: deletes,
+			Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted, Text: "volumes and their claims stay"},
+			Token:  s.token("remove"), Detail: removal{},
+		}
+		if kept > 0 {
+			step.Reason.Text += fmt.Sprintf(", and %d that ask for it", kept)
+		}
+		if destroy {
+			step.Reason.Text = ""
+		}
+		steps = append(steps, step)
+	}
+	if destroy {
+		steps = append(steps, reconcile.Step{
+			ID: s.h.id, Action: reconcile.ActionDelete, Object: "data of " + s.object(), Deletes: len(data), Destroys: data,
+			Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted}, Token: s.dataToken(), Detail: removal{data: true},
+		})
+	}
+	return steps
 }
+
+// onlyData tells whether a release is removed but for what holds data.
+func (s *seen) onlyData() bool {
+	return !s.exists && s.record.Revision == 0 && len(s.record.Entries) > 0 &&
+		!slices.ContainsFunc(s.record.Entries, func(e kubernetes.Entry) bool { return !holdsData(e.Ref) })
+}
+
+// dataToken changes with the objects that hold data.
+func (s *seen) dataToken() string {
+	var ids []string
+	for _, e := range s.record.Entries {
+		if holdsData(e.Ref) {
+			ids = append(ids, e.Ref.String(), e.Baseline.UID)
+		}
+	}
+	return digestOf(ids)
+}
+
+// destroysData tells whether data may be deleted, with a token.
+func (h *handle) destroysData() bool { return h.req.Policy.DestroyData == "with-token" }
 
 // planHeal makes one step for each drifted object.
 func (p *Provider) planHeal(ctx context.Context, s *seen) ([]reconcile.Step, error) {

@@ -12,14 +12,6 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// foreignPendingLimit is how long a pending record of another actor is
-// believed to belong to a running helm. Helm's own default timeout is 5
-// minutes; after twice that its process is taken for dead.
-const foreignPendingLimit = 10 * time.Minute
-
-// foreignPendingPause is how long forged stands aside before it looks again.
-const foreignPendingPause = 250 * time.Millisecond
-
 // maxHistory is how many revisions of a release are kept, as many as the helm
 // command keeps by default.
 const maxHistory = 10
@@ -32,30 +24,18 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// Charts finds charts of the user's own.
-type Charts interface {
-	// Load returns the files of a chart, named from the chart's directory
-	// ("Chart.yaml", "templates/app.yaml", "charts/db/Chart.yaml"; a packed
-	// dependency is one file below charts/), and a digest: of equal digests
-	// the files are equal. The files are not changed afterwards, by anybody.
-	//
-	// It is called with every look at a release, so it answers from memory
-	// while the chart is as it was. Errors are *reconcile.Error: Unavailable
-	// when the place does not answer, Invalid when there is no such chart or
-	// it is not the one that was locked.
-	Load(ctx context.Context, source forge.ChartSource) (files []charts.File, digest string, err error)
-}
-
 // Provider reconciles resources of kind release.
 type Provider struct {
 	clusters *kubernetes.Clusters
 	log      *slog.Logger
 	charts   chartStore
+	dead     time.Duration // see deadAfter
 
 	mu       sync.Mutex
 	stores   map[forge.Target]*store
 	releases map[releaseKey]*unit
 	ids      map[releaseKey]forge.ID // of the resource that asked for a release last
+	lookups  map[lookupKey]*lookupWatch
 	notify   func(reconcile.Event)
 }
 
@@ -67,13 +47,17 @@ type releaseKey struct {
 // unit is what the provider remembers of one release. Everything in it can
 // be read again from the cluster.
 type unit struct {
-	acting sync.Mutex // one action at a time
+	acting sync.Mutex    // one action at a time
+	dead   time.Duration // see deadAfter; tests are in a hurry
 
 	mu       sync.Mutex
 	objects  map[kubernetes.Ref]object // of revision
 	revision int
 	verdicts map[kubernetes.Ref]verdict
 	wrote    revision // by the last action here, until the watch has shown it
+	unready  sighting // of our revision, as long as it is not ready
+	foreign  sighting // of somebody else's record that is not terminal
+	notices  []reconcile.Notice
 }
 
 var (
@@ -90,10 +74,12 @@ func New(o Options) *Provider {
 	return &Provider{
 		clusters: o.Clusters,
 		log:      o.Logger,
-		charts:   chartStore{files: files, loaded: map[string]loadedChart{}},
+		dead:     deadAfter,
+		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}},
 		stores:   map[forge.Target]*store{},
 		releases: map[releaseKey]*unit{},
 		ids:      map[releaseKey]forge.ID{},
+		lookups:  map[lookupKey]*lookupWatch{},
 	}
 }
 
@@ -120,6 +106,7 @@ func (p *Provider) storageChanged(t forge.Target, namespace, name string) {
 // handle is one release with everything an operation on it needs.
 type handle struct {
 	*unit
+	p         *Provider
 	id        forge.ID
 	release   identity
 	req       reconcile.Request
@@ -155,13 +142,13 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 	key := releaseKey{res.Target, spec.Namespace, spec.Name}
 	r := p.releases[key]
 	if r == nil {
-		r = &unit{verdicts: map[kubernetes.Ref]verdict{}}
+		r = &unit{dead: p.dead, verdicts: map[kubernetes.Ref]verdict{}}
 		p.releases[key] = r
 	}
 	p.ids[key] = res.ID
 	p.mu.Unlock()
 	return &handle{
-		unit: r, id: res.ID, release: identity{spec.Namespace, spec.Name, ownerOf(c.Instance(), res.ID)},
+		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, ownerOf(c.Instance(), res.ID)},
 		req: req, spec: spec, cluster: c, inventory: inv, store: st,
 	}, nil
 }

@@ -2,201 +2,202 @@ package helm
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
-	"sync"
 
 	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
 
-	"forged.dev/forged/charts"
-	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
 
-// chartStore loads each chart once.
-type chartStore struct {
-	files  func(name string) ([]charts.File, error)
-	mu     sync.Mutex
-	loaded map[string]loadedChart
+const notesFile = "NOTES.txt"
+
+// rendering is a chart with values put in. It is made once for each change of
+// what goes in: what is planned, what is applied and what Helm's record holds
+// are the same bytes, also of a chart that never renders the same way twice.
+type rendering struct {
+	chart    *chart.Chart // as it is recorded
+	values   map[string]any
+	manifest string
+	hooks    []*release.Hook
+	crds     []chart.CRD
+	key      string // of what forged put in
+	asked    asked  // of the cluster, while rendering
 }
 
-type loadedChart struct {
-	files  []*loader.BufferedFile
-	digest string
+// world answers what a chart asks about the cluster.
+type world interface {
+	engine.ClientProvider
+	capabilities() any // in the place of chartutil.Capabilities
 }
 
-func (s *chartStore) get(name string) (loadedChart, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c, ok := s.loaded[name]; ok {
-		return c, nil
-	}
-	files, err := s.files(name)
-	if err != nil {
-		return loadedChart{}, &reconcile.Error{Kind: reconcile.Invalid, Op: "load chart " + name, Err: err}
-	}
-	slices.SortFunc(files, func(a, b charts.File) int { return strings.Compare(a.Name, b.Name) })
-	h := sha256.New()
-	c := loadedChart{}
-	for _, f := range files {
-		fmt.Fprintf(h, "%s\x00%d\x00", f.Name, len(f.Data))
-		h.Write(f.Data)
-		c.files = append(c.files, &loader.BufferedFile{Name: f.Name, Data: f.Data})
-	}
-	c.digest = hex.EncodeToString(h.Sum(nil))
-	s.loaded[name] = c
-	return c, nil
+// place is where and as what a chart is rendered.
+type place struct {
+	name, namespace string
+	revision        int
+	install         bool // as opposed to an upgrade
 }
 
-// load parses the chart anew: the SDK writes into the charts it is given.
-func (c loadedChart) load(name string) (*chart.Chart, error) {
-	ch, err := loader.LoadFiles(c.files)
-	if err != nil {
-		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: "load chart " + name, Err: err}
+// dependencies drops the dependencies of a chart that its values switch off,
+// and merges the values of the others into values.
+func dependencies(ch *chart.Chart, values map[string]any) error {
+	if err := chartutil.ProcessDependenciesWithMerge(ch, values); err != nil {
+		return &reconcile.Error{Kind: reconcile.Invalid, Op: "render chart " + ch.Name(), Err: err}
 	}
-	return ch, nil
-}
-
-// desired is what a release is to be made of.
-type desired struct {
-	chart   loadedChart
-	values  map[string]any
-	key     string // of everything that could change the outcome; empty while an input is missing
-	missing error  // of kind Waiting: an input that is not known yet
-}
-
-// desire puts the outputs of other resources into the values and computes the
-// render key. Two equal keys render to equal bytes, so a release whose key
-// has not moved is never rendered.
-func (p *Provider) desire(req reconcile.Request, spec forge.ReleaseSpec) (desired, error) {
-	ch, err := p.charts.get(spec.Chart)
-	if err != nil {
-		return desired{}, err
-	}
-	d := desired{chart: ch, values: cloneMap(spec.Values)}
-	waiting := false
-	for _, in := range spec.Inputs {
-		out, ok := req.Inputs[in.From][in.Output]
-		if !ok {
-			d.missing, waiting = reconcile.WaitingFor(in.From, in.Output), true
-			continue
-		}
-		if err := put(d.values, in.Path, out.Value); err != nil {
-			return desired{}, &reconcile.Error{Kind: reconcile.Internal, ID: req.Resource.ID, Op: "set input", Err: err}
-		}
-	}
-	if waiting {
-		return d, nil // told as a field: what is known serves to observe
-	}
-	values, err := json.Marshal(d.values) // sorts the keys
-	if err != nil {
-		return desired{}, &reconcile.Error{Kind: reconcile.Internal, ID: req.Resource.ID, Op: "encode values", Err: err}
-	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00", ch.digest, spec.Namespace, spec.Name, req.Resource.ID)
-	h.Write(values)
-	d.key = hex.EncodeToString(h.Sum(nil))
-	return d, nil
-}
-
-func put(m map[string]any, path []string, v string) error {
-	if len(path) == 0 {
-		return fmt.Errorf("empty path")
-	}
-	for _, k := range path[:len(path)-1] {
-		next, ok := m[k].(map[string]any)
-		if !ok {
-			if m[k] != nil {
-				return fmt.Errorf("%s: %s is a %T", strings.Join(path, "."), k, m[k])
-			}
-			next = map[string]any{}
-			m[k] = next
-		}
-		m = next
-	}
-	m[path[len(path)-1]] = v
 	return nil
 }
 
-func cloneMap(m map[string]any) map[string]any {
-	out := maps.Clone(m)
-	if out == nil {
-		out = map[string]any{}
-	}
-	for k, v := range out {
-		out[k] = cloneValue(v)
-	}
-	return out
-}
-
-func cloneValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		return cloneMap(v)
-	case []any:
-		out := slices.Clone(v)
-		for i := range out {
-			out[i] = cloneValue(out[i])
-		}
-		return out
-	}
-	return v
-}
-
-// render renders a chart exactly as the SDK will for the next revision.
-func (s *seen) render(ch *chart.Chart, values map[string]any, caps *chartutil.Capabilities) (string, error) {
+// render renders a chart the way Helm does, but for its notes: they are for
+// people who run helm, and what they ask of the cluster is nobody's input.
+func render(ch *chart.Chart, values map[string]any, at place, version chartutil.KubeVersion, w world) (*rendering, error) {
 	invalid := func(err error) error {
-		return &reconcile.Error{Kind: reconcile.Invalid, ID: s.h.id, Object: s.object(), Op: "render chart " + ch.Name(), Err: err}
+		return &reconcile.Error{Kind: reconcile.Invalid, Op: "render chart " + ch.Name(), Err: err}
 	}
-	values = cloneMap(values)
-	if err := chartutil.ProcessDependenciesWithMerge(ch, values); err != nil {
-		return "", invalid(err)
+	if need := ch.Metadata.KubeVersion; need != "" && !chartutil.IsCompatibleRange(need, version.Version) {
+		return nil, invalid(fmt.Errorf("it needs Kubernetes %s, the cluster has %s", need, version.Version))
 	}
-	vals, err := chartutil.ToRenderValues(ch, values, chartutil.ReleaseOptions{
-		Name: s.h.spec.Name, Namespace: s.h.spec.Namespace, Revision: s.newest.number + 1,
-		IsInstall: !s.exists, IsUpgrade: s.exists,
-	}, caps)
+	r := &rendering{chart: ch, values: values}
+	vals, err := chartutil.ToRenderValuesWithSchemaValidation(ch, values, chartutil.ReleaseOptions{
+		Name: at.name, Namespace: at.namespace, Revision: at.revision,
+		IsInstall: at.install, IsUpgrade: !at.install,
+	}, &chartutil.Capabilities{}, false)
 	if err != nil {
-		return "", invalid(err)
+		return nil, invalid(err)
 	}
-	files, err := engine.Render(ch, vals)
+	vals["Capabilities"] = w.capabilities()
+	files, err := withoutNotes(ch, func() (map[string]string, error) {
+		return engine.RenderWithClientProvider(ch, vals, w)
+	})
 	if err != nil {
-		return "", invalid(err)
+		if kind := reconcile.KindOf(err); kind != reconcile.Internal {
+			return nil, err // of a lookup
+		}
+		return nil, invalid(err)
 	}
-	maps.DeleteFunc(files, func(name, _ string) bool { return strings.HasSuffix(name, "NOTES.txt") })
 	hooks, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
 	if err != nil {
-		return "", invalid(err)
-	}
-	if len(hooks) > 0 {
-		return "", invalid(fmt.Errorf("%s is a Helm hook; this build runs no hooks", hooks[0].Path))
+		return nil, invalid(err)
 	}
 	var b strings.Builder
 	for _, m := range manifests {
 		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", m.Name, m.Content)
 	}
-	return b.String(), nil
+	r.manifest, r.hooks, r.crds = b.String(), hooks, ch.CRDObjects()
+	return r, nil
 }
 
-// capabilities are the cluster's own, so that a chart that asks for them
-// renders as it would with the helm command.
+// withoutNotes hides the notes of a chart and its dependencies from f.
+func withoutNotes(ch *chart.Chart, f func() (map[string]string, error)) (map[string]string, error) {
+	var restore []func()
+	var hide func(*chart.Chart)
+	hide = func(c *chart.Chart) {
+		all := c.Templates
+		restore = append(restore, func() { c.Templates = all })
+		c.Templates = nil
+		for _, t := range all {
+			if t != nil && !strings.HasSuffix(t.Name, notesFile) {
+				c.Templates = append(c.Templates, t)
+			}
+		}
+		for _, dep := range c.Dependencies() {
+			hide(dep)
+		}
+	}
+	hide(ch)
+	defer func() {
+		for _, f := range restore {
+			f()
+		}
+	}()
+	return f()
+}
+
+// templates are the texts of all templates of a chart and its dependencies, by
+// the names Helm gives them.
+func templates(ch *chart.Chart) map[string]string {
+	out := map[string]string{}
+	for _, t := range ch.Templates {
+		if t != nil && !strings.HasSuffix(t.Name, notesFile) {
+			out[ch.ChartFullPath()+"/"+t.Name] = string(t.Data)
+		}
+	}
+	for _, dep := range ch.Dependencies() {
+		maps.Copy(out, templates(dep))
+	}
+	return out
+}
+
+// render renders what is wanted, for the next revision.
+func (s *seen) render(ctx context.Context) (*rendering, error) {
+	ch, err := s.desired.chart.load()
+	if err != nil {
+		return nil, s.named(err)
+	}
+	values := cloneMap(s.desired.values)
+	if err := dependencies(ch, values); err != nil {
+		return nil, s.named(err)
+	}
+	crds, err := readCRDs(ch.CRDObjects())
+	if err != nil {
+		return nil, s.named(err)
+	}
+	w, err := s.h.listen(ctx, ch, crds)
+	if err != nil {
+		return nil, err
+	}
+	r, err := render(ch, values, place{
+		name: s.h.spec.Name, namespace: s.h.spec.Namespace,
+		revision: s.newest.number + 1, install: s.installs(),
+	}, w.version, w)
+	if err != nil {
+		return nil, s.named(err)
+	}
+	r.key, r.asked = s.desired.key, w.asked
+	return r, nil
+}
+
+// stored is the rendering that a record of Helm's holds.
+func stored(rel *release.Release, key string, a asked) *rendering {
+	r := &rendering{chart: rel.Chart, values: rel.Config, manifest: rel.Manifest, key: key, asked: a}
+	for _, h := range rel.Hooks {
+		fresh := *h
+		fresh.LastRun = release.HookExecution{}
+		r.hooks = append(r.hooks, &fresh)
+	}
+	if rel.Chart != nil {
+		r.crds = rel.Chart.CRDObjects()
+	}
+	return r
+}
+
+// named adds the release to an error that does not name it.
+func (s *seen) named(err error) error {
+	e, ok := err.(*reconcile.Error)
+	if !ok {
+		return err
+	}
+	named := *e
+	named.ID = s.h.id
+	if named.Object == "" {
+		named.Object = s.object()
+	}
+	return &named
+}
+
+// capabilities are what the SDK would otherwise discover for itself; nothing
+// is rendered from them.
 func (h *handle) capabilities(ctx context.Context) (*chartutil.Capabilities, error) {
 	v, apis, err := h.cluster.Discovery(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &chartutil.Capabilities{
-		KubeVersion: chartutil.KubeVersion{Version: v.GitVersion, Major: v.Major, Minor: v.Minor},
-		APIVersions: chartutil.VersionSet(apis),
-		HelmVersion: chartutil.DefaultCapabilities.HelmVersion,
+		KubeVersion: kubeVersion(v.GitVersion, v.Major, v.Minor),
+		APIVersions: chartutil.VersionSet(apis), HelmVersion: chartutil.DefaultCapabilities.HelmVersion,
 	}, nil
 }

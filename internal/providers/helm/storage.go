@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
@@ -40,6 +40,9 @@ type identity struct {
 	namespace, name string
 	owner           string
 }
+
+// String is "release shop/app".
+func (n identity) String() string { return "release " + n.namespace + "/" + n.name }
 
 // label is the value of revisionLabel on our record of a revision.
 func (n identity) label(revision string) string { return revision + "." + n.owner }
@@ -69,7 +72,8 @@ type revision struct {
 	number  int
 	status  release.Status
 	ours    bool
-	written time.Time // second resolution
+	rival   bool      // it is another forged's, or another environment's
+	written time.Time // by somebody's clock, second resolution
 }
 
 // terminal tells whether no action can be running on the revision.
@@ -89,9 +93,11 @@ func (n identity) revisionOf(l map[string]string, created time.Time) revision {
 		ours:    l[revisionLabel] == n.label(l[labelVersion]),
 		written: created,
 	}
+	if mark, own := strings.CutPrefix(l[revisionLabel], l[labelVersion]+"."); own && !r.ours {
+		r.rival = mark != ""
+	}
 	// Helm copies both labels from revision to revision, over its own: what
-	// is older than the record is another record's. Its age decides whether
-	// somebody's helm is at work, so it must not look older than it is.
+	// is older than the record is another record's.
 	for _, k := range []string{labelCreated, labelModified} {
 		if s, err := strconv.ParseInt(l[k], 10, 64); err == nil && s > r.written.Unix() {
 			r.written = time.Unix(s, 0)
@@ -161,22 +167,7 @@ const syncPoll = 10 * time.Millisecond
 // that is refused is an error at once, not a wait.
 func (s *store) up(ctx context.Context) error {
 	s.once.Do(func() { s.cluster.Go(s.informer.RunWithContext) })
-	if s.informer.HasSynced() {
-		return nil
-	}
-	err := wait.PollUntilContextCancel(ctx, syncPoll, true, func(context.Context) (bool, error) {
-		if s.informer.HasSynced() {
-			return true, nil
-		}
-		if failed := s.failed.Swap(nil); failed != nil {
-			return false, *failed
-		}
-		return false, s.cluster.Context().Err()
-	})
-	if err == nil || reconcile.KindOf(err) != reconcile.Internal {
-		return err
-	}
-	return reconcile.Errorf(reconcile.Unavailable, "watch Helm records of "+s.cluster.Target().String(), "%v", err)
+	return untilSynced(ctx, s.cluster, s.informer, &s.failed, "watch Helm records of "+s.cluster.Target().String())
 }
 
 // watched are the revisions of a release as the watch knows them.

@@ -27,7 +27,7 @@ func TestRevisionOf(t *testing.T) {
 		},
 		"of another forged": {
 			map[string]string{"version": "4", "status": "deployed", "createdAt": "1800000000", revisionLabel: "4.other"},
-			revision{number: 4, status: release.StatusDeployed, written: created},
+			revision{number: 4, status: release.StatusDeployed, rival: true, written: created},
 		},
 		"labels of nobody's helm": {
 			map[string]string{"version": "x", "status": "", "createdAt": "yesterday"},

@@ -1,0 +1,102 @@
+package helm
+
+import (
+	"encoding/json"
+
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// How often the same thing is tried.
+const (
+	mostFailures = 5 // before it is not tried again until something else is asked for
+	// With policy.rollback, and something to go back to, the first failure is
+	// the last.
+	mostFailuresWithRollback = 1
+)
+
+const longestWhy = 500 // runes of a failure that are remembered
+
+// notes are what is remembered of a release beside its objects. They lie in
+// its inventory record, so that a restart forgets nothing. They hold no
+// secret.
+type notes struct {
+	Good   good    `json:"good,omitzero"`    // the last revision that was ready
+	Asked  asked   `json:"asked,omitzero"`   // by the chart, when the applied revision was rendered
+	Failed failure `json:"failed,omitzero"`  // of what was tried last
+	Trying *trying `json:"trying,omitempty"` // the revision that is being made
+}
+
+// good is a revision that was ready.
+type good struct {
+	Revision int    `json:"revision"`
+	Key      string `json:"key,omitempty"`
+	Asked    asked  `json:"asked,omitzero"`
+}
+
+// failure is what became of a render key that does not work.
+type failure struct {
+	Key   string `json:"key,omitempty"`
+	Times int    `json:"times,omitempty"`
+	Why   string `json:"why,omitempty"`
+}
+
+// trying is a revision on its way: should it be cut, what was rendered for it
+// is taken from Helm's record, so that a chart of chance is not rendered anew.
+type trying struct {
+	Revision int    `json:"revision"`
+	Key      string `json:"key"`
+	Asked    asked  `json:"asked,omitzero"`
+}
+
+func notesOf(r kubernetes.Record) notes {
+	var n notes
+	if len(r.Detail) > 0 {
+		// What cannot be read was written by another version of forged; without
+		// it a release is tried again and nothing can be gone back to.
+		if err := json.Unmarshal(r.Detail, &n); err != nil {
+			return notes{}
+		}
+	}
+	return n
+}
+
+func (n notes) raw() json.RawMessage {
+	raw, err := json.Marshal(n)
+	if err != nil {
+		return nil // no value in it can fail
+	}
+	return raw
+}
+
+// failures is how often what a key stands for has failed.
+func (n notes) failures(key string) int {
+	if key == "" || n.Failed.Key != key {
+		return 0
+	}
+	return n.Failed.Times
+}
+
+// failed counts a failure of a key.
+func (n notes) failed(key, why string) notes {
+	if n.Failed.Key != key {
+		n.Failed = failure{Key: key}
+	}
+	n.Failed.Times++
+	if r := []rune(why); len(r) > longestWhy {
+		why = string(r[:longestWhy-1]) + "…"
+	}
+	n.Failed.Why = why
+	return n
+}
+
+// counts tells a failure that says something of what was applied from one of
+// the line, the permissions, or another writer: those are tried again for as
+// long as it takes.
+func counts(err error) bool {
+	switch reconcile.KindOf(err) {
+	case reconcile.Invalid, reconcile.Internal, reconcile.Conflict:
+		return true
+	}
+	return false
+}
