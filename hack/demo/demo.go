@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"forged.dev/forged/hack/child"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -27,7 +28,7 @@ type demo struct {
 	began      time.Time
 	kubeconfig string
 	address    string // of the daemon's server
-	daemon     *child
+	daemon     *child.Child
 	dev, prod  kubernetes.Interface
 	healed     []healedDrift
 }
@@ -46,19 +47,21 @@ func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.out, "   "+format+"\n", args...)
 }
 
-func (d *demo) startSandbox(ctx context.Context) (*child, error) {
+func (d *demo) place() child.Place { return child.Place{Bin: d.bin, Logs: d.dir} }
+
+func (d *demo) startSandbox(ctx context.Context) (*child.Child, error) {
 	home := filepath.Join(d.dir, "sandbox")
 	began := time.Now()
-	c, err := d.start("sandbox", nil, "forged-sandbox", "up", "--dir", home, "--clusters", "2", "--exit-with-parent")
+	c, err := d.place().Start("sandbox", nil, "forged-sandbox", "up", "--dir", home, "--clusters", "2", "--exit-with-parent")
 	if err != nil {
 		return nil, err
 	}
-	err = until(ctx, c, 3*time.Minute, "the start of the sandbox", func() (bool, error) {
+	err = child.Until(ctx, c, 3*time.Minute, "the start of the sandbox", func() (bool, error) {
 		_, err := os.Stat(filepath.Join(home, "ready"))
 		return err == nil, err
 	})
 	if err != nil {
-		_ = c.stop()
+		_ = c.Stop()
 		return nil, err
 	}
 	d.kubeconfig = filepath.Join(home, "kubeconfig")
@@ -70,7 +73,7 @@ func (d *demo) startSandbox(ctx context.Context) (*child, error) {
 			*to, err = kubernetes.NewForConfig(cfg)
 		}
 		if err != nil {
-			_ = c.stop()
+			_ = c.Stop()
 			return nil, err
 		}
 	}
@@ -78,7 +81,7 @@ func (d *demo) startSandbox(ctx context.Context) (*child, error) {
 	return c, nil
 }
 
-func (d *demo) startDaemon(ctx context.Context) (*child, error) {
+func (d *demo) startDaemon(ctx context.Context) (*child.Child, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -88,16 +91,16 @@ func (d *demo) startDaemon(ctx context.Context) (*child, error) {
 		return nil, err
 	}
 	d.say("$ forged run --config forge.cue --listen %s", d.address)
-	c, err := d.start("forged", []string{"KUBECONFIG=" + d.kubeconfig},
+	c, err := d.place().Start("forged", []string{"KUBECONFIG=" + d.kubeconfig},
 		"forged", "run", "--config", d.config, "--listen", d.address, "--log-format", "text")
 	d.daemon = c
 	return c, err
 }
 
-func (d *demo) converge(ctx context.Context, daemon *child) error {
+func (d *demo) converge(ctx context.Context, daemon *child.Child) error {
 	began := time.Now()
 	shown := map[string]bool{}
-	err := until(ctx, daemon, 4*time.Minute, "convergence", func() (bool, error) {
+	err := child.Until(ctx, daemon, 4*time.Minute, "convergence", func() (bool, error) {
 		s, err := d.status(ctx)
 		if err != nil {
 			return false, err
@@ -120,7 +123,7 @@ func (d *demo) converge(ctx context.Context, daemon *child) error {
 	return nil
 }
 
-func (d *demo) stay(ctx context.Context, sandbox, daemon *child) error {
+func (d *demo) stay(ctx context.Context, sandbox, daemon *child.Child) error {
 	fmt.Fprintf(d.out, `
 Everything is up. In another terminal:
 
@@ -134,7 +137,7 @@ Everything is up. In another terminal:
 The daemon's log follows. Ctrl-C stops everything.
 
 `, d.kubeconfig, filepath.Join(d.bin, "forged"), d.address, d.config, d.address)
-	f, err := os.Open(daemon.log)
+	f, err := os.Open(daemon.Log())
 	if err != nil {
 		return err
 	}
@@ -149,10 +152,10 @@ The daemon's log follows. Ctrl-C stops everything.
 		case <-ctx.Done():
 			fmt.Fprintln(d.out)
 			return nil
-		case <-sandbox.done:
-			return sandbox.ended()
-		case <-daemon.done:
-			return daemon.ended()
+		case <-sandbox.Done():
+			return sandbox.Ended()
+		case <-daemon.Done():
+			return daemon.Ended()
 		case <-tick.C:
 		}
 	}
@@ -204,7 +207,7 @@ func (d *demo) metric(ctx context.Context, prefix string) (value float64, err er
 // healedSince waits until the daemon's history tells of a heal of object in
 // an environment after a moment, and returns it.
 func (d *demo) healedSince(ctx context.Context, began time.Time, environment, object string) (found reconcile.ActionStatus, err error) {
-	err = until(ctx, d.daemon, time.Minute, "healing of "+object, func() (bool, error) {
+	err = child.Until(ctx, d.daemon, time.Minute, "healing of "+object, func() (bool, error) {
 		s, err := d.status(ctx)
 		if err != nil {
 			return false, err

@@ -64,14 +64,14 @@ func run(ctx context.Context, out io.Writer, bin, example string, interactive bo
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sandbox.stop()) }()
+	defer func() { err = errors.Join(err, sandbox.Stop()) }()
 
 	d.title("forged run", "the daemon reads forge.cue and makes both clusters what it says")
 	daemon, err := d.startDaemon(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, daemon.stop()) }()
+	defer func() { err = errors.Join(err, daemon.Stop()) }()
 	if err := d.converge(ctx, daemon); err != nil {
 		return err
 	}
@@ -86,11 +86,11 @@ func run(ctx context.Context, out io.Writer, bin, example string, interactive bo
 		}
 	}
 	d.title("A clean stop", "the daemon finishes what it is doing and leaves nothing behind")
-	if err := daemon.stop(); err != nil {
+	if err := daemon.Stop(); err != nil {
 		return err
 	}
 	d.say("forged exited with status 0")
-	if err := sandbox.stop(); err != nil {
+	if err := sandbox.Stop(); err != nil {
 		return err
 	}
 	d.say("the sandbox is gone")

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
+	"forged.dev/forged/hack/child"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -256,7 +257,7 @@ func (d *demo) breakAndMendConfig(ctx context.Context) error {
 		return err
 	}
 	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
-	err = until(ctx, d.daemon, time.Minute, "rollout of the mended file", func() (bool, error) {
+	err = child.Until(ctx, d.daemon, time.Minute, "rollout of the mended file", func() (bool, error) {
 		now, err := maps.Get(ctx, release+"-env", metav1.GetOptions{})
 		if err != nil {
 			return false, err
@@ -279,7 +280,7 @@ func (d *demo) breakAndMendConfig(ctx context.Context) error {
 
 // ready waits until everything is as it should be.
 func (d *demo) ready(ctx context.Context) error {
-	return until(ctx, d.daemon, 2*time.Minute, "the rollout", func() (bool, error) {
+	return child.Until(ctx, d.daemon, 2*time.Minute, "the rollout", func() (bool, error) {
 		s, err := d.status(ctx)
 		if err != nil {
 			return false, err
@@ -291,7 +292,7 @@ func (d *demo) ready(ctx context.Context) error {
 // reloaded waits until the metric tells how the last reload went: 1 well, 0 not.
 func (d *demo) reloaded(ctx context.Context, want float64) error {
 	const metric = "forged_config_last_reload_successful"
-	err := until(ctx, d.daemon, time.Minute, fmt.Sprintf("%s %v", metric, want), func() (bool, error) {
+	err := child.Until(ctx, d.daemon, time.Minute, fmt.Sprintf("%s %v", metric, want), func() (bool, error) {
 		v, err := d.metric(ctx, metric)
 		return err == nil && v == want, err
 	})

@@ -1,4 +1,6 @@
-package main
+// Package child runs the programs of forged as processes of their own, for what
+// shows or tries them as a whole.
+package child
 
 import (
 	"context"
@@ -11,8 +13,8 @@ import (
 	"time"
 )
 
-// child is a process of the demo. It dies with the demo.
-type child struct {
+// Child is a process.
+type Child struct {
 	name string
 	cmd  *exec.Cmd
 	log  string
@@ -20,16 +22,23 @@ type child struct {
 	err  error         // its exit, once done is closed
 }
 
-func (d *demo) start(name string, env []string, args ...string) (*child, error) {
-	path, err := filepath.Abs(filepath.Join(d.bin, args[0]))
+// Place says where programs and logs are.
+type Place struct {
+	Bin  string // directory of the programs
+	Logs string // directory of one log for each process
+}
+
+// Start starts the program args[0]; name names its log, which is added to.
+func (p Place) Start(name string, env []string, args ...string) (*Child, error) {
+	path, err := filepath.Abs(filepath.Join(p.Bin, args[0]))
 	if err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("%w (run `make build`)", err)
 	}
-	c := &child{name: name, log: filepath.Join(d.dir, name+".log"), done: make(chan struct{})}
-	f, err := os.Create(c.log)
+	c := &Child{name: name, log: filepath.Join(p.Logs, name+".log"), done: make(chan struct{})}
+	f, err := os.OpenFile(c.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +59,21 @@ func (d *demo) start(name string, env []string, args ...string) (*child, error) 
 	return c, nil
 }
 
-// stop asks the process to end and waits for it; it answers once with how the
+// Log is the path of what it writes.
+func (c *Child) Log() string { return c.log }
+
+// Done is closed when it has ended.
+func (c *Child) Done() <-chan struct{} { return c.done }
+
+// Kill ends the process without asking it, and waits for its end.
+func (c *Child) Kill() {
+	_ = c.cmd.Process.Kill() // it may have ended
+	<-c.done
+}
+
+// Stop asks the process to end and waits for it; it answers once with how the
 // process ended.
-func (c *child) stop() error {
+func (c *Child) Stop() error {
 	select {
 	case <-c.done:
 	default:
@@ -73,18 +94,18 @@ func (c *child) stop() error {
 	return nil
 }
 
-// ended says how a process came to its end that was to stay; only for when
-// done is closed.
-func (c *child) ended() error {
+// Ended says how a process came to its end that was to stay; only for when
+// Done is closed.
+func (c *Child) Ended() error {
 	if c.err != nil {
 		return fmt.Errorf("%s ended: %w (see %s)", c.name, c.err, c.log)
 	}
 	return fmt.Errorf("%s ended (see %s)", c.name, c.log)
 }
 
-// until calls ok every few milliseconds until it says true, the child ends or
+// Until calls ok every few milliseconds until it says true, the child ends or
 // the time is over.
-func until(ctx context.Context, c *child, limit time.Duration, what string, ok func() (bool, error)) error {
+func Until(ctx context.Context, c *Child, limit time.Duration, what string, ok func() (bool, error)) error {
 	deadline := time.After(limit)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -102,7 +123,7 @@ func until(ctx context.Context, c *child, limit time.Duration, what string, ok f
 		case <-deadline:
 			return fmt.Errorf("%s did not happen within %s: %w", what, limit, last)
 		case <-c.done:
-			return fmt.Errorf("waiting for %s: %w", what, c.ended())
+			return fmt.Errorf("waiting for %s: %w", what, c.Ended())
 		case <-tick.C:
 		}
 	}
