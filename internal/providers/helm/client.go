@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/resource"
 	"k8s.io/client-go/rest"
@@ -322,81 +321,6 @@ func (c *client) Delete(list kube.ResourceList) (*kube.Result, []error) {
 // DeleteWithPropagationPolicy implements kube.InterfaceDeletionPropagation.
 func (c *client) DeleteWithPropagationPolicy(list kube.ResourceList, _ metav1.DeletionPropagation) (*kube.Result, []error) {
 	return c.Delete(list)
-}
-
-func (c *client) remove(list kube.ResourceList) error {
-	var all []error
-	for _, info := range list {
-		u, ok := info.Object.(*unstructured.Unstructured)
-		if !ok {
-			continue
-		}
-		ref := kubernetes.RefOf(u)
-		if info.Namespaced() {
-			ref.Namespace = info.Namespace
-		}
-		if err := c.removeOne(ref); err != nil {
-			all = append(all, err)
-		}
-	}
-	if err := errors.Join(all...); err != nil {
-		return c.fail(err)
-	}
-	return nil
-}
-
-// removeOne removes an object that is not wanted any more: by the rules of the
-// inventory if it lists it, and otherwise if it bears the marks of this release
-// and of nobody else, as what somebody's helm has made.
-func (c *client) removeOne(ref kubernetes.Ref) error {
-	if c.spare && holdsData(ref) {
-		return nil
-	}
-	live, err := c.h.cluster.Get(c.ctx, ref)
-	if reconcile.KindOf(err) == reconcile.Invalid {
-		err, live = nil, nil // its kind has gone, and all of it
-	}
-	if err != nil {
-		return err
-	}
-	if live == nil {
-		c.forget(ref)
-		return nil
-	}
-	if c.applied(string(live.GetUID())) {
-		return nil // it is one of the new ones under another version
-	}
-	e, known := c.old[ref]
-	switch {
-	case known:
-		_, err = c.h.inventory.Prune(c.ctx, c.h.id, e)
-	case !c.h.marked(live), kubernetes.Kept(live), holdsData(ref), live.GetLabels()[kubernetes.LabelInstance] != "":
-		return nil
-	default:
-		err = c.h.cluster.Delete(c.ctx, ref, string(live.GetUID()))
-	}
-	if err == nil {
-		c.forget(ref)
-	}
-	return err
-}
-
-// applied tells whether this action has written the object of a uid.
-func (c *client) applied(uid string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, e := range c.entries {
-		if e.Baseline.UID == uid {
-			return true
-		}
-	}
-	return false
-}
-
-func (c *client) forget(ref kubernetes.Ref) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deleted[ref] = true
 }
 
 // IsReachable implements kube.Interface: the requests of the action will tell.

@@ -8,28 +8,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"helm.sh/helm/v3/pkg/release"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
-
-// verdict remembers why an object had drifted, so that a repeated look at the
-// same live version costs nothing.
-type verdict struct {
-	uid, resourceVersion, desired string
-	reason                        reconcile.Reason
-	changes                       []reconcile.Change
-}
-
-// healing is the Detail of a step that puts one object back.
-type healing struct {
-	ref      kubernetes.Ref
-	uid      string                     // live; empty: deleted
-	before   *unstructured.Unstructured // live, when the reason is still to be found
-	replaced bool                       // it is another object than the one applied last
-}
 
 // rollout is the Detail of a step that concerns the release as a whole.
 type rollout struct {
@@ -41,10 +24,6 @@ type rollout struct {
 	replace map[kubernetes.Ref]string // uids of objects to be made anew
 	checked bool                      // the API server would take the objects as they are
 }
-
-// removal is the Detail of a step that removes the release, or what of its
-// data is left.
-type removal struct{ data bool }
 
 // Plan implements reconcile.Provider.
 func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
@@ -239,159 +218,4 @@ func (s *seen) installs() bool {
 	return !s.exists || s.newest.status == release.StatusUninstalled || !slices.ContainsFunc(s.revs, func(r revision) bool {
 		return r.status == release.StatusDeployed || r.status == release.StatusSuperseded
 	})
-}
-
-func (s *seen) planRemove() []reconcile.Step {
-	if !s.recorded {
-		return nil // what the inventory does not list is not ours to remove
-	}
-	deletes, kept := 0, 0
-	var data []string
-	for _, e := range s.record.Entries {
-		switch {
-		case holdsData(e.Ref):
-			data = append(data, e.Ref.String())
-		case e.Keep:
-			kept++
-		default:
-			deletes++
-		}
-	}
-	destroy := s.h.destroysData() && len(data) > 0
-	var steps []reconcile.Step
-	if !destroy || !s.onlyData() {
-		step := reconcile.Step{
-			ID: s.h.id, Action: reconcile.ActionDelete, Object: s.object(), Deletes: deletes,
-			Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted, Text: "volumes and their claims stay"},
-			Token:  s.token("remove"), Detail: removal{},
-		}
-		if kept > 0 {
-			step.Reason.Text += fmt.Sprintf(", and %d that ask for it", kept)
-		}
-		if destroy {
-			step.Reason.Text = ""
-		}
-		steps = append(steps, step)
-	}
-	if destroy {
-		steps = append(steps, reconcile.Step{
-			ID: s.h.id, Action: reconcile.ActionDelete, Object: "data of " + s.object(), Deletes: len(data), Destroys: data,
-			Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted}, Token: s.dataToken(), Detail: removal{data: true},
-		})
-	}
-	return steps
-}
-
-// onlyData tells whether a release is removed but for what holds data.
-func (s *seen) onlyData() bool {
-	return !s.exists && s.record.Revision == 0 && len(s.record.Entries) > 0 &&
-		!slices.ContainsFunc(s.record.Entries, func(e kubernetes.Entry) bool { return !holdsData(e.Ref) })
-}
-
-// dataToken changes with the objects that hold data.
-func (s *seen) dataToken() string {
-	var ids []string
-	for _, e := range s.record.Entries {
-		if holdsData(e.Ref) {
-			ids = append(ids, e.Ref.String(), e.Baseline.UID)
-		}
-	}
-	return digestOf(ids)
-}
-
-// destroysData tells whether data may be deleted, with a token.
-func (h *handle) destroysData() bool { return h.req.Policy.DestroyData == "with-token" }
-
-// planHeal makes one step for each drifted object.
-func (p *Provider) planHeal(ctx context.Context, s *seen) ([]reconcile.Step, error) {
-	objects, err := p.applied(ctx, s.h)
-	if err != nil {
-		return nil, err
-	}
-	steps := make([]*reconcile.Step, len(s.drifts))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
-	for i, d := range s.drifts {
-		o, ok := objects[d.Entry.Ref]
-		if !ok {
-			continue // of an older manifest; the next rollout prunes it
-		}
-		g.Go(func() error {
-			step, err := s.h.healStep(ctx, d, o)
-			steps[i] = step
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	out := make([]reconcile.Step, 0, len(steps))
-	for _, st := range steps {
-		if st != nil {
-			out = append(out, *st)
-		}
-	}
-	return out, nil
-}
-
-func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*reconcile.Step, error) {
-	ref := d.Entry.Ref
-	step := &reconcile.Step{
-		ID: h.id, Action: reconcile.ActionHeal, Object: ref.String(),
-		Reason: reconcile.Reason{Code: d.Code},
-		Detail: healing{ref: ref},
-	}
-	if d.State.Deleting {
-		step.Blocked = "it is being deleted; it is put back as soon as it is gone"
-		return step, nil
-	}
-	h.mu.Lock()
-	v, known := h.verdicts[ref]
-	h.mu.Unlock()
-	if known && d.State.Exists && v.uid == d.State.UID && v.resourceVersion == d.State.ResourceVersion && v.desired == o.hash {
-		step.Reason, step.Changes, step.Detail = v.reason, v.changes, healing{ref: ref, uid: v.uid}
-		return step, nil
-	}
-	u, err := o.unstructured()
-	if err != nil {
-		return nil, reconcile.Errorf(reconcile.Internal, "plan "+ref.String(), "%v", err)
-	}
-	// The dry run tells exactly which fields differ. When the object is about
-	// to be put back, the answer to that tells the same, a request earlier.
-	var before, after *unstructured.Unstructured
-	var dryErr error
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { before, err = h.cluster.Get(gctx, ref); return err })
-	if h.req.Explain {
-		g.Go(func() error { after, dryErr = h.cluster.DryRun(gctx, u); return nil })
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	if before == nil {
-		step.Reason = reconcile.Reason{Code: reconcile.ReasonDeleted}
-		return step, nil
-	}
-	if owner := h.usurper(d.Entry, before); owner != "" {
-		step.Reason = reconcile.Reason{Code: reconcile.ReasonReplaced}
-		step.Blocked = "another object stands in its place and belongs to " + owner
-		return step, nil
-	}
-	uid := string(before.GetUID())
-	if !h.req.Explain {
-		step.Detail = healing{ref: ref, uid: uid, before: before, replaced: d.Code == reconcile.ReasonReplaced}
-		return step, nil
-	}
-	if dryErr != nil {
-		return nil, dryErr
-	}
-	step.Reason, step.Changes = kubernetes.Explain(before, after, h.cluster.Manager())
-	if d.Code == reconcile.ReasonReplaced {
-		step.Reason.Code = reconcile.ReasonReplaced
-	}
-	step.Detail = healing{ref: ref, uid: uid}
-	h.mu.Lock()
-	h.verdicts[ref] = verdict{uid: uid, resourceVersion: before.GetResourceVersion(), desired: o.hash, reason: step.Reason, changes: step.Changes}
-	h.mu.Unlock()
-	return step, nil
 }
