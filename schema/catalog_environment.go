@@ -395,4 +395,15 @@ environments: dev: {
 }
 `,
 	},
+	{
+		ID: "F325", Name: "chart-render", Severity: SeverityWarning,
+		Title: "What a chart renders to can be applied in its environment.",
+		Why: "A chart of your own is rendered with the values it will have, without a cluster. An object that cannot be read, is there twice, or is meant for " +
+			"another namespace would be refused at the rollout. What depends on the cluster may be another matter there, so this is a warning.",
+	},
+	{
+		ID: "F326", Name: "chart-replicas", Severity: SeverityWarning,
+		Title: "A chart that scales a workload leaves its number of pods to the autoscaler.",
+		Why:   "A template that sets replicas says how many there are, and so does the autoscaler. Whoever applies the template sets back what the autoscaler has decided.",
+	},
 }

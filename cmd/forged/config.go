@@ -15,6 +15,7 @@ import (
 	"forged.dev/forged/internal/evaluate"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/localfiles"
+	"forged.dev/forged/internal/providers/helm/offline"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/schema"
 )
@@ -38,7 +39,7 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	if err != nil {
 		return nil, err
 	}
-	found, err := localfiles.Check(ctx, src.Dir, f)
+	found, err := localfiles.Check(ctx, src.Dir, f, localfiles.Options{Open: openChart})
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +95,15 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	}
 	l.warnings = about(warnings, names, chosen)
 	return l, nil
+}
+
+// openChart reads a chart that a forge names.
+func openChart(ctx context.Context, path string) (localfiles.Chart, error) {
+	c, err := offline.Open(ctx, path)
+	if err != nil {
+		return nil, err // and no chart that is not there
+	}
+	return c, nil
 }
 
 // named are the charts and files that a forge names, by absolute path, with the

@@ -3,11 +3,8 @@ package localfiles
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -16,9 +13,8 @@ import (
 
 // Bounds of what is read of one chart.
 const (
-	maxChartFiles = 5000
-	maxTemplate   = 1 << 20  // bytes
-	maxTemplates  = 20 << 20 // bytes of all of them
+	maxTemplate  = 1 << 20  // bytes
+	maxTemplates = 20 << 20 // bytes of all of them
 	// maxLookups bounds how many variables the parser of templates compares: for
 	// each one that is used, those that are declared before it.
 	maxLookups = 50_000_000
@@ -38,7 +34,7 @@ func (i impurity) compare(o impurity) int {
 	return cmp.Or(cmp.Compare(i.file, o.file), cmp.Compare(i.line, o.line), cmp.Compare(i.function, o.function))
 }
 
-func (i impurity) String() string { return fmt.Sprintf("%s:%d calls %s", i.file, i.line, i.function) }
+func (i impurity) String() string { return fmt.Sprintf("%s in %s:%d", i.function, i.file, i.line) }
 
 // impure are the functions of Helm's templates whose result depends on more
 // than their arguments: the time, chance, the cluster or the network (Helm
@@ -50,90 +46,86 @@ var impure = map[string]bool{
 	"genSignedCert": true, "genSignedCertWithKey": true, "bcrypt": true, "htpasswd": true, "encryptAES": true,
 }
 
-// impurities are the first few of those that were found, and how many there
-// are in all.
-type impurities struct {
+// hidden are those whose result may be the same in two renderings one after the
+// other without a cluster, and another tomorrow, or on a cluster.
+var hidden = map[string]bool{"now": true, "ago": true, "lookup": true, "getHostByName": true}
+
+// impurities are the first few of those that were found in each template, and
+// how many there are.
+type impurities map[string]*inTemplate
+
+type inTemplate struct {
 	first []impurity
 	all   int
+	plain int // of which two renderings show the difference
 }
 
-func (f *impurities) add(i impurity) {
-	f.all++
-	at, _ := slices.BinarySearchFunc(f.first, i, impurity.compare)
+func (f impurities) add(i impurity) {
+	in := f[i.file]
+	if in == nil {
+		in = &inTemplate{}
+		f[i.file] = in
+	}
+	if in.all++; !hidden[i.function] {
+		in.plain++
+	}
+	at, _ := slices.BinarySearchFunc(in.first, i, impurity.compare)
 	if at < most {
-		f.first = slices.Insert(f.first, at, i)
-		f.first = f.first[:min(len(f.first), most)]
+		in.first = slices.Insert(in.first, at, i)
+		in.first = in.first[:min(len(in.first), most)]
 	}
 }
 
-// scan reads the templates of the chart in a directory, and those of charts
-// that lie unpacked in it.
-func scan(ctx context.Context, dir string) (found impurities, err error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return found, err
+// of are those in some templates, for people; empty: there are none.
+func (f impurities) of(templates func(name string) bool) string {
+	var first []impurity
+	all := 0
+	for name, in := range f {
+		if templates(name) {
+			first, all = append(first, in.first...), all+in.all
+		}
 	}
-	defer func() { _ = root.Close() }()
-	info, err := root.Stat("Chart.yaml")
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return found, errors.New("it has no Chart.yaml")
-		}
-		return found, err
+	slices.SortFunc(first, impurity.compare)
+	first = first[:min(len(first), most)]
+	var places []string
+	for _, i := range first {
+		places = append(places, i.String())
 	}
-	if !info.Mode().IsRegular() {
-		return found, errors.New("its Chart.yaml is not a regular file")
+	if more := all - len(places); more > 0 {
+		places = append(places, fmt.Sprintf("and %d more", more))
 	}
-	files, size := 0, 0
-	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		if files++; files > maxChartFiles {
-			return fmt.Errorf("it holds more than %d files", maxChartFiles)
-		}
-		if !d.Type().IsRegular() || !isTemplate(name) {
-			return nil
-		}
-		text, err := read(root, name)
-		if err != nil {
-			return err
+	return strings.Join(places, ", ")
+}
+
+// scan finds the impure calls in the templates of a chart, and in those of the
+// charts in it.
+func scan(ctx context.Context, files map[string]string) (impurities, error) {
+	found, size := impurities{}, 0
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		text := files[name]
+		switch {
+		case ctx.Err() != nil:
+			return found, context.Cause(ctx)
+		case !isTemplate(name):
+			continue
+		case len(text) > maxTemplate:
+			return found, fmt.Errorf("%s is larger than 1 MiB", name)
 		}
 		if size += len(text); size > maxTemplates {
-			return fmt.Errorf("its templates are larger than %d MiB", maxTemplates>>20)
+			return found, fmt.Errorf("its templates are larger than %d MiB", maxTemplates>>20)
 		}
 		if strings.Count(text, ":=")*strings.Count(text, "$") > maxLookups {
-			return fmt.Errorf("%s has too many variables", name)
+			return found, fmt.Errorf("%s has too many variables", name)
 		}
 		calls(name, text, found.add)
-		return nil
-	})
-	return found, err
+	}
+	return found, nil
 }
 
 // isTemplate tells whether Helm renders a file: it lies below a directory
 // called templates.
 func isTemplate(name string) bool {
 	return slices.Contains(strings.Split(path.Dir(name), "/"), "templates")
-}
-
-func read(root *os.Root, name string) (string, error) {
-	f, err := root.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxTemplate+1))
-	if err != nil {
-		return "", err
-	}
-	if len(text) > maxTemplate {
-		return "", fmt.Errorf("%s is larger than 1 MiB", name)
-	}
-	return string(text), nil
 }
 
 // calls hands out the impure functions that a template calls, each once for a

@@ -4,13 +4,14 @@
 package localfiles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"time"
 
 	"forged.dev/forged/internal/forge"
 )
@@ -20,11 +21,32 @@ import (
 // ConfigMaps).
 const maxConfigFile = 1 << 20
 
+// Options say how to look.
+type Options struct {
+	// Open reads a chart; nil: charts are not looked at.
+	Open func(ctx context.Context, path string) (Chart, error)
+	// Render has charts rendered with the values that the forge has for them.
+	Render bool
+}
+
+// Chart is a chart of this machine.
+type Chart interface {
+	// Files are the texts of its files, by name, those of charts in it among
+	// them: "templates/app.yaml", "charts/db/templates/app.yaml".
+	Files() map[string]string
+	// Render gives what its templates give, by their names.
+	Render(ctx context.Context, release, namespace string, values map[string]any) (map[string]string, error)
+}
+
+// renderLimit is how long the rendering of one chart may take.
+const renderLimit = 10 * time.Second
+
 // Check finds charts and configuration files that are not there or are not
-// what they should be, and charts that render differently each time. Relative
-// paths of configuration files start at dir. An error says that ctx has ended.
-func Check(ctx context.Context, dir string, f *forge.Forge) ([]forge.Finding, error) {
-	c := checker{ctx: ctx, dir: dir, charts: map[string]*scanned{}, shared: map[string]bool{}}
+// what they should be, charts that render differently each time, and, if they
+// are rendered, what would go wrong with what comes out. Relative paths of
+// configuration files start at dir. An error says that ctx has ended.
+func Check(ctx context.Context, dir string, f *forge.Forge, o Options) ([]forge.Finding, error) {
+	c := checker{Options: o, ctx: ctx, dir: dir, charts: map[string]*scanned{}, shared: map[string]bool{}}
 	for _, file := range f.App.ConfigFiles {
 		c.shared[file.Path+"\x00"+file.File] = true
 		c.configFile([]string{"app"}, file)
@@ -36,11 +58,13 @@ func Check(ctx context.Context, dir string, f *forge.Forge) ([]forge.Finding, er
 				c.configFile(append(at[:2:2], "app"), file)
 			}
 		}
+		place := place{release: env.App.Name, namespace: env.Platform.Namespace}
 		if env.App.Chart != nil {
-			c.chart(append(at[:2:2], "app", "chart"), *env.App.Chart)
+			c.chart(append(at[:2:2], "app", "chart"), *env.App.Chart, place)
 		}
 		for _, chart := range env.Charts {
-			c.chart(append(at[:2:2], "charts", chart.Name), chart.Chart)
+			place.release = env.App.Name + "-" + chart.Name
+			c.chart(append(at[:2:2], "charts", chart.Name), chart.Chart, place)
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("look at the charts: %w", context.Cause(ctx))
@@ -49,7 +73,11 @@ func Check(ctx context.Context, dir string, f *forge.Forge) ([]forge.Finding, er
 	return c.found, nil
 }
 
+// place is as what a chart is rendered.
+type place struct{ release, namespace string }
+
 type checker struct {
+	Options
 	ctx    context.Context // of the one Check that it is for
 	dir    string
 	shared map[string]bool // configuration files of the shared app, by path and file
@@ -59,6 +87,7 @@ type checker struct {
 
 // scanned is a chart that was looked at once, however often it is named.
 type scanned struct {
+	Chart
 	impure impurities
 	err    error
 }
@@ -87,33 +116,52 @@ func (c *checker) configFile(app []string, file forge.ConfigFile) {
 	}
 }
 
-func (c *checker) chart(at []string, chart forge.Chart) {
-	if chart.Kind != forge.ChartPath {
+func (c *checker) chart(at []string, chart forge.Chart, as place) {
+	if chart.Kind != forge.ChartPath || c.Open == nil {
 		return
 	}
+	at = append(at[:len(at):len(at)], "path")
 	s := c.charts[chart.Path]
 	if s == nil {
 		s = &scanned{}
-		s.impure, s.err = scan(c.ctx, chart.Path)
+		if s.Chart, s.err = c.Open(c.ctx, chart.Path); s.err == nil {
+			s.impure, s.err = scan(c.ctx, s.Files())
+		}
 		c.charts[chart.Path] = s
 	}
 	if s.err != nil {
-		c.add(append(at[:len(at):len(at)], "path"), "chart-source", fmt.Sprintf("%s is not a chart: %v", chart.Path, cause(s.err)),
-			"name the directory that holds Chart.yaml")
+		hint := ""
+		var more interface{ Hint() string }
+		if errors.As(s.err, &more) {
+			hint = more.Hint()
+		}
+		c.add(at, "chart-source", fmt.Sprintf("%s is not a chart: %v", chart.Path, cause(s.err)),
+			cmp.Or(hint, "name the directory that holds Chart.yaml, or an archive of it"))
 		return
 	}
-	if s.impure.all == 0 {
+	everywhere := func(string) bool { return true }
+	if !c.Render {
+		c.impure(at, s.impure.of(everywhere), "")
 		return
 	}
-	var places []string
-	for _, i := range s.impure.first {
-		places = append(places, i.String())
+	c.rendered(at, s, as, chart.Values)
+}
+
+// impure tells of calls that make a chart render differently each time.
+func (c *checker) impure(at []string, calls, objects string) {
+	if calls == "" && objects == "" {
+		return
 	}
-	if more := s.impure.all - len(places); more > 0 {
-		places = append(places, fmt.Sprintf("and %d more", more))
+	message := "it is not reproducible: "
+	switch {
+	case calls == "":
+		message += objects + " is different each time it is rendered"
+	case objects == "":
+		message += calls
+	default:
+		message += calls + "; different each time: " + objects
 	}
-	c.add(append(at[:len(at):len(at)], "path"), "chart-impure", "its templates render differently each time: "+strings.Join(places, ", "),
-		"take such values from values, or from a secret that forged generates")
+	c.add(at, "chart-impure", message, "take such values from values, or from a secret that forged generates")
 }
 
 // cause drops the operation and the path of an error of package os.

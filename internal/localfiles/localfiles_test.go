@@ -14,7 +14,19 @@ import (
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/localfiles"
+	"forged.dev/forged/internal/providers/helm/offline"
 )
+
+// options are as the program has them.
+func options(render bool) localfiles.Options {
+	return localfiles.Options{Render: render, Open: func(ctx context.Context, path string) (localfiles.Chart, error) {
+		c, err := offline.Open(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}}
+}
 
 func write(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
@@ -30,10 +42,14 @@ func write(t *testing.T, dir string, files map[string]string) {
 }
 
 func check(dir string, env forge.Environment, shared ...forge.ConfigFile) []string {
+	return checkWith(dir, options(false), env, shared...)
+}
+
+func checkWith(dir string, o localfiles.Options, env forge.Environment, shared ...forge.ConfigFile) []string {
 	env.Name = "dev"
 	env.App.ConfigFiles = append(shared, env.App.ConfigFiles...)
 	var found []string
-	all, err := localfiles.Check(context.Background(), dir, &forge.Forge{App: forge.App{ConfigFiles: shared}, Environments: []forge.Environment{env}})
+	all, err := localfiles.Check(context.Background(), dir, &forge.Forge{App: forge.App{ConfigFiles: shared}, Environments: []forge.Environment{env}}, o)
 	if err != nil {
 		found = append(found, err.Error())
 	}
@@ -57,18 +73,19 @@ func much(chart map[string]string) map[string]string {
 
 func TestCheckEnds(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"Chart.yaml": "name: x\n", "templates/a.yaml": "{{ now }}"})
+	write(t, dir, map[string]string{"Chart.yaml": head, "templates/a.yaml": "{{ now }}"})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("interrupted")
 	cancel(gone)
-	found, err := localfiles.Check(ctx, dir, &forge.Forge{Environments: []forge.Environment{{Charts: []forge.NamedChart{chart("x", dir)}}}})
+	found, err := localfiles.Check(ctx, dir, &forge.Forge{Environments: []forge.Environment{{Charts: []forge.NamedChart{chart("x", dir)}}}}, options(true))
 	if !errors.Is(err, gone) || found != nil {
 		t.Errorf("%v, %v", found, err)
 	}
 }
 
+const head = "apiVersion: v2\nname: x\nversion: 1.0.0\n"
+
 func TestCharts(t *testing.T) {
-	const head = "apiVersion: v2\nname: x\nversion: 1.0.0\n"
 	for _, test := range []struct {
 		name  string
 		files map[string]string
@@ -84,18 +101,18 @@ func TestCharts(t *testing.T) {
 			"templates/a.yaml":     "a: {{ now | unixEpoch }}\n",
 			"templates/_h.tpl":     "{{ define \"x\" }}\n{{ if .a }}{{ with (lookup \"v1\" \"Secret\" \"a\" \"b\").data }}{{ . }}{{ else }}{{ (randAlphaNum 8) | b64enc }}{{ end }}{{ end }}{{ end }}",
 			"templates/sub/b.yaml": "{{ range until 3 }}\n\n{{ $ca := genCA \"a\" 1 }}{{ end }}",
-		}, []string{"chart-impure environments.dev.charts.x.path: its templates render differently each time: " +
-			"templates/_h.tpl:2 calls lookup, templates/_h.tpl:2 calls randAlphaNum, templates/a.yaml:1 calls now, and 1 more"}},
-		{"a chart in a chart", map[string]string{"Chart.yaml": head, "charts/y/templates/a.yaml": "{{ uuidv4 }}"}, []string{
-			"chart-impure environments.dev.charts.x.path: its templates render differently each time: charts/y/templates/a.yaml:1 calls uuidv4",
+		}, []string{"chart-impure environments.dev.charts.x.path: it is not reproducible: " +
+			"lookup in templates/_h.tpl:2, randAlphaNum in templates/_h.tpl:2, now in templates/a.yaml:1, and 1 more"}},
+		{"a chart in a chart", map[string]string{"Chart.yaml": head, "charts/y/Chart.yaml": head, "charts/y/templates/a.yaml": "{{ uuidv4 }}"}, []string{
+			"chart-impure environments.dev.charts.x.path: it is not reproducible: uuidv4 in charts/y/templates/a.yaml:1",
 		}},
 		{"no Chart.yaml", map[string]string{"templates/a.yaml": ""}, []string{
-			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: it has no Chart.yaml",
+			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: Chart.yaml file is missing",
 		}},
-		{"nothing", nil, []string{"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: no such file or directory"}},
+		{"nothing", nil, []string{"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: it is not there"}},
 		{"much to find", map[string]string{"Chart.yaml": head, "templates/a.yaml": "{{ now }}" + strings.Repeat("{{now}}\n", (1<<20-9)/8)}, []string{
-			"chart-impure environments.dev.charts.x.path: its templates render differently each time: " +
-				"templates/a.yaml:1 calls now, templates/a.yaml:2 calls now, templates/a.yaml:3 calls now, and 131067 more",
+			"chart-impure environments.dev.charts.x.path: it is not reproducible: " +
+				"now in templates/a.yaml:1, now in templates/a.yaml:2, now in templates/a.yaml:3, and 131067 more",
 		}},
 		{"many variables", map[string]string{"Chart.yaml": head, "templates/a.yaml": strings.Repeat("{{$a:=1}}", 50_000) + "{{$z:=1}}" + strings.Repeat("{{$z}}", 80_000)}, []string{
 			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: templates/a.yaml has too many variables",
@@ -123,24 +140,34 @@ func TestCharts(t *testing.T) {
 
 // A link does not lead out of a chart, and a pipe is not waited for.
 func TestChartThatReachesOut(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir, map[string]string{"chart/Chart.yaml": "name: x\n", "chart/templates/a.yaml": "", "secret/templates/b.yaml": "{{ now }}"})
-	for _, link := range [][2]string{{"../../secret/templates/b.yaml", "b.yaml"}, {"../../secret", "more"}, {".", "loop"}} {
-		if err := os.Symlink(link[0], filepath.Join(dir, "chart/templates", link[1])); err != nil {
+	for _, test := range []struct {
+		name, to, want string
+	}{
+		{"b.yaml", "../../secret/templates/b.yaml", "templates/b.yaml is a link that leads nowhere, or out of it: path escapes from parent"},
+		{"more", "../../secret", "templates/more is a link that leads nowhere, or out of it: path escapes from parent"},
+		{"loop", ".", "templates/loop is a link to a directory; copy that instead"},
+		{"pipe.yaml", "", "templates/pipe.yaml is not a regular file"},
+	} {
+		dir := t.TempDir()
+		write(t, dir, map[string]string{"chart/Chart.yaml": head, "chart/templates/a.yaml": "", "secret/templates/b.yaml": "{{ now }}"})
+		at := filepath.Join(dir, "chart/templates", test.name)
+		err := syscall.Mkfifo(at, 0o600)
+		if test.to != "" {
+			err = errors.Join(os.Remove(at), os.Symlink(test.to, at))
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := syscall.Mkfifo(filepath.Join(dir, "chart/templates/pipe.yaml"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := check(dir, forge.Environment{Charts: []forge.NamedChart{chart("x", filepath.Join(dir, "chart"))}}); got != nil {
-		t.Error(got)
+		got := check(dir, forge.Environment{Charts: []forge.NamedChart{chart("x", filepath.Join(dir, "chart"))}})
+		if diff := cmp.Diff([]string{"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: " + test.want}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
 	}
 }
 
 func TestAppChartIsReadOnce(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"Chart.yaml": "name: x\n", "templates/a.yaml": "{{ now }}"})
+	write(t, dir, map[string]string{"Chart.yaml": head, "templates/a.yaml": "{{ now }}"})
 	c := chart("x", dir)
 	env := forge.Environment{Charts: []forge.NamedChart{c}}
 	env.App.Chart = &c.Chart

@@ -191,3 +191,17 @@ func cause(err error) error {
 func unread(name string, err error) error {
 	return &reconcile.Error{Kind: reconcile.Unavailable, Op: "load chart", Object: name, Err: cause(err), Hint: "forged tries again by itself"}
 }
+
+// Read reads a chart of this machine once, as it is now.
+func Read(ctx context.Context, path string) (Chart, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		files, err := readDir(ctx, path)
+		if err != nil {
+			return Chart{}, err
+		}
+		c, err := assemble(path, files, true)
+		c.From = path
+		return c, err
+	}
+	return loadPath(ctx, path)
+}
