@@ -166,6 +166,10 @@ func texts(list []string) []any {
 	return all
 }
 
+// judge begins to say how an object is, of which more is known here than its
+// conditions tell everybody.
+func judge(o *reconcile.Observed) { o.Health = reconcile.Health{Status: reconcile.Ready} }
+
 // worse counts a health besides what is known already.
 func worse(o *reconcile.Observed, status reconcile.HealthStatus, message string) {
 	o.Health = objects.Worse(o.Health, reconcile.Health{Status: status, Message: message})

@@ -60,6 +60,7 @@ func (m certManager) tell(ctx context.Context, s *scene, o *reconcile.Observed) 
 	if err != nil || live == nil {
 		return err // that it is missing is known already
 	}
+	judge(o)
 	name := "Certificate " + s.spec.Namespace + "/" + s.spec.Name
 	o.Expires = timeAt(live, "status", "notAfter")
 	if !o.Expires.IsZero() {

@@ -96,8 +96,8 @@ func TestCertManagerIsWaitedFor(t *testing.T) {
 	defer r.controller(componentDoing, "")()
 	r.awaitHealth(issuer, reconcile.Progressing, "waiting for cert-manager to register")
 
-	// The kinds go away again, with all that was made of them.
-	r.uninstall("cert-manager")
+	// A kind goes away again, with all that was made of it.
+	r.uninstall("cert-manager", "certificates.cert-manager.io")
 	r.await(certificate, "cert-manager is gone", func(_ reconcile.Observed, _ []reconcile.Step, err error) bool {
 		return reconcile.KindOf(err) == reconcile.Invalid && strings.Contains(err.Error(), "is not installed")
 	})

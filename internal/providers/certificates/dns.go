@@ -69,7 +69,7 @@ func (p *dns) forget(id forge.ID) {
 func (p *dns) tell(ctx context.Context, l *objects.Look, o *reconcile.Observed) error {
 	spec := l.Request.Resource.Spec.(forge.DNSSpec)
 	g := p.all.glance(l.Cluster, l.ID())
-	o.Exists, o.Health = true, reconcile.Health{Status: reconcile.Ready}
+	o.Exists = true
 	from := spec.From.Kind + " " + spec.From.Namespace + "/" + spec.From.Name
 	to, why := addresses(ctx, g, spec.From)
 	g.done()

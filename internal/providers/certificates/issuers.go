@@ -147,11 +147,13 @@ func (p *issuers) tell(ctx context.Context, l *objects.Look, o *reconcile.Observ
 		return err
 	}
 	g.done()
-	name := manifest(spec).GetKind() + " " + spec.Name
+	name := spec.Kind + " " + spec.Name
 	if namespace != "" {
 		name = spec.Kind + " " + namespace + "/" + spec.Name
 	}
-	o.Exists = live != nil
+	if o.Exists = live != nil; o.Exists {
+		judge(o)
+	}
 	switch {
 	case live == nil && !spec.Create:
 		worse(o, reconcile.Failed, name+" does not exist, and forge.cue says not to make it: make it, or write issuer.create")

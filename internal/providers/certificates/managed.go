@@ -53,6 +53,7 @@ func (m managed) tell(ctx context.Context, s *scene, o *reconcile.Observed) erro
 	if err != nil || live == nil {
 		return err // that it is missing is known already
 	}
+	judge(o)
 	o.Expires = timeAt(live, "status", "expireTime")
 	s.all.alarm(s.ID(), nextOf(s.now, o.Expires.Add(time.Second)))
 	name := "ManagedCertificate " + s.spec.Namespace + "/" + s.spec.Name

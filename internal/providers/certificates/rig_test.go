@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -270,17 +271,21 @@ func (r *rig) install(file string) {
 	}
 }
 
-// uninstall deletes the kinds of a file and waits until they are gone.
-func (r *rig) uninstall(file string) {
+// uninstall deletes the kinds of a file, or only some of them, and waits until
+// they are gone.
+func (r *rig) uninstall(file string, only ...string) {
 	r.t.Helper()
 	api := r.dynamic.Resource(crdsGVR)
-	for _, crd := range manifests(r.t, file) {
+	crds := slices.DeleteFunc(manifests(r.t, file), func(crd *unstructured.Unstructured) bool {
+		return len(only) > 0 && !slices.Contains(only, crd.GetName())
+	})
+	for _, crd := range crds {
 		if err := api.Delete(r.t.Context(), crd.GetName(), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			r.t.Fatal(err)
 		}
 	}
-	for _, crd := range manifests(r.t, file) {
-		r.until("gone: "+crd.GetName(), func() bool {
+	for _, crd := range crds {
+		r.within(3*patience, "gone: "+crd.GetName(), func() bool {
 			_, err := api.Get(r.t.Context(), crd.GetName(), metav1.GetOptions{})
 			return apierrors.IsNotFound(err)
 		})
@@ -290,14 +295,19 @@ func (r *rig) uninstall(file string) {
 // until asks now and then; for what no watch of the test shows.
 func (r *rig) until(what string, ok func() bool) {
 	r.t.Helper()
+	r.within(patience, what, ok)
+}
+
+func (r *rig) within(limit time.Duration, what string, ok func() bool) {
+	r.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(patience)
+	late := time.After(limit)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-late:
-			r.t.Fatalf("not within %s: %s", patience, what)
+			r.t.Fatalf("not within %s: %s", limit, what)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func (supplied) tell(ctx context.Context, s *scene, o *reconcile.Observed) error
 		return err
 	}
 	name := "Secret " + s.spec.Namespace + "/" + s.spec.Secret
-	o.Exists, o.Health = live != nil, reconcile.Health{Status: reconcile.Ready}
+	o.Exists = live != nil
 	if live == nil {
 		s.all.alarm(s.ID(), time.Time{})
 		worse(o, reconcile.Failed, fmt.Sprintf("%s does not exist; to make it: kubectl --context %s --namespace %s create secret tls %s --cert=FILE --key=FILE",
@@ -75,7 +75,7 @@ func (elsewhere) want(context.Context, *scene) ([]objects.Object, error) { retur
 
 // tell implements mode.
 func (elsewhere) tell(_ context.Context, s *scene, o *reconcile.Observed) error {
-	o.Exists, o.Health = true, reconcile.Health{Status: reconcile.Ready}
+	o.Exists = true
 	notice(o, noticeNotChecked, s.spec.Name, "the certificate is kept by AWS and is not checked: whether it is issued, for these hosts and in the region of the load balancer is to be seen there")
 	return nil
 }
