@@ -182,7 +182,7 @@ func (c *Cluster) handOver(ref Ref) string {
 // somebody else's until now: fields that client-side apply or another tool
 // holds become ours, so that those which we do not send go with the apply;
 // marks of other tools go, and so does the copy that kubectl apply keeps of the
-// last manifest. It costs one write, or nothing when there is nothing to do.
+// last manifest. It costs one write, or nothing where nothing is taken over.
 // It answers Stale when the object has changed since it was admitted.
 func (c *Cluster) TakeOver(ctx context.Context, a Admission) error {
 	if a.Live == nil || a.From == "" {
@@ -193,12 +193,9 @@ func (c *Cluster) TakeOver(ctx context.Context, a Admission) error {
 	if err := a.Err(op); err != nil {
 		return err
 	}
-	patch, err := c.takeOverPatch(a.Live)
+	patch, err := c.takeOverPatch(a.Live, a.claim.Owner)
 	if err != nil {
 		return &reconcile.Error{Kind: reconcile.Internal, ID: a.claim.Owner, Op: op, Object: ref.String(), Err: err}
-	}
-	if patch == nil {
-		return nil
 	}
 	mapping, err := c.Mapping(ctx, ref.GVK)
 	if err != nil {
@@ -214,30 +211,32 @@ func (c *Cluster) TakeOver(ctx context.Context, a Admission) error {
 	return err
 }
 
-// takeOverPatch is a JSON patch; nil: there is nothing to do.
-func (c *Cluster) takeOverPatch(live *unstructured.Unstructured) ([]byte, error) {
+// takeOverPatch is a JSON patch. It marks the object as ours in the same moment
+// in which it takes the other marks off: a crash leaves it with an owner.
+func (c *Cluster) takeOverPatch(live *unstructured.Unstructured, owner forge.ID) ([]byte, error) {
 	fields, err := c.inherit(live)
 	if err != nil {
 		return nil, err
 	}
-	var patch []map[string]any
+	marked := &unstructured.Unstructured{Object: map[string]any{}}
+	labels, notes := live.GetLabels(), live.GetAnnotations()
+	for _, key := range foreignLabels {
+		delete(labels, key)
+	}
+	for _, key := range append(slices.Clone(foreignAnnotations), AnnotationKept, annotationLastApplied) {
+		delete(notes, key)
+	}
+	marked.SetLabels(labels)
+	marked.SetAnnotations(notes)
+	c.Stamp(marked, owner)
+	patch := []map[string]any{
+		{"op": "add", "path": "/metadata/labels", "value": marked.GetLabels()},
+		{"op": "add", "path": "/metadata/annotations", "value": marked.GetAnnotations()},
+		{"op": "replace", "path": "/metadata/resourceVersion", "value": live.GetResourceVersion()},
+	}
 	if fields != nil {
 		patch = append(patch, map[string]any{"op": "replace", "path": "/metadata/managedFields", "value": fields})
 	}
-	strip := func(parent string, has map[string]string, keys ...string) {
-		for _, key := range keys {
-			if _, ok := has[key]; ok {
-				path := "/metadata/" + parent + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
-				patch = append(patch, map[string]any{"op": "remove", "path": path})
-			}
-		}
-	}
-	strip("labels", live.GetLabels(), foreignLabels...)
-	strip("annotations", live.GetAnnotations(), append(slices.Clone(foreignAnnotations), AnnotationKept, annotationLastApplied)...)
-	if patch == nil {
-		return nil, nil
-	}
-	patch = append(patch, map[string]any{"op": "replace", "path": "/metadata/resourceVersion", "value": live.GetResourceVersion()})
 	return json.Marshal(patch)
 }
 

@@ -46,7 +46,7 @@ type secrets struct {
 	has     bool // there is a record
 	drifts  []Drift
 	wanted  []wanted // empty when they are to be removed
-	fresh   map[slotKey]secret.Value
+	fresh   map[slotKey]made
 	waiting error // for what they are joined from
 }
 
@@ -75,7 +75,7 @@ func (p *Secrets) look(ctx context.Context, r reconcile.Request) (*secrets, erro
 		c.follow(id, nil)
 		return s, nil // their sources may be gone as well
 	}
-	s.wanted, s.fresh, err = p.want(ctx, c, r, spec)
+	s.wanted, s.fresh, err = p.want(ctx, c, r, spec, s.record)
 	if reconcile.KindOf(err) == reconcile.Waiting {
 		s.waiting = err // told when it is planned: what there is can be observed
 		return s, nil
@@ -202,7 +202,7 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 			return nil
 		})
 	default:
-		err = now.roll(ctx, id, ch.wanted)
+		err = now.roll(ctx, id, ch)
 	}
 	if err != nil {
 		now.record, now.has = s.inv.Record(id)
@@ -217,7 +217,8 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 }
 
 // roll applies new or changed Secrets between two notes in the inventory.
-func (s *secrets) roll(ctx context.Context, id forge.ID, ws []wanted) error {
+func (s *secrets) roll(ctx context.Context, id forge.ID, ch *change) error {
+	ws := ch.wanted
 	refs := make([]Ref, 0, len(ws))
 	for _, w := range ws {
 		refs = append(refs, secretRef(s.spec.Namespace, w.name))
@@ -226,6 +227,11 @@ func (s *secrets) roll(ctx context.Context, id forge.ID, ws []wanted) error {
 		return err
 	}
 	defer s.inv.Abort(id) // after a Commit there is nothing left to abort
+	for _, w := range ws {
+		if err := s.cluster.TakeOver(ctx, ch.admitted[w.name]); err != nil {
+			return err
+		}
+	}
 	return s.put(ctx, id, ws, func(entries []Entry) error {
 		record, _ := s.inv.Record(id)
 		record.Pending, record.Needs = false, s.needs
@@ -245,38 +251,26 @@ func (s *secrets) put(ctx context.Context, id forge.ID, ws []wanted, note func([
 		if err != nil {
 			return err
 		}
-		entries = append(entries, Entry{Ref: secretRef(s.spec.Namespace, w.name), Desired: w.desired(), Baseline: a.Baseline})
+		entries = append(entries, Entry{
+			Ref: secretRef(s.spec.Namespace, w.name), Desired: w.desired(), Baseline: a.Baseline,
+			Generated: rotationText(w.rotations, true),
+		})
 	}
 	return note(entries)
 }
 
-// delete deletes what is recorded, if it still is what was recorded.
+// delete deletes what is recorded, if it still is what was recorded. What holds
+// generated values is kept: a database that was set up with them may stay.
 func (s *secrets) delete(ctx context.Context, id forge.ID, ch *change) error {
 	if err := s.inv.Begin(ctx, id, nil); err != nil {
 		return err
 	}
 	defer s.inv.Abort(id)
 	for _, e := range ch.remove {
-		if e.Keep {
-			continue
-		}
-		uid := e.Baseline.UID
-		if uid == "" {
-			// Announced, and perhaps made, before a crash.
-			live, err := s.cluster.Get(ctx, e.Ref)
-			if err != nil {
-				return err
-			}
-			if live == nil || live.GetLabels()[LabelInstance] != s.cluster.instance {
-				continue
-			}
-			uid = string(live.GetUID())
-		}
-		err := s.cluster.Delete(ctx, e.Ref, uid)
-		if err != nil && reconcile.KindOf(err) != reconcile.Stale {
+		e.Keep = e.Keep || irreplaceable(id.Environment, e)
+		if _, err := s.inv.Prune(ctx, id, e); err != nil {
 			return err
 		}
-		// Stale: somebody made another one under the name. It is not ours.
 	}
 	if ch.all {
 		return s.inv.Drop(ctx, id)

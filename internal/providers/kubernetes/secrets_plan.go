@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -16,6 +18,8 @@ type change struct {
 	wanted []wanted // to apply
 	remove []Entry  // to delete
 	all    bool     // the resource itself goes
+
+	admitted map[string]Admission // by name of the Secret, where one is made
 }
 
 // Plan implements reconcile.Provider.
@@ -38,15 +42,18 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 		return nil, s.waiting
 	}
 	var creates, updates []wanted
+	admitted := map[string]Admission{}
 	var steps []reconcile.Step
 	for _, w := range s.wanted {
 		ref := secretRef(s.spec.Namespace, w.name)
 		entry, applied := s.entry(ref)
 		d := s.drift(ref)
-		why, err := s.foreign(ctx, ref, applied, d)
+		admission, err := s.admit(ctx, r, ref, entry, applied, d)
 		if err != nil {
 			return nil, aboutResource(err, id)
 		}
+		why := admission.Blocked()
+		admitted[w.name] = admission
 		switch {
 		case d != nil && d.State.Deleting:
 			steps = append(steps, reconcile.Step{
@@ -64,6 +71,8 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 				step.Action, step.Reason.Code = reconcile.ActionHeal, reconcile.ReasonReplaced
 			}
 			steps = append(steps, step)
+		case len(w.lost) > 0:
+			steps = append(steps, s.lostStep(id, w, d))
 		case !applied:
 			creates = append(creates, w)
 		case entry.Desired != w.desired() && (d == nil || d.Code != reconcile.ReasonDeleted):
@@ -74,20 +83,23 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 				return nil, aboutResource(err, id)
 			}
 			if s.lost(w) {
-				step.Reason.Text = "its generated values are lost with it: new ones are made"
+				step.Reason.Text = "the key of checksums was lost with it: a new one is made, and what reads secrets restarts once"
 			}
 			steps = append(steps, step)
 		}
 	}
 	if len(creates) > 0 {
 		step := s.rollout(id, reconcile.ActionCreate, reconcile.ReasonAbsent, creates)
+		step.Detail.(*change).admitted = admitted
 		if s.record.Pending {
 			step.Action, step.Reason.Code = reconcile.ActionRepair, reconcile.ReasonInterrupted
 		}
 		steps = append(steps, step)
 	}
 	if len(updates) > 0 {
-		steps = append(steps, s.rollout(id, reconcile.ActionUpdate, reconcile.ReasonConfig, updates))
+		step := s.rollout(id, reconcile.ActionUpdate, reconcile.ReasonConfig, updates)
+		step.Reason.Text = s.overwritten(updates)
+		steps = append(steps, step)
 	}
 	var unwanted []Entry
 	for _, e := range s.record.Entries {
@@ -103,24 +115,32 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 	return steps, nil
 }
 
-// foreign says why a Secret is not to be written: it is there and somebody
-// else's. Empty: it is not.
-func (s *secrets) foreign(ctx context.Context, ref Ref, applied bool, d *Drift) (string, error) {
+// admit decides whether a Secret may be written that is there already.
+func (s *secrets) admit(ctx context.Context, r reconcile.Request, ref Ref, e Entry, applied bool, d *Drift) (Admission, error) {
 	if applied && (d == nil || d.Code != reconcile.ReasonReplaced) {
-		return "", nil // known by its uid
+		return Admission{}, nil // known by its uid
 	}
-	live, err := s.cluster.Get(ctx, ref)
-	if err != nil || live == nil {
-		return "", err
+	return s.cluster.Admit(ctx, Claim{
+		Ref: ref, Owner: r.Resource.ID, Adopt: r.Policy.Adopt, UID: e.Baseline.UID,
+		// A person made anew what was ours: it is put back like any edit.
+		Marked: func(live *unstructured.Unstructured) bool {
+			return applied && ForeignOwner(live, s.cluster.instance) == ""
+		},
+	})
+}
+
+// overwritten says that generated values are others than those that were
+// applied, since somebody changed them while nobody who knew them ran.
+func (s *secrets) overwritten(ws []wanted) string {
+	for _, w := range ws {
+		ref := secretRef(s.spec.Namespace, w.name)
+		e, _ := s.entry(ref)
+		d := s.drift(ref)
+		if d != nil && d.Code == reconcile.ReasonEdited && e.Generated == rotationText(w.rotations, true) && irreplaceable("", e) {
+			return "somebody changed " + ref.String() + " while forged did not run; of generated values, what is there now is used"
+		}
 	}
-	if owner := ForeignOwner(live, s.cluster.instance); owner != "" {
-		return "it exists and belongs to " + owner, nil
-	}
-	if !applied && live.GetLabels()[LabelInstance] != s.cluster.instance {
-		return fmt.Sprintf("it exists and forged did not make it; to hand it over: kubectl --context %s --namespace %s label secret %s %s=%s",
-			s.cluster.target.Context, ref.Namespace, ref.Name, LabelInstance, s.cluster.instance), nil
-	}
-	return "", nil
+	return ""
 }
 
 // lost tells whether a Secret that had been applied gets new generated values,
@@ -163,12 +183,21 @@ func (s *secrets) heal(ctx context.Context, id forge.ID, w wanted, d Drift) (rec
 
 func (s *secrets) removal(id forge.ID, entries []Entry) reconcile.Step {
 	step := reconcile.Step{
-		ID: id, Action: reconcile.ActionDelete, Deletes: len(entries),
+		ID: id, Action: reconcile.ActionDelete,
 		Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted},
 		Detail: &change{set: s, remove: slices.Clone(entries)},
 	}
+	var kept []string
 	for _, e := range entries {
+		if e.Keep || irreplaceable(id.Environment, e) {
+			kept = append(kept, e.Ref.Name)
+			continue
+		}
+		step.Deletes++
 		step.Changes = append(step.Changes, reconcile.Change{Path: e.Ref.String()})
+	}
+	if len(kept) > 0 {
+		step.Reason.Text = "kept, since only the cluster knows their values: " + strings.Join(kept, ", ")
 	}
 	if len(entries) == 1 {
 		step.Object = entries[0].Ref.String()

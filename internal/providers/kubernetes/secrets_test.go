@@ -220,17 +220,6 @@ func TestSecretsArePutBack(t *testing.T) {
 	if string(v.live("db").Data["password"]) != password {
 		t.Error("another password")
 	}
-
-	// After that, losing it is said.
-	if err := secrets.Delete(t.Context(), "db", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	awaitGone(t, c, secretRef(v.Namespace, "db"))
-	v.start()
-	_, steps := plan(t, v, r)
-	if len(steps) != 2 || steps[0].Action != reconcile.ActionHeal || !strings.Contains(steps[0].Reason.Text, "new ones are made") || steps[1].Action != reconcile.ActionUpdate {
-		t.Errorf("planned %v", steps)
-	}
 }
 
 // What cannot be read is not made anew.
@@ -402,7 +391,7 @@ func TestSecretsArePruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = reconcile.Request{Resource: owned[0], Policy: r.Policy, Remove: true}
-	if step, o := do(t, v, r, reconcile.ActionDelete, reconcile.ReasonUnwanted); step.Deletes != 2 || o.Exists {
+	if step, o := do(t, v, r, reconcile.ActionDelete, reconcile.ReasonUnwanted); step.Deletes != 1 || o.Exists {
 		t.Errorf("%s, observed %+v", step, o)
 	}
 	if list, err = secrets.List(t.Context(), metav1.ListOptions{}); err != nil || len(list.Items) != 1 || list.Items[0].Name != "db" {

@@ -27,10 +27,12 @@ const (
 	hashKeyLength = 64 // hex digits: 256 bits
 )
 
+func hashKeySecret(environment string) string { return "forged-" + environment }
+
 // withHashKey returns the Secrets asked for, and the slot of the key, which is
 // among them or else added.
 func withHashKey(environment string, objects []forge.SecretObject) ([]forge.SecretObject, slotKey) {
-	slot := slotKey{"forged-" + environment, hashKeyName}
+	slot := slotKey{hashKeySecret(environment), hashKeyName}
 	for _, o := range objects {
 		if o.Name == slot.secret {
 			return objects, slot
@@ -53,6 +55,9 @@ type wanted struct {
 	data     map[string]secret.Value
 	checksum string // of the data
 	rest     string // hash of what else is asked for
+
+	rotations map[string]int // of the generated keys
+	lost      []slotKey      // generated values that nobody knows any more: it cannot be made
 }
 
 // desired is the hash that goes into the inventory.
@@ -71,6 +76,9 @@ func (w wanted) object(c *Cluster, owner forge.ID, namespace string) *unstructur
 	if len(w.labels) > 0 {
 		obj.SetLabels(w.labels)
 	}
+	if text := rotationText(w.rotations, false); text != "" {
+		obj.SetAnnotations(map[string]string{AnnotationRotation: text})
+	}
 	c.Stamp(obj, owner)
 	return obj
 }
@@ -82,39 +90,53 @@ type knownKey struct {
 
 type slotKey struct{ secret, key string }
 
-// generated are the generated values in the cluster, kept so that a steady
-// state asks for none of them and so that they can be put back when deleted.
-type generated struct{ values map[slotKey]secret.Value }
-
 // want resolves all references and computes the Secrets. fresh are generated
 // values that are not in the cluster yet.
-func (p *Secrets) want(ctx context.Context, c *Cluster, r reconcile.Request, spec forge.SecretsSpec) (ws []wanted, fresh map[slotKey]secret.Value, err error) {
+func (p *Secrets) want(ctx context.Context, c *Cluster, r reconcile.Request, spec forge.SecretsSpec, record Record) (ws []wanted, fresh map[slotKey]made, err error) {
 	id := r.Resource.ID
 	objects, keySlot := withHashKey(id.Environment, spec.Secrets)
 	l := &resolving{
 		p: p, c: c, r: r, namespace: spec.Namespace, pass: p.resolver.Pass(r.Policy.Interval),
-		values: map[slotKey]secret.Value{}, fresh: map[slotKey]secret.Value{}, live: map[string]map[string]secret.Value{},
+		values: map[slotKey]secret.Value{}, fresh: map[slotKey]made{}, live: map[string]liveSecret{},
+		record: record, keySlot: keySlot, rotations: map[slotKey]int{}, lost: map[slotKey]bool{}, unmade: map[slotKey]bool{},
 	}
 	c.follow(id, followedRefs(spec))
 	for _, o := range objects {
 		if err := l.references(ctx, o); err != nil {
 			return nil, nil, err
 		}
+		l.hold(o)
 	}
 	key := l.values[keySlot].Reveal()
 	if len(key) == 0 {
 		return nil, nil, l.invalid(keySlot.secret, keySlot.key, errors.New("it must be generated"))
 	}
 	for _, o := range objects {
-		w := wanted{name: o.Name, kind: cmp.Or(o.Type, string(corev1.SecretTypeOpaque)), labels: o.Labels, data: map[string]secret.Value{}}
+		w := wanted{
+			name: o.Name, kind: cmp.Or(o.Type, string(corev1.SecretTypeOpaque)), labels: o.Labels,
+			data: map[string]secret.Value{}, rotations: map[string]int{},
+		}
 		for _, e := range o.Entries {
-			v := l.values[slotKey{o.Name, e.Key}]
+			slot := slotKey{o.Name, e.Key}
+			v := l.values[slot]
 			if e.Ref == nil {
-				if v, err = l.join(ctx, o.Name, e); err != nil {
+				var gone *lostValue
+				if v, err = l.join(ctx, o.Name, e); errors.As(err, &gone) {
+					w.lost = append(w.lost, gone.slot)
+					continue
+				}
+				if err != nil {
 					return nil, nil, err
 				}
 			}
+			if l.lost[slot] {
+				w.lost = append(w.lost, slot)
+				continue
+			}
 			w.data[e.Key] = v
+			if n, ok := l.rotations[slot]; ok {
+				w.rotations[e.Key] = n
+			}
 		}
 		sum := hmac.New(sha256.New, key)
 		for _, k := range sortedKeys(w.data) {
@@ -152,8 +174,13 @@ type resolving struct {
 	namespace string
 	pass      *secret.Pass
 	values    map[slotKey]secret.Value
-	fresh     map[slotKey]secret.Value
-	live      map[string]map[string]secret.Value // Secrets in the cluster, each read at most once
+	fresh     map[slotKey]made
+	live      map[string]liveSecret // Secrets in the cluster, each read at most once
+	record    Record                // what was applied last
+	keySlot   slotKey               // of the key of checksums
+	rotations map[slotKey]int       // of generated values
+	lost      map[slotKey]bool      // generated values that nobody knows any more
+	unmade    map[slotKey]bool      // new ones of Secrets that cannot be made because of those
 }
 
 // references fills in the references of one Secret.
@@ -202,55 +229,6 @@ func (l *resolving) resolve(ctx context.Context, slot slotKey, ref forge.SecretR
 	return v, err
 }
 
-// generated is a value that is made once and then kept in the cluster.
-func (l *resolving) generated(ctx context.Context, slot slotKey, g forge.Generate) (secret.Value, error) {
-	known := knownKey{l.r.Resource.Target, l.r.Resource.ID}
-	if v, ok := l.p.generatedValue(known, slot); ok {
-		return v, nil
-	}
-	live, ok := l.live[slot.secret]
-	if !ok {
-		var err error
-		if live, err = readSecret(ctx, l.c, secretRef(l.namespace, slot.secret)); err != nil {
-			return secret.Value{}, err // unknown is not absent: nothing is generated
-		}
-		l.live[slot.secret] = live
-	}
-	if v, ok := live[slot.key]; ok {
-		l.p.rememberGenerated(known, slot, v)
-		return v, nil
-	}
-	v, err := secret.Generate(g)
-	if err != nil {
-		return v, l.invalid(slot.secret, slot.key, err)
-	}
-	l.fresh[slot] = v
-	return v, nil
-}
-
-// readSecret reads what a Secret holds; empty if there is none.
-func readSecret(ctx context.Context, c *Cluster, ref Ref) (map[string]secret.Value, error) {
-	live, err := c.Get(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	values := map[string]secret.Value{}
-	if live == nil {
-		return values, nil
-	}
-	for key, v := range child(live.Object, "data") {
-		text, _ := v.(string)
-		raw, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			return nil, &reconcile.Error{Kind: reconcile.Internal, Op: "read", Object: ref.String(), Err: fmt.Errorf("key %s is not base64", key)}
-		}
-		if len(raw) > 0 {
-			values[key] = secret.New(raw)
-		}
-	}
-	return values, nil
-}
-
 // join puts a text together.
 func (l *resolving) join(ctx context.Context, name string, e forge.SecretEntry) (secret.Value, error) {
 	var b []byte
@@ -281,6 +259,9 @@ func (l *resolving) part(ctx context.Context, slot slotKey, part forge.SecretPar
 	switch {
 	case part.Secret != "":
 		v, ok := l.values[slotKey{part.Secret, part.Key}]
+		if from := (slotKey{part.Secret, part.Key}); l.lost[from] || l.unmade[from] {
+			return v, &lostValue{from}
+		}
 		if !ok {
 			return v, l.invalid(slot.secret, slot.key, fmt.Errorf("it is joined from key %s of Secret %s, which is not a reference of this resource", part.Key, part.Secret))
 		}
@@ -336,42 +317,4 @@ func (l *resolving) invalid(name, key string, err error) error {
 		Kind: reconcile.Invalid, ID: l.r.Resource.ID, Op: "resolve", Object: secretRef(l.namespace, name).String(),
 		Err: fmt.Errorf("key %s: %w", key, err),
 	}
-}
-
-func (p *Secrets) generatedValue(key knownKey, slot slotKey) (secret.Value, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if g := p.known[key]; g != nil {
-		v, ok := g.values[slot]
-		return v, ok
-	}
-	return secret.Value{}, false
-}
-
-func (p *Secrets) rememberGenerated(key knownKey, slot slotKey, v secret.Value) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	g := p.known[key]
-	if g == nil {
-		g = &generated{map[slotKey]secret.Value{}}
-		p.known[key] = g
-	}
-	g.values[slot] = v
-}
-
-// keepGenerated remembers fresh values once they are in the cluster.
-func (p *Secrets) keepGenerated(r forge.Resource, fresh map[slotKey]secret.Value, applied []wanted) {
-	for _, w := range applied {
-		for key := range w.data {
-			if v, ok := fresh[slotKey{w.name, key}]; ok {
-				p.rememberGenerated(knownKey{r.Target, r.ID}, slotKey{w.name, key}, v)
-			}
-		}
-	}
-}
-
-func (p *Secrets) forgetGenerated(r forge.Resource) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.known, knownKey{r.Target, r.ID})
 }
