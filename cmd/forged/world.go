@@ -9,6 +9,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/certificates"
 	"forged.dev/forged/internal/providers/external"
 	"forged.dev/forged/internal/providers/helm"
 	"forged.dev/forged/internal/providers/kubernetes"
@@ -52,13 +53,17 @@ func newWorld(o worldOptions) (*world, error) {
 		}
 	}
 	w := &world{clusters: kubernetes.NewClusters(clusters)}
+	exposure := certificates.New(certificates.Options{Clusters: w.clusters})
 	options.Providers = map[string]reconcile.Provider{
-		forge.KindNamespace: kubernetes.NewNamespaces(w.clusters),
-		forge.KindSecrets:   kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
-		forge.KindConfig:    objects.NewConfig(w.clusters, o.dir),
-		forge.KindClaim:     objects.NewClaims(w.clusters),
-		forge.KindCheck:     external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
-		forge.KindRelease:   helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
+		forge.KindNamespace:   kubernetes.NewNamespaces(w.clusters),
+		forge.KindSecrets:     kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
+		forge.KindConfig:      objects.NewConfig(w.clusters, o.dir),
+		forge.KindClaim:       objects.NewClaims(w.clusters),
+		forge.KindCertificate: exposure.Certificates,
+		forge.KindIssuer:      exposure.Issuers,
+		forge.KindDNS:         exposure.DNS,
+		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
+		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
 	}
 	options.Leases = kubernetes.NewLeases(w.clusters)
 	w.engine = reconcile.New(options)
