@@ -107,21 +107,22 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 		if err != nil {
 			return a, err
 		}
-		live, created, err := c.ssa(ctx, mapping, ref, sent, false)
-		if reconcile.KindOf(err) == reconcile.Stale && sent != obj {
-			continue // what is kept as it is has changed meanwhile
+		if c.knowsNoApply(ref.GVK) {
+			return c.project(ctx, mapping, ref, sent, nil, lens)
 		}
-		if err != nil {
+		live, created, err := c.ssa(ctx, mapping, ref, sent, false)
+		switch {
+		case errors.Is(err, errNoApply):
+			return c.project(ctx, mapping, ref, sent, nil, lens)
+		case reconcile.KindOf(err) == reconcile.Stale && sent != obj:
+			continue // what is kept as it is has changed meanwhile
+		case err != nil:
 			return a, err
 		}
 		a = Applied{Object: live, Baseline: baselineOf(live, c.manager, lens), Created: a.Created || created}
 		a.Baseline.Mutated = mutated(sent, live, c.manager)
 		if a.Baseline.Digest == noEntry {
-			return a, &reconcile.Error{
-				Kind: reconcile.Invalid, Op: "apply", Object: ref.String(),
-				Err:  errors.New("the API server records no field ownership for it, so that drift could not be seen"),
-				Hint: "the API behind this kind must support server-side apply",
-			}
+			return c.project(ctx, mapping, ref, sent, live, lens)
 		}
 		patch, again, err := c.ownershipPatch(live, strict)
 		if err != nil {
@@ -201,7 +202,10 @@ func (c *Cluster) ssa(ctx context.Context, mapping *meta.RESTMapping, ref Ref, o
 	var code int
 	result := req.Do(ctx).StatusCode(&code)
 	got, err := result.Get()
-	if err != nil {
+	switch {
+	case code == http.StatusUnsupportedMediaType:
+		return nil, false, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Object: ref.String(), Err: errNoApply}
+	case err != nil:
 		return nil, false, Classify(op, ref, err)
 	}
 	live, ok := got.(*unstructured.Unstructured)

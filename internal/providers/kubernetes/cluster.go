@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -56,6 +57,7 @@ type Cluster struct {
 	stopped     bool
 	watches     map[watchKey]*watch
 	index       map[Ref]*tracked
+	unowned     map[schema.GroupVersionKind]*unowned
 	lenses      map[Ref]Lens // through which watches take digests, where that is not plainly
 	scalers     *scalers     // nil until somebody asks
 	own         map[Ref]*ownWrite

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -119,6 +120,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 
 		watches:     map[watchKey]*watch{},
 		index:       map[Ref]*tracked{},
+		unowned:     map[schema.GroupVersionKind]*unowned{},
 		lenses:      map[Ref]Lens{},
 		own:         map[Ref]*ownWrite{},
 		followed:    map[Ref]*followed{},

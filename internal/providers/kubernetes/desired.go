@@ -49,7 +49,7 @@ func leavesOf(obj *unstructured.Unstructured) *fieldpath.Set {
 	}
 	for key, value := range obj.Object {
 		switch key {
-		case "apiVersion", "kind":
+		case "apiVersion", "kind", "status":
 		case "metadata":
 			for _, field := range []string{"labels", "annotations"} {
 				if v, ok := child(obj.Object, key)[field]; ok {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
@@ -101,10 +102,11 @@ func fieldSet(e *metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 
 // baselineOf is the baseline an object as returned by the server gives.
 func baselineOf(obj metav1.Object, manager string, lens Lens) Baseline {
-	return Baseline{
-		UID:             string(obj.GetUID()),
-		ResourceVersion: obj.GetResourceVersion(),
-		Digest:          digestOf(obj.GetManagedFields(), manager, lens),
-		Lens:            lens,
+	b := Baseline{UID: string(obj.GetUID()), ResourceVersion: obj.GetResourceVersion(), Lens: lens}
+	if full, ok := obj.(*unstructured.Unstructured); ok && lens.has(markProjects) {
+		b.Digest = lens.view().projectionOf(full)
+	} else {
+		b.Digest = digestOf(obj.GetManagedFields(), manager, lens)
 	}
+	return b
 }

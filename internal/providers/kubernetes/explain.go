@@ -43,6 +43,9 @@ func Explain(before, after *unstructured.Unstructured, manager string) (reconcil
 	if err != nil {
 		wanted = fieldpath.NewSet()
 	}
+	if len(after.GetManagedFields()) == 0 { // a kind without them: all that differs
+		wanted = leavesOf(after)
+	}
 	return explain(before, after, held, wanted, lost(before, after, manager), manager)
 }
 

@@ -84,6 +84,9 @@ func (c *Cluster) setLens(ref Ref, lens Lens) {
 	} else {
 		c.lenses[ref] = lens
 	}
+	if c.unowned[ref.GVK] == nil && lens.has(markProjects) {
+		c.unowned[ref.GVK] = &unowned{} // in a former life
+	}
 }
 
 func (c *Cluster) lens(ref Ref) Lens {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
@@ -60,6 +62,18 @@ type watch struct {
 	synced bool
 	err    error         // of the last attempt to list or watch; nil while it works
 	moved  chan struct{} // closed and replaced at every change of the above
+
+	ended  bool          // it is no watch of the cluster's any more
+	ending chan struct{} // closed then
+}
+
+// endWatch gives up a watch; the next use begins another. The caller holds
+// c.mu.
+func (c *Cluster) endWatch(key watchKey, w *watch) {
+	delete(c.watches, key)
+	w.ended = true
+	close(w.ending)
+	w.advance()
 }
 
 // watchFor returns the watch an object is seen by and starts it at first use.
@@ -78,9 +92,10 @@ func (c *Cluster) watchFor(ctx context.Context, gvk schema.GroupVersionKind, nam
 		return w, nil
 	}
 	w := &watch{
-		c: c, key: key, gvk: gvk, full: hasHealth(gvk.GroupKind()),
+		c: c, key: key, gvk: gvk, full: hasHealth(gvk.GroupKind()) || c.unowned[gvk] != nil,
 		states: map[types.NamespacedName]State{},
 		moved:  make(chan struct{}),
+		ending: make(chan struct{}),
 	}
 	if !c.start(w.run) {
 		return nil, reconcile.Errorf(reconcile.Unavailable, "watch "+mapping.Resource.Resource, "shutting down")
@@ -104,6 +119,13 @@ func (c *Cluster) Live(ctx context.Context, ref Ref) (State, error) {
 	var lag <-chan time.Time
 	for {
 		c.mu.Lock()
+		if w.ended {
+			c.mu.Unlock()
+			if w, err = c.watchFor(ctx, ref.GVK, ref.Name); err != nil {
+				return State{}, about(err, ref)
+			}
+			continue
+		}
 		state, moved := w.states[ref.key()], w.moved
 		synced, failed, seen := w.synced, w.err, w.rv
 		mine := ""
@@ -152,12 +174,23 @@ func olderThan(a, b string) bool {
 // run watches until ctx ends.
 func (w *watch) run(ctx context.Context) {
 	// What client-go would log as it goes is told by fail, once a change.
-	ctx = quiet(ctx)
+	ctx, cancel := context.WithCancel(quiet(ctx))
+	defer cancel()
+	var own sync.WaitGroup
+	defer own.Wait()
+	own.Go(func() {
+		select {
+		case <-w.ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	logger := logr.Discard()
 	reflector := cache.NewReflectorWithOptions(w.listWatch(), nil, w, cache.ReflectorOptions{
 		Logger: &logger, Name: w.key.gvr.String(), TypeDescription: w.gvk.Kind,
 	})
 	reflector.RunWithContext(ctx)
+	cancel()
 }
 
 func (w *watch) listWatch() cache.ListerWatcher {
@@ -199,7 +232,9 @@ func (w *watch) listWatch() cache.ListerWatcher {
 				i.Stop()
 				i, err = nil, last
 			}
-			w.outcome("watch", err)
+			if o.SendInitialEvents == nil || !apierrors.IsInvalid(err) {
+				w.outcome("watch", err)
+			} // otherwise it lists, as older servers want it
 			return i, err
 		},
 	}
