@@ -135,12 +135,30 @@ func owned(o *unstructured.Unstructured) ([]string, error) {
 			return nil, err
 		}
 		set.Leaves().Iterate(func(p fieldpath.Path) {
+			// Who renames an element has added one of their own, and that
+			// stays theirs, wherever the API allows both to be there.
+			if o.GetKind() != "Service" && namesElement(p) {
+				return
+			}
 			if at, ok := pointer(o.Object, p); ok {
 				all = append(all, at)
 			}
 		})
 	}
 	return all, nil
+}
+
+// namesElement tells whether a field is what an element of a list is known by.
+func namesElement(p fieldpath.Path) bool {
+	if len(p) < 2 || p[len(p)-1].FieldName == nil || p[len(p)-2].Key == nil {
+		return false
+	}
+	for _, key := range *p[len(p)-2].Key {
+		if key.Name == *p[len(p)-1].FieldName {
+			return true
+		}
+	}
+	return false
 }
 
 // pointer is the place of a path in an object, where a scalar is.

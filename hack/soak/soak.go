@@ -179,13 +179,15 @@ func (s *soak) get(ctx context.Context, path string) (io.ReadCloser, error) {
 	return resp.Body, nil
 }
 
-// metric is the sum of all samples of a metric.
-func (s *soak) metric(ctx context.Context, name string) (sum float64, err error) {
+// metric is the sum of all samples of a metric; missing says what it is if
+// there are none, and is an error if it is negative.
+func (s *soak) metric(ctx context.Context, name string, missing float64) (sum float64, err error) {
 	body, err := s.get(ctx, "/metrics")
 	if err != nil {
 		return 0, err
 	}
 	defer body.Close()
+	found := false
 	lines := bufio.NewScanner(body)
 	for lines.Scan() {
 		line := lines.Text()
@@ -196,18 +198,26 @@ func (s *soak) metric(ctx context.Context, name string) (sum float64, err error)
 		if _, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &value); err != nil {
 			return 0, err
 		}
-		sum += value
+		sum, found = sum+value, true
 	}
-	return sum, lines.Err()
+	switch {
+	case lines.Err() != nil:
+		return 0, lines.Err()
+	case !found && missing < 0:
+		return 0, fmt.Errorf("the daemon has no metric %s", name)
+	case !found:
+		return missing, nil
+	}
+	return sum, nil
 }
 
 // count adds up what the daemon has counted, before it ends.
 func (s *soak) count(ctx context.Context) error {
-	surprises, err := s.metric(ctx, "forged_verify_surprises_total")
+	surprises, err := s.metric(ctx, "forged_verify_surprises_total", -1)
 	if err != nil {
 		return err
 	}
-	healed, err := s.metric(ctx, "forged_drift_healed_total")
+	healed, err := s.metric(ctx, "forged_drift_healed_total", 0)
 	if err != nil {
 		return err
 	}
@@ -257,7 +267,7 @@ func (s *soak) soak(ctx context.Context, length time.Duration) error {
 	if err := s.count(ctx); err != nil {
 		return err
 	}
-	rss, err := s.metric(ctx, "process_resident_memory_bytes")
+	rss, err := s.metric(ctx, "process_resident_memory_bytes", -1)
 	if err != nil {
 		return err
 	}
