@@ -121,7 +121,7 @@ func (s *secrets) observed() reconcile.Observed {
 	o := reconcile.Observed{
 		Exists: s.has, Objects: len(s.record.Entries), Detail: s,
 		Outputs: reconcile.Outputs{}, Health: reconcile.Health{Status: reconcile.Ready},
-		Notices: s.record.Notices(),
+		Notices: append(s.record.Notices(), s.strange()...),
 	}
 	for _, e := range s.record.Entries {
 		if checksum, _, ok := strings.Cut(e.Desired, "/"); ok {

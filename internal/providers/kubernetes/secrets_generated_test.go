@@ -298,3 +298,31 @@ func (v *vault) theirSecret(name string, annotations map[string]string) *corev1.
 		Data:       map[string][]byte{"password": []byte("theirs"), "gone": []byte("x")},
 	}
 }
+
+// Keys that somebody adds to a Secret of ours stay and are told.
+func TestStrangeKeysAreTold(t *testing.T) {
+	v := newVault(t)
+	r := v.stack(0)
+	v.converge(r)
+	if o, _ := plan(t, v, r); len(o.Notices) != 0 {
+		t.Errorf("notices %v", o.Notices)
+	}
+	edited, err := v.Client.CoreV1().Secrets(v.Namespace).Patch(t.Context(), "db", merge, []byte(`{"stringData":{"tls.crt":"`+canary+`"}}`), metav1.PatchOptions{FieldManager: "kubectl-edit"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := v.clusters.Cluster(t.Context(), v.Target())
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&bed{Env: v.Env, t: t, c: c}).seen(secretRef(v.Namespace, "db"), edited.ResourceVersion)
+	o, steps := plan(t, v, r)
+	if len(steps) != 0 || len(o.Notices) != 1 || o.Notices[0].Code != "foreign-keys" || !strings.Contains(o.Notices[0].Message, "tls.crt (by kubectl-edit)") {
+		t.Errorf("planned %v, notices %+v", steps, o.Notices)
+	}
+	v.secretFree(o.Notices)
+	v.converge(v.stack(1))
+	if v.value("db", "tls.crt") != canary {
+		t.Error("it was taken away")
+	}
+}

@@ -37,6 +37,7 @@ type State struct {
 	Digest          string
 	Lens            Lens // through which the digest was taken
 	Health          reconcile.Health
+	Strange         string // of a Secret: keys that others have put into it, and who
 	SeenAt          time.Time // when the watch brought it
 }
 
@@ -318,6 +319,9 @@ func (w *watch) reduce(obj any) (any, error) {
 		key := types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 		s := stateOf(o, w.c.manager, w.c.lens(w.ref(key)))
 		s.SeenAt = time.Now()
+		if w.ref(key).isSecret() {
+			s.Strange = strangeKeys(o.GetManagedFields(), w.c.manager)
+		}
 		if u, ok := obj.(*unstructured.Unstructured); ok {
 			s.Health = HealthOf(u)
 		}
