@@ -64,10 +64,13 @@ func (p *Postgres) SQL(t testing.TB, statements ...string) string {
 // In is SQL in another database.
 func (p *Postgres) In(t testing.TB, database string, statements ...string) string {
 	t.Helper()
-	out := ""
+	args := []string{"-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", p.dir, "-p", fmt.Sprint(p.Port), "-U", "postgres", "-d", database}
 	for _, s := range statements {
-		out = strings.TrimSpace(run(t, p.owner, p.dir, filepath.Join(p.bin, "psql"),
-			"-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", p.dir, "-p", fmt.Sprint(p.Port), "-U", "postgres", "-d", database, "-c", s))
+		args = append(args, "-c", s)
+	}
+	out := strings.TrimSpace(run(t, p.owner, p.dir, filepath.Join(p.bin, "psql"), args...))
+	if len(statements) > 1 {
+		out = out[strings.LastIndexByte(out, '\n')+1:]
 	}
 	return out
 }

@@ -20,6 +20,7 @@ type postgresLogin struct {
 	address
 	sslMode string
 	bundle  secret.Value
+	dial    func(ctx context.Context, network, address string) (net.Conn, error) // nil: the usual way
 }
 
 // newPostgresLogin reads a URL. Its error is a [*trouble].
@@ -67,7 +68,9 @@ func (l postgresLogin) config(expires func(time.Time)) (*pgconn.Config, *trouble
 	cfg.RuntimeParams = map[string]string{"application_name": "forged"}
 	// Names are looked up by the dialer, which says what was wrong with them.
 	cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-	cfg.DialFunc = (&net.Dialer{}).DialContext
+	if cfg.DialFunc = l.dial; l.dial == nil {
+		cfg.DialFunc = (&net.Dialer{}).DialContext
+	}
 	return cfg, nil
 }
 
