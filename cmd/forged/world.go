@@ -62,6 +62,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindCertificate: exposure.Certificates,
 		forge.KindIssuer:      exposure.Issuers,
 		forge.KindDNS:         exposure.DNS,
+		forge.KindRoles:       external.NewRoles(w.clusters, &secret.Resolver{Dir: o.dir}, o.instance),
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
 	}
