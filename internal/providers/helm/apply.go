@@ -39,9 +39,10 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 	defer h.acting.Unlock()
 
 	s := &seen{h: h}
+	s.read()
 	var err error
 	if !h.req.Remove {
-		if s.desired, err = p.desire(ctx, h.req, h.spec); err != nil {
+		if s.desired, err = p.desire(ctx, h.req, h.spec, s.notes.Chart); err != nil {
 			return err
 		}
 	}
@@ -49,7 +50,6 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 		return err
 	}
 	s.newest, s.exists = newestOf(s.revs)
-	s.read()
 	token := s.token("remove")
 	switch d := step.Detail.(type) {
 	case rollout:

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
@@ -17,30 +18,34 @@ import (
 
 	"forged.dev/forged/charts"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/helm/chartsource"
 	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/secret"
 )
 
-// Charts finds charts of the user's own.
+// Charts finds charts of the user's own. A *chartsource.Source does.
 type Charts interface {
-	// Load returns the files of a chart, named from the chart's directory
-	// ("Chart.yaml", "templates/app.yaml", "charts/db/Chart.yaml"; a packed
-	// dependency is one file below charts/), and a digest: of equal digests
-	// the files are equal. The files are not changed afterwards, by anybody.
-	//
-	// It is called with every look at a release, so it answers from memory
-	// while the chart is as it was. Errors are *reconcile.Error: Unavailable
-	// when the place does not answer, Invalid when there is no such chart or
-	// it is not the one that was locked.
-	Load(ctx context.Context, source forge.ChartSource) (files []charts.File, digest string, err error)
+	// Load is called with every look at a release, so it answers from memory
+	// while the chart is as it was.
+	Load(ctx context.Context, r chartsource.Request) (chartsource.Chart, error)
+	// Watch calls changed when a source stands for another chart than before,
+	// until ctx ends.
+	Watch(ctx context.Context, changed func()) error
 }
+
+// renderLimit is how long templates may take. Those of a large chart take a
+// tenth of a second.
+const renderLimit = 20 * time.Second
 
 // chartStore finds charts; each of the embedded ones is read once.
 type chartStore struct {
 	embedded func(name string) ([]charts.File, error)
 	others   Charts
+	secret   func(context.Context, forge.SecretRef) (secret.Value, error)
 
-	mu     sync.Mutex
-	loaded map[string]loadedChart
+	mu        sync.Mutex
+	loaded    map[string]loadedChart
+	rendering map[string]bool // keys of renderings that have not come to their end
 }
 
 // loadedChart is a chart as it lies in its files.
@@ -48,29 +53,21 @@ type loadedChart struct {
 	name   string // for people
 	files  []charts.File
 	digest string
+	stale  error // why it could not be looked at; nil: it is up to date
 }
 
-func (s *chartStore) get(ctx context.Context, spec forge.ReleaseSpec) (loadedChart, error) {
+// get finds the chart of a release. keep is the version that runs.
+func (s *chartStore) get(ctx context.Context, req reconcile.Request, spec forge.ReleaseSpec, keep string) (loadedChart, error) {
 	if spec.Source == nil {
 		return s.own(spec.Chart)
 	}
-	name := sourceName(*spec.Source)
 	if s.others == nil {
-		return loadedChart{}, reconcile.Errorf(reconcile.Internal, "load chart "+name, "nothing here loads charts of a user")
+		return loadedChart{}, reconcile.Errorf(reconcile.Internal, "load chart", "nothing here loads charts of a user")
 	}
-	files, digest, err := s.others.Load(ctx, *spec.Source)
-	return loadedChart{name: name, files: files, digest: digest}, err
-}
-
-// sourceName is what a chart of the user's is called in messages.
-func sourceName(s forge.ChartSource) string {
-	switch {
-	case s.Path != "":
-		return s.Path
-	case s.Name != "":
-		return s.Name
-	}
-	return s.URL
+	ch, err := s.others.Load(ctx, chartsource.Request{
+		ChartSource: *spec.Source, Secret: s.secret, MaxAge: req.Policy.Interval, Keep: keep,
+	})
+	return loadedChart{name: ch.String(), files: ch.Files, digest: ch.Digest, stale: ch.Stale}, err
 }
 
 func (s *chartStore) own(name string) (loadedChart, error) {
@@ -92,6 +89,57 @@ func (s *chartStore) own(name string) (loadedChart, error) {
 	c := loadedChart{name: name, files: files, digest: hex.EncodeToString(h.Sum(nil))}
 	s.loaded[name] = c
 	return c, nil
+}
+
+// bounded renders, and gives up with its context. A template cannot be
+// stopped: what does not come to its end is not begun again while it runs, so
+// that a chart that never ends costs one processor and not all.
+func (s *chartStore) bounded(ctx context.Context, key string, f func() (*rendering, error)) (*rendering, error) {
+	endless := func() error {
+		return &reconcile.Error{
+			Kind: reconcile.Invalid, Op: "render chart", Err: fmt.Errorf("its templates do not come to an end"),
+			Hint: "look for a template that includes itself, or a range over a very large number",
+		}
+	}
+	s.mu.Lock()
+	if s.rendering[key] {
+		s.mu.Unlock()
+		return nil, endless()
+	}
+	s.mu.Unlock()
+	type outcome struct {
+		r   *rendering
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		r, err := f()
+		s.mu.Lock()
+		delete(s.rendering, key)
+		s.mu.Unlock()
+		done <- outcome{r, err}
+	}()
+	limit := time.NewTimer(renderLimit)
+	defer limit.Stop()
+	select {
+	case o := <-done:
+		return o.r, o.err
+	case <-ctx.Done():
+		return nil, reconcile.Errorf(reconcile.Unavailable, "render chart", "%v", context.Cause(ctx))
+	case <-limit.C:
+		s.mu.Lock()
+		s.rendering[key] = true
+		s.mu.Unlock()
+		select {
+		case o := <-done: // just now
+			s.mu.Lock()
+			delete(s.rendering, key)
+			s.mu.Unlock()
+			return o.r, o.err
+		default:
+			return nil, endless()
+		}
+	}
 }
 
 // load parses the chart anew: rendering writes into the charts it is given.
@@ -127,8 +175,8 @@ type desired struct {
 // desire puts the outputs of other resources into the values and computes the
 // render key. What is rendered follows from it and from what the chart asks
 // the cluster, and nothing else is a reason to render again.
-func (p *Provider) desire(ctx context.Context, req reconcile.Request, spec forge.ReleaseSpec) (desired, error) {
-	ch, err := p.charts.get(ctx, spec)
+func (p *Provider) desire(ctx context.Context, req reconcile.Request, spec forge.ReleaseSpec, keep string) (desired, error) {
+	ch, err := p.charts.get(ctx, req, spec, keep)
 	if err != nil {
 		return desired{}, err
 	}

@@ -21,6 +21,7 @@ const longestWhy = 500 // runes of a failure that are remembered
 // its inventory record, so that a restart forgets nothing. They hold no
 // secret.
 type notes struct {
+	Chart  string  `json:"chart,omitempty"`  // its version, of the applied revision
 	Good   good    `json:"good,omitzero"`    // the last revision that was ready
 	Asked  asked   `json:"asked,omitzero"`   // by the chart, when the applied revision was rendered
 	Failed failure `json:"failed,omitzero"`  // of what was tried last

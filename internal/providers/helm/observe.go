@@ -43,9 +43,10 @@ func (p *Provider) Observe(ctx context.Context, req reconcile.Request) (reconcil
 
 func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, error) {
 	s := &seen{h: h}
+	s.read()
 	var err error
 	if !h.req.Remove {
-		if s.desired, err = p.desire(ctx, h.req, h.spec); err != nil {
+		if s.desired, err = p.desire(ctx, h.req, h.spec, s.notes.Chart); err != nil {
 			return reconcile.Observed{}, err
 		}
 	}
@@ -53,7 +54,6 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 		return reconcile.Observed{}, err
 	}
 	s.newest, s.exists = h.caughtUp(newestOf(s.revs))
-	s.read()
 	if s.recorded && !s.record.Pending {
 		if s.drifts, err = h.inventory.Drifted(ctx, h.id); err != nil {
 			return reconcile.Observed{}, err
@@ -69,8 +69,20 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 	s.followRollout(health)
 	return reconcile.Observed{
 		Exists: s.recorded || s.exists && !h.req.Remove, Health: health,
-		Objects: len(s.record.Entries), Notices: h.told(), Detail: s,
+		Objects: len(s.record.Entries), Notices: s.told(), Detail: s,
 	}, nil
+}
+
+// told is what is worth knowing beside the steps.
+func (s *seen) told() []reconcile.Notice {
+	all := append(s.record.Notices(), s.h.told()...)
+	if stale := s.desired.chart.stale; stale != nil {
+		all = append(all, reconcile.Notice{
+			Code: "chart-stale", Object: s.object(),
+			Message: fmt.Sprintf("its chart could not be looked at, so that of before is used: %v", stale),
+		})
+	}
+	return all
 }
 
 // read takes down what the inventory knows.

@@ -6,10 +6,13 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"forged.dev/forged/charts"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/secret"
 )
 
 // maxHistory is how many revisions of a release are kept, as many as the helm
@@ -21,7 +24,9 @@ type Options struct {
 	Clusters *kubernetes.Clusters
 	Embedded func(name string) ([]charts.File, error) // nil: the embedded charts
 	Charts   Charts                                   // nil: there are none but the embedded ones
-	Logger   *slog.Logger
+	// Secret reads what a registry or a repository of charts wants to know.
+	Secret func(context.Context, forge.SecretRef) (secret.Value, error)
+	Logger *slog.Logger
 }
 
 // Provider reconciles resources of kind release.
@@ -36,6 +41,7 @@ type Provider struct {
 	releases map[releaseKey]*unit
 	ids      map[releaseKey]forge.ID // of the resource that asked for a release last
 	lookups  map[lookupKey]*lookupWatch
+	sourced  map[releaseKey]struct{} // of charts of the user
 	notify   func(reconcile.Event)
 }
 
@@ -75,21 +81,46 @@ func New(o Options) *Provider {
 		clusters: o.Clusters,
 		log:      o.Logger,
 		dead:     deadAfter,
-		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}},
+		charts:   chartStore{embedded: files, others: o.Charts, secret: o.Secret, loaded: map[string]loadedChart{}, rendering: map[string]bool{}},
 		stores:   map[forge.Target]*store{},
 		releases: map[releaseKey]*unit{},
 		ids:      map[releaseKey]forge.ID{},
 		lookups:  map[lookupKey]*lookupWatch{},
+		sourced:  map[releaseKey]struct{}{},
 	}
 }
 
 // Watch implements reconcile.Provider: it reports changes of the releases'
-// objects and of Helm's own records.
+// objects, of Helm's own records, of what charts look up and of the charts of
+// the user.
 func (p *Provider) Watch(ctx context.Context, notify func(reconcile.Event)) error {
 	p.mu.Lock()
 	p.notify = notify
 	p.mu.Unlock()
-	return p.clusters.Watch(ctx, forge.KindRelease, notify)
+	g, ctx := errgroup.WithContext(ctx)
+	if p.charts.others != nil {
+		g.Go(func() error { return p.charts.others.Watch(ctx, p.chartsChanged) })
+	}
+	g.Go(func() error { return p.clusters.Watch(ctx, forge.KindRelease, notify) })
+	return g.Wait()
+}
+
+// chartsChanged has all releases of charts of the user looked at.
+func (p *Provider) chartsChanged() {
+	p.mu.Lock()
+	var events []reconcile.Event
+	for key := range p.sourced {
+		if id, ours := p.ids[key]; ours {
+			events = append(events, reconcile.Event{ID: id, Cause: "chart", At: time.Now()})
+		}
+	}
+	notify := p.notify
+	p.mu.Unlock()
+	for _, e := range events {
+		if notify != nil {
+			notify(e)
+		}
+	}
 }
 
 // storageChanged is called by a store for each record that appears or changes.
@@ -146,6 +177,11 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 		p.releases[key] = r
 	}
 	p.ids[key] = res.ID
+	if spec.Source != nil {
+		p.sourced[key] = struct{}{}
+	} else {
+		delete(p.sourced, key)
+	}
 	p.mu.Unlock()
 	return &handle{
 		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, ownerOf(c.Instance(), res.ID)},

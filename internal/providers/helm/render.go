@@ -150,10 +150,12 @@ func (s *seen) render(ctx context.Context) (*rendering, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := render(ch, values, place{
-		name: s.h.spec.Name, namespace: s.h.spec.Namespace,
-		revision: s.newest.number + 1, install: s.installs(),
-	}, w.version, w)
+	r, err := s.h.p.charts.bounded(ctx, s.desired.key, func() (*rendering, error) {
+		return render(ch, values, place{
+			name: s.h.spec.Name, namespace: s.h.spec.Namespace,
+			revision: s.newest.number + 1, install: s.installs(),
+		}, w.version, w)
+	})
 	if err != nil {
 		return nil, s.named(err)
 	}

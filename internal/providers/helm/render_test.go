@@ -36,7 +36,7 @@ func TestRenderKeyFollowsEverythingThatCouldChangeTheOutcome(t *testing.T) {
 	chart := map[string]string{"Chart.yaml": "name: app\nversion: 1.0.0\n"}
 	key := func(p *Provider, spec forge.ReleaseSpec, req reconcile.Request) string {
 		t.Helper()
-		d, err := p.desire(t.Context(), req, spec)
+		d, err := p.desire(t.Context(), req, spec, "")
 		if err != nil || d.missing != nil {
 			t.Fatalf("desire: %v, missing %v", err, d.missing)
 		}
@@ -72,7 +72,7 @@ func TestRenderKeyFollowsEverythingThatCouldChangeTheOutcome(t *testing.T) {
 
 	spec, req = base()
 	req.Inputs = nil
-	d, err := provider(chart).desire(t.Context(), req, spec)
+	d, err := provider(chart).desire(t.Context(), req, spec, "")
 	if err != nil || d.key != "" || reconcile.KindOf(d.missing) != reconcile.Waiting {
 		t.Errorf("missing input: key %q, missing %v, err %v", d.key, d.missing, err)
 	}

@@ -99,6 +99,9 @@ type rig struct {
 	events   chan reconcile.Event
 	values   map[string]any
 	mode     forge.Mode
+	policy   forge.Policy      // but for the mode
+	more     map[string]string // files of the chart
+	timeout  int               // seconds
 }
 
 const releaseName = "shop"
@@ -123,7 +126,7 @@ func (r *rig) start() {
 			}
 		},
 	})
-	r.p = New(Options{Clusters: r.clusters, Embedded: chartFiles, Logger: slog.New(slog.DiscardHandler)})
+	r.p = New(Options{Clusters: r.clusters, Embedded: r.files, Logger: slog.New(slog.DiscardHandler)})
 	r.events = make(chan reconcile.Event, 1000)
 	clusters, p, events := r.clusters, r.p, r.events
 	watching := make(chan struct{})
@@ -148,13 +151,18 @@ func (r *rig) restart() {
 }
 
 func (r *rig) request() reconcile.Request {
+	policy := r.policy
+	policy.Mode = r.mode
+	if r.timeout > 0 {
+		policy.Timeout = time.Duration(r.timeout) * time.Second
+	}
 	return reconcile.Request{
 		Resource: forge.Resource{
 			ID:     forge.ID{Environment: "test", Kind: forge.KindRelease, Name: "app"},
 			Target: r.target,
 			Spec:   forge.ReleaseSpec{Name: releaseName, Namespace: r.env.Namespace, Chart: "demo", Values: r.values},
 		},
-		Policy: forge.Policy{Mode: r.mode},
+		Policy: policy,
 	}
 }
 
