@@ -81,6 +81,7 @@ func TestForge(t *testing.T) {
 	want := []string{
 		"local/namespace/shop-local", "local/secrets/shop", "local/release/postgres", "local/release/redis", "local/release/app",
 		"prod/namespace/shop", "prod/secrets/shop", "prod/release/postgres", "prod/release/redis", "prod/release/app",
+		"prod/certificate/app", "prod/dns/app",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -69,17 +69,24 @@ func (b builder) ingressValues() map[string]any {
 		"hosts":       texts(b.at.domains),
 		"tlsSecret":   b.ingressSecret(),
 	}
-	if b.redirects() && b.env.Expose.ClassName == classGCE {
-		values["frontendConfig"] = true // the object that the annotation names
+	if b.redirects() { // the objects that annotations name
+		switch b.env.Expose.ClassName {
+		case classGCE:
+			values["frontendConfig"] = true
+		case classTraefik:
+			values["middleware"] = true
+		}
 	}
 	return values
 }
 
 // Ingress classes that are told of a certificate or a redirect by annotations.
 const (
-	classNginx = "nginx"
-	classALB   = "alb"
-	classGCE   = "gce"
+	classNginx   = "nginx"
+	classRouting = "webapprouting.kubernetes.azure.com" // nginx, run by Azure
+	classALB     = "alb"
+	classGCE     = "gce"
+	classTraefik = "traefik"
 )
 
 func (b builder) redirects() bool {
@@ -92,7 +99,7 @@ func (b builder) ingressAnnotations() map[string]string {
 	tls := b.at.tls
 	encrypted := tls.Mode != forge.TLSNone && tls.Mode != ""
 	switch class := b.env.Expose.ClassName; {
-	case class == classNginx:
+	case class == classNginx, class == classRouting:
 		if encrypted && !b.redirects() { // it redirects by itself
 			annotations["nginx.ingress.kubernetes.io/ssl-redirect"] = "false"
 		}
@@ -108,6 +115,10 @@ func (b builder) ingressAnnotations() map[string]string {
 	case class == classGCE:
 		if b.redirects() {
 			annotations["networking.gke.io/v1beta1.FrontendConfig"] = b.env.App.Name
+		}
+	case class == classTraefik:
+		if b.redirects() { // its name there: namespace and name of the object
+			annotations["traefik.ingress.kubernetes.io/router.middlewares"] = b.at.namespace + "-" + b.env.App.Name + "@kubernetescrd"
 		}
 	case strings.HasPrefix(class, "azure"):
 		if b.redirects() {
@@ -153,30 +164,63 @@ func (b builder) routeValues() map[string]any {
 // certificates adds who signs and what is signed. Nothing waits for what the
 // outside world takes part in: a certificate that DNS does not lead to yet
 // must not hold up a rollout. One that forged signs is there before the app.
+// What is somebody else's is looked at only.
 func (c *clusterBuilder) certificates() {
 	tls := c.at.tls
-	if c.env.Expose.Kind != forge.ExposeIngress || c.env.App.Chart != nil {
-		return
+	if c.env.App.Chart != nil {
+		return // whatever its chart makes of it is not known here
 	}
 	spec := forge.CertificateSpec{
 		Namespace: c.at.namespace, Mode: tls.Mode, Labels: c.labels(), Hosts: append([]string(nil), c.at.domains...), Secret: tls.Secret,
 	}
+	ingress := c.env.Expose.Kind == forge.ExposeIngress
 	app := c.id(forge.KindRelease, partApp)
-	switch tls.Mode {
-	case forge.TLSSelfSigned: // the app waits for it
+	switch {
+	case tls.Mode == forge.TLSACM && (ingress || c.env.Expose.Kind == forge.ExposeLoadBalancer):
+		spec.Labels, spec.Secret, spec.Name = nil, "", tls.ARN
+		c.add("", c.resource(forge.KindCertificate, partApp, spec, c.namespace))
+	case !ingress:
+	case tls.Mode == forge.TLSSecret:
+		spec.Labels = nil
+		c.add("", c.resource(forge.KindCertificate, partApp, spec, c.namespace))
+	case tls.Mode == forge.TLSSelfSigned: // the app waits for it
 		spec.Valid = tls.Valid
 		c.add("", c.resource(forge.KindCertificate, partApp, spec, c.namespace))
-	case forge.TLSCertManager:
+	case tls.Mode == forge.TLSCertManager:
 		issuer := c.add("", c.resource(forge.KindIssuer, tls.Issuer.Name, forge.IssuerSpec{
 			Kind: tls.Issuer.Kind, Name: tls.Issuer.Name, Namespace: c.at.namespace, Create: tls.Issuer.Create, Labels: c.labels(),
 			Email: tls.Issuer.Email, Server: tls.Issuer.Server, IngressClass: c.env.Expose.ClassName,
 		}, c.namespace))
 		spec.Name, spec.Issuer = tls.Secret, forge.ObjectRef{Kind: tls.Issuer.Kind, Name: tls.Issuer.Name}
 		c.add("", c.resource(forge.KindCertificate, partApp, spec, c.namespace, issuer, app))
-	case forge.TLSGKEManaged:
+	case tls.Mode == forge.TLSGKEManaged:
 		spec.Name, spec.Secret = tls.Certificate, ""
 		c.add("", c.resource(forge.KindCertificate, partApp, spec, c.namespace, app))
 	}
+	c.dns()
+}
+
+// dns adds what the names of the app have to lead to.
+func (c *clusterBuilder) dns() {
+	from := forge.ObjectRef{Namespace: c.at.namespace, Name: c.env.App.Name}
+	switch c.env.Expose.Kind {
+	case forge.ExposeIngress:
+		from.Kind = "Ingress"
+	case forge.ExposeLoadBalancer:
+		from.Kind = "Service"
+	case forge.ExposeGateway:
+		from.Kind, from.Name = "Gateway", c.env.Expose.Gateway.Name
+		if c.env.Expose.Gateway.Namespace != "" {
+			from.Namespace = c.env.Expose.Gateway.Namespace
+		}
+	}
+	if from.Kind == "" || len(c.at.domains) == 0 || c.env.Platform.Kind == forge.PlatformFKS {
+		return // on Fly, certificates say so
+	}
+	c.add("", c.resource(forge.KindDNS, partApp, forge.DNSSpec{
+		Namespace: c.at.namespace, Hosts: append([]string(nil), c.at.domains...), From: from,
+		Local: c.env.Platform.Kind == forge.PlatformMinikube,
+	}, c.namespace))
 }
 
 // selfSigned tells whether forged signs the certificate of the way in.

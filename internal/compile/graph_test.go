@@ -249,6 +249,7 @@ func checkDatabaseURL(t *testing.T, parts []forge.SecretPart) {
 	}
 	switch got, _, _ := strings.Cut(shape.String(), "?"); got {
 	case "postgresql://appuser:<password>@shop-postgres:5432/appdb",
+		"postgresql://appuser:<password>@till-postgres:5432/appdb",
 		"postgresql://appuser:<password>@shop-postgres:5432/shop",
 		"postgresql://appuser:<POSTGRES_PASSWORD>@postgres:5432/appdb",
 		"postgresql://<user>:<password>@<host>:<port>/<path>",
@@ -316,6 +317,7 @@ func checkProvided(t *testing.T, env forge.Environment, resources []forge.Resour
 			if spec.Source != nil || spec.Rules != "" || !slices.Contains([]string{"app", "postgres", "redis"}, spec.Chart) {
 				t.Errorf("%s: no provider has its chart", resource.ID)
 			}
+		case forge.CertificateSpec, forge.IssuerSpec, forge.DNSSpec:
 		default:
 			t.Errorf("%s: no provider knows it, and it is no gap", resource.ID)
 		}
