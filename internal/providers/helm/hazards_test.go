@@ -150,16 +150,20 @@ func (h *hazard) quiet(cycles int) {
 	h.t.Helper()
 	history := h.history()
 	revisions := h.rollouts()
-	// What comes of the last action is still on its way to the watches.
+	// What comes of the last action is still on its way to the watches, and what
+	// is written down of it follows within seconds.
 	deadline := time.After(time.Minute)
-	for still := 0; still < 5; {
+	written := h.writes.Load()
+	for still := 0; still < 30; still++ {
 		select {
 		case <-h.events:
 			still = 0
 		case <-time.After(100 * time.Millisecond):
-			still++
 		case <-deadline:
 			h.t.Fatal("the cluster does not come to rest")
+		}
+		if now := h.writes.Load(); now != written {
+			written, still = now, 0
 		}
 		if steps, err := h.pass(h.t.Context(), h.request()); err != nil || len(steps) > 0 {
 			h.t.Fatalf("before the cycles: %v, %v", steps, err)

@@ -161,7 +161,7 @@ func (p *Provider) planWhole(ctx context.Context, s *seen, d decision) (*reconci
 		return step, nil
 	case deedGoBack:
 		step.Action = reconcile.ActionRepair
-		step.Reason.Text = fmt.Sprintf("%s; back to revision %d", cmp.Or(d.text, s.notes.Failed.Why), s.notes.Good.Revision)
+		step.Reason.Text = fmt.Sprintf("%s; back to revision %d", cmp.Or(s.unready, s.notes.Failed.Why, d.text), s.notes.Good.Revision)
 		step.Detail = rollout{deed: d.deed, state: d.state, why: s.unready}
 		return step, nil
 	case deedBlock:

@@ -60,6 +60,9 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec:
+      {{- if .Values.nowhere }}
+      nodeSelector: {there.is: no-such-node}
+      {{- end }}
       containers:
       - name: web
         image: registry.example/web:1.0.0
