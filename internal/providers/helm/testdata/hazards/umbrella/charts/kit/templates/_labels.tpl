@@ -1,0 +1,4 @@
+{{- define "kit.labels" -}}
+team: {{ .Values.global.team }}
+chart: {{ .Chart.Name }}
+{{- end }}
