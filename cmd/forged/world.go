@@ -13,6 +13,7 @@ import (
 	"forged.dev/forged/internal/providers/external"
 	"forged.dev/forged/internal/providers/helm"
 	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/providers/minikube"
 	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
@@ -63,6 +64,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindIssuer:      exposure.Issuers,
 		forge.KindDNS:         exposure.DNS,
 		forge.KindRoles:       external.NewRoles(w.clusters, &secret.Resolver{Dir: o.dir}, o.instance),
+		forge.KindImage:       minikube.NewImages(),
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
 	}
