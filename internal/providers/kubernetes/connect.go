@@ -60,6 +60,10 @@ func loadConfig(target forge.Target) (*rest.Config, error) {
 	if err != nil {
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err, Hint: "repair the context in " + source(rules)}
 	}
+	if target.Impersonate != "" {
+		// In place of whom the kubeconfig may say to act as.
+		cfg.Impersonate = rest.ImpersonationConfig{UserName: target.Impersonate}
+	}
 	return cfg, nil
 }
 
@@ -89,7 +93,8 @@ func fingerprint(cfg *rest.Config) [sha256.Size]byte {
 		Host, User, Password, Token, TokenFile string
 		TLS                                    rest.TLSClientConfig
 		Exec                                   *clientcmdapi.ExecConfig
-	}{cfg.Host, cfg.Username, cfg.Password, cfg.BearerToken, cfg.BearerTokenFile, cfg.TLSClientConfig, cfg.ExecProvider}
+		As                                     rest.ImpersonationConfig
+	}{cfg.Host, cfg.Username, cfg.Password, cfg.BearerToken, cfg.BearerTokenFile, cfg.TLSClientConfig, cfg.ExecProvider, cfg.Impersonate}
 	b, err := json.Marshal(plain)
 	if err != nil {
 		// Plain data does marshal; the type of the error still says more than
