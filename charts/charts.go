@@ -17,7 +17,7 @@ import (
 // Charts are pure functions of their values: no clock, no random numbers, no
 // look into the cluster. README.md in this directory lists their objects.
 //
-//go:embed all:app all:postgres all:redis
+//go:embed all:app all:postgres all:redis all:temporal
 var embedded embed.FS
 
 // File is one file of a chart.
@@ -27,7 +27,7 @@ type File struct {
 }
 
 // Names returns the names of the charts, sorted.
-func Names() []string { return []string{"app", "postgres", "redis"} }
+func Names() []string { return []string{"app", "postgres", "redis", "temporal"} }
 
 // Files returns the files of a chart, sorted by name. The data is the
 // caller's own. It fails when there is no chart of that name.

@@ -2,15 +2,19 @@ package charts_test
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
@@ -23,11 +27,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(sandboxtest.Main(m)) }
 
-// cluster is a namespace of a real API server that warns of every pod beyond
-// the restricted standard, and everything it has warned of.
+// cluster is a namespace of a real API server that refuses every pod beyond the
+// restricted standard, warns of whatever would make one, and everything it has
+// warned of.
 type cluster struct {
 	client    dynamic.Interface
 	namespace string
+	group     string // of extensions
 
 	mu       sync.Mutex
 	warnings []string
@@ -44,8 +50,11 @@ func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	env := sandboxtest.Cluster(t)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name:   env.Namespace,
-		Labels: map[string]string{"pod-security.kubernetes.io/warn": "restricted"},
+		Name: env.Namespace,
+		Labels: map[string]string{
+			"pod-security.kubernetes.io/enforce": "restricted",
+			"pod-security.kubernetes.io/warn":    "restricted",
+		},
 	}}
 	if _, err := env.Client.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -57,13 +66,18 @@ func newCluster(t *testing.T) *cluster {
 	if c.client, err = dynamic.NewForConfig(config); err != nil {
 		t.Fatal(err)
 	}
+	c.group = extend(t, c.client, c.namespace)
 	return c
 }
 
-// apply sends every object by server-side apply and returns what is stored.
-func (c *cluster) apply(t *testing.T, r rendering, options metav1.ApplyOptions) []*unstructured.Unstructured {
+// apply sends every object by server-side apply, which refuses fields that are
+// unknown or there twice, and returns what is stored.
+func (c *cluster) apply(t *testing.T, r rendering, dryRun ...string) []*unstructured.Unstructured {
 	t.Helper()
-	options.FieldManager = "charts-test"
+	force := true
+	options := metav1.PatchOptions{
+		FieldManager: "charts-test", FieldValidation: metav1.FieldValidationStrict, DryRun: dryRun, Force: &force,
+	}
 	r.namespace = c.namespace
 	var stored []*unstructured.Unstructured
 	for _, document := range strings.Split(r.render(t), "---\n") {
@@ -74,8 +88,15 @@ func (c *cluster) apply(t *testing.T, r rendering, options metav1.ApplyOptions) 
 		if err := yaml.UnmarshalStrict([]byte(document), &object.Object); err != nil {
 			t.Fatal(err)
 		}
+		if extensions[object.GetKind()] != nil {
+			object.SetAPIVersion(c.group + "/" + path.Base(object.GetAPIVersion()))
+		}
+		data, err := yaml.Marshal(object.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
 		resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
-		got, err := c.client.Resource(resource).Namespace(c.namespace).Apply(t.Context(), object.GetName(), object, options)
+		got, err := c.client.Resource(resource).Namespace(c.namespace).Patch(t.Context(), object.GetName(), types.ApplyPatchType, data, options)
 		if err != nil {
 			t.Errorf("%s %s: %v", object.GetKind(), object.GetName(), err)
 			continue
@@ -95,31 +116,72 @@ func (c *cluster) checkWarnings(t *testing.T) {
 	c.warnings = nil
 }
 
-// TestServerAccepts: a real API server takes every object by server-side
-// apply, which refuses more than a plain request does, and has no warning.
+// TestServerAccepts: a real API server takes every object by server-side apply
+// and with strict validation, and has no warning. It takes the pods, too, into
+// a namespace that enforces the restricted standard: no image of ours needs
+// more than that.
 func TestServerAccepts(t *testing.T) {
 	c := newCluster(t)
+	c.account(t, "default")
+	pods := 0
 	for _, r := range renderings(t) {
 		t.Run(r.name, func(t *testing.T) {
-			if len(c.apply(t, r, metav1.ApplyOptions{DryRun: []string{metav1.DryRunAll}})) == 0 {
+			if len(c.apply(t, r, metav1.DryRunAll)) == 0 {
 				t.Error("nothing was applied")
+			}
+			c.checkWarnings(t)
+			for _, w := range workloadsOf(decode(t, r.render(t))) {
+				pods++
+				if account := w.template.Spec.ServiceAccountName; account != "" {
+					c.account(t, account)
+				}
+				w.template.Name = w.name
+				for _, claim := range w.claims { // as the StatefulSet will
+					w.template.Spec.Volumes = append(w.template.Spec.Volumes, corev1.Volume{Name: claim, VolumeSource: corev1.VolumeSource{
+						PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
+					}})
+				}
+				if err := c.createPod(t, w.template); err != nil {
+					t.Errorf("%s: %v", w.name, err)
+				}
 			}
 			c.checkWarnings(t)
 		})
 	}
-	t.Run("a warning is seen", func(t *testing.T) {
-		pod := &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "loose"},
-			"spec": map[string]any{"containers": []any{map[string]any{"name": "a", "image": "a:1"}}},
-		}}
-		options := metav1.ApplyOptions{FieldManager: "charts-test", DryRun: []string{metav1.DryRunAll}}
-		if _, err := c.client.Resource(corev1.SchemeGroupVersion.WithResource("pods")).Namespace(c.namespace).Apply(t.Context(), "loose", pod, options); err != nil {
-			t.Fatal(err)
-		}
-		if len(c.warnings) == 0 {
-			t.Error("none for a pod without any security context")
+	if pods == 0 {
+		t.Error("there was no pod")
+	}
+	t.Run("more than that is refused", func(t *testing.T) {
+		loose := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a:1"}}}}
+		loose.Name = "loose"
+		if err := c.createPod(t, loose); !apierrors.IsForbidden(err) {
+			t.Errorf("a pod without any security context: %v", err)
 		}
 	})
+}
+
+// createPod asks whether a pod would be let in.
+func (c *cluster) createPod(t *testing.T, template corev1.PodTemplateSpec) error {
+	t.Helper()
+	pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.client.Resource(corev1.SchemeGroupVersion.WithResource("pods")).Namespace(c.namespace).Create(t.Context(),
+		&unstructured.Unstructured{Object: object}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})
+	return err
+}
+
+// account makes a service account, or waits for the one that comes by itself:
+// no pod is let in without.
+func (c *cluster) account(t *testing.T, name string) {
+	t.Helper()
+	accounts := c.client.Resource(corev1.SchemeGroupVersion.WithResource("serviceaccounts")).Namespace(c.namespace)
+	account := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": map[string]any{"name": name}}}
+	if _, err := accounts.Create(t.Context(), account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
 }
 
 // TestApplyTwice: what was applied once is applied again without a change to
@@ -127,12 +189,12 @@ func TestServerAccepts(t *testing.T) {
 func TestApplyTwice(t *testing.T) {
 	c := newCluster(t)
 	for _, e := range environments(t) {
-		if e.name != "full" {
+		if e.name != "full" && e.name != "strict" {
 			continue
 		}
 		for _, r := range e.releases {
-			first := c.apply(t, r, metav1.ApplyOptions{})
-			again := c.apply(t, r, metav1.ApplyOptions{})
+			first := c.apply(t, r)
+			again := c.apply(t, r)
 			for i := range again {
 				if first[i].GetGeneration() != again[i].GetGeneration() {
 					t.Errorf("%s %s: generation %d became %d", again[i].GetKind(), again[i].GetName(), first[i].GetGeneration(), again[i].GetGeneration())

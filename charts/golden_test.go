@@ -74,6 +74,8 @@ type environment struct {
 	name     string
 	env      forge.Environment
 	secrets  forge.SecretsSpec
+	made     map[string][]string // what no chart makes, with its keys, by kind and name
+	jobs     []forge.JobSpec
 	releases []rendering
 }
 
@@ -90,7 +92,7 @@ func environments(t *testing.T) []environment {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := environment{name: strings.TrimSuffix(filepath.Base(file), ".yaml")}
+		e := environment{made: map[string][]string{}, name: strings.TrimSuffix(filepath.Base(file), ".yaml")}
 		if err := yaml.UnmarshalStrict(data, &e.env); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
@@ -102,6 +104,21 @@ func environments(t *testing.T) []environment {
 			switch spec := resource.Spec.(type) {
 			case forge.SecretsSpec:
 				e.secrets = spec
+				for _, object := range spec.Secrets {
+					for _, entry := range object.Entries {
+						e.made["secret/"+object.Name] = append(e.made["secret/"+object.Name], entry.Key)
+					}
+				}
+			case forge.CertificateSpec:
+				e.made["secret/"+spec.Secret] = []string{"tls.crt", "tls.key", "ca.crt"}
+			case forge.ConfigSpec:
+				for _, file := range spec.Files {
+					e.made["config/"+spec.Name] = append(e.made["config/"+spec.Name], file.Key)
+				}
+			case forge.ClaimSpec:
+				e.made["claim/"+spec.Name] = []string{}
+			case forge.JobSpec:
+				e.jobs = append(e.jobs, spec)
 			case forge.ReleaseSpec:
 				e.releases = append(e.releases, rendering{
 					e.name + "/" + spec.Name, spec.Chart, spec.Name, spec.Namespace, withInputs(t, spec),

@@ -9,23 +9,27 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 )
 
-// workload is a Deployment or a StatefulSet.
+// workload is a Deployment, a StatefulSet or a CronJob, which has neither a
+// selector nor replicas.
 type workload struct {
 	name     string
 	selector *metav1.LabelSelector
 	template corev1.PodTemplateSpec
 	replicas *int32
+	claims   []string // templates of claims
 }
 
 func workloadsOf(objects []runtime.Object) []workload {
@@ -33,9 +37,15 @@ func workloadsOf(objects []runtime.Object) []workload {
 	for _, object := range objects {
 		switch o := object.(type) {
 		case *appsv1.Deployment:
-			all = append(all, workload{o.Name, o.Spec.Selector, o.Spec.Template, o.Spec.Replicas})
+			all = append(all, workload{o.Name, o.Spec.Selector, o.Spec.Template, o.Spec.Replicas, nil})
 		case *appsv1.StatefulSet:
-			all = append(all, workload{o.Name, o.Spec.Selector, o.Spec.Template, o.Spec.Replicas})
+			w := workload{o.Name, o.Spec.Selector, o.Spec.Template, o.Spec.Replicas, nil}
+			for _, claim := range o.Spec.VolumeClaimTemplates {
+				w.claims = append(w.claims, claim.Name)
+			}
+			all = append(all, w)
+		case *batchv1.CronJob:
+			all = append(all, workload{o.Name, nil, o.Spec.JobTemplate.Spec.Template, nil, nil})
 		}
 	}
 	return all
@@ -79,6 +89,9 @@ func TestObjects(t *testing.T) {
 			}
 			for _, w := range workloadsOf(decode(t, rendered)) {
 				checkLabels(t, "pods of "+w.name, r, w.template.Labels)
+				if w.selector == nil {
+					continue
+				}
 				if !matches(t, w.selector, w.template.Labels) {
 					t.Errorf("%s does not select its own pods", w.name)
 				}
@@ -156,7 +169,7 @@ func TestPods(t *testing.T) {
 				t.Fatal("no pods")
 			}
 			for _, w := range workloads {
-				for _, problem := range podProblems(w.template.Spec) {
+				for _, problem := range podProblems(w.template.Spec, w.claims...) {
 					t.Errorf("%s: %s", w.name, problem)
 				}
 				for name, secret := range w.template.Annotations {
@@ -169,7 +182,7 @@ func TestPods(t *testing.T) {
 	}
 }
 
-func podProblems(pod corev1.PodSpec) []string {
+func podProblems(pod corev1.PodSpec, claims ...string) []string {
 	var problems []string
 	require := func(ok bool, text string, args ...any) {
 		if !ok {
@@ -189,10 +202,25 @@ func podProblems(pod corev1.PodSpec) []string {
 	require(security.RunAsUser != nil && *security.RunAsUser > 0, "the user is no number above 0")
 	require(security.SeccompProfile != nil && security.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault, "no seccomp profile")
 	require(len(security.Sysctls) == 0, "sets sysctls")
-	volumes := map[string]bool{"data": true} // may be a claim template
+	volumes := map[string]bool{}
+	for _, claim := range claims {
+		volumes[claim] = true
+	}
 	for _, volume := range pod.Volumes {
 		volumes[volume.Name] = true
-		require(volume.EmptyDir != nil, "volume %s is none of the kinds we use", volume.Name)
+		var mode *int32
+		switch {
+		case volume.EmptyDir != nil || volume.PersistentVolumeClaim != nil || volume.ConfigMap != nil:
+		case volume.Secret != nil:
+			mode = volume.Secret.DefaultMode
+			require(mode != nil, "volume %s: everybody may read the Secret", volume.Name)
+		case volume.Projected != nil:
+			mode = volume.Projected.DefaultMode
+			require(mode != nil, "volume %s: everybody may read its files", volume.Name)
+		default:
+			require(false, "volume %s is none of the kinds we use", volume.Name)
+		}
+		require(mode == nil || *mode&0o007 == 0, "volume %s: everybody may read its files", volume.Name)
 	}
 	for _, container := range pod.Containers {
 		c := container.SecurityContext
@@ -214,7 +242,10 @@ func podProblems(pod corev1.PodSpec) []string {
 		for _, port := range container.Ports {
 			require(port.Protocol == corev1.ProtocolTCP && port.HostPort == 0, "%s: port %s", container.Name, port.Name)
 		}
+		places := map[string]bool{}
 		for _, mount := range container.VolumeMounts {
+			require(!places[mount.MountPath], "%s: two things are mounted at %s", container.Name, mount.MountPath)
+			places[mount.MountPath] = true
 			require(volumes[mount.Name], "%s: mounts %s, which is not there", container.Name, mount.Name)
 		}
 	}
@@ -254,6 +285,9 @@ func TestScaling(t *testing.T) {
 			}
 		}
 		for _, w := range workloadsOf(objects) {
+			if w.selector == nil {
+				continue
+			}
 			id := r.name + " " + w.name
 			scaler, budget := autoscalers[w.name], budgets[w.name]
 			delete(autoscalers, w.name)
@@ -262,18 +296,30 @@ func TestScaling(t *testing.T) {
 				t.Errorf("%s: want replicas (%v) or an autoscaler (%v)", id, w.replicas, scaler)
 				continue
 			}
-			var atLeast int32
+			var atMost int32
 			if scaler != nil {
 				seen["autoscaled"] = true
-				atLeast = *scaler.Spec.MinReplicas
-				if scaler.Spec.MaxReplicas <= atLeast || len(scaler.Spec.Metrics) == 0 || scaler.Spec.Behavior.ScaleDown.StabilizationWindowSeconds == nil {
+				atMost = scaler.Spec.MaxReplicas
+				down, up := scaler.Spec.Behavior.ScaleDown, scaler.Spec.Behavior.ScaleUp
+				if atMost <= *scaler.Spec.MinReplicas || len(scaler.Spec.Metrics) == 0 || down.StabilizationWindowSeconds == nil || len(down.Policies) == 0 || len(up.Policies) == 0 {
 					t.Errorf("%s: %+v", id, scaler.Spec)
 				}
 			} else {
-				atLeast = *w.replicas
+				atMost = *w.replicas
 			}
-			if (budget != nil) != (atLeast >= 2) {
-				t.Errorf("%s: at least %d replicas, budget %v", id, atLeast, budget)
+			if (budget != nil) != (atMost >= 2) {
+				t.Errorf("%s: up to %d replicas, budget %v", id, atMost, budget)
+			}
+			// Many are spread, and a constraint never keeps one from starting.
+			spread := w.template.Spec.TopologySpreadConstraints
+			if (len(spread) > 0) != (atMost >= 2) {
+				t.Errorf("%s: up to %d replicas, spread %v", id, atMost, spread)
+			}
+			for _, constraint := range spread {
+				seen["spread"] = true
+				if constraint.WhenUnsatisfiable != corev1.ScheduleAnyway || !matches(t, constraint.LabelSelector, w.template.Labels) {
+					t.Errorf("%s: %+v", id, constraint)
+				}
 			}
 			if budget != nil {
 				seen["budget"] = true
@@ -286,7 +332,7 @@ func TestScaling(t *testing.T) {
 			t.Errorf("%s: of nothing: %v %v", r.name, autoscalers, budgets)
 		}
 	}
-	for _, kind := range []string{"autoscaled", "budget"} {
+	for _, kind := range []string{"autoscaled", "budget", "spread"} {
 		if !seen[kind] {
 			t.Errorf("no rendering is %s: this test shows nothing", kind)
 		}
@@ -339,6 +385,18 @@ func TestServices(t *testing.T) {
 					s := services[backend.Name]
 					if rule.Host == "" || s == nil || s.Spec.Ports[0].Name != backend.Port.Name {
 						t.Errorf("%s: ingress rule %+v", r.name, rule)
+					}
+				}
+			case *unstructured.Unstructured:
+				if o.GetKind() != "HTTPRoute" {
+					continue
+				}
+				rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
+				for _, rule := range rules {
+					backend := rule.(map[string]any)["backendRefs"].([]any)[0].(map[string]any)
+					s := services[backend["name"].(string)]
+					if s == nil || fmt.Sprint(s.Spec.Ports[0].Port) != fmt.Sprint(backend["port"]) {
+						t.Errorf("%s: route rule %+v", r.name, rule)
 					}
 				}
 			}

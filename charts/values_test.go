@@ -16,6 +16,7 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"forged.dev/forged/charts"
@@ -80,6 +81,16 @@ func other(path []string, value any) any {
 		return "ClusterIP"
 	case "clients":
 		return []any{map[string]any{"a": "b"}}
+	case "egress":
+		return []any{map[string]any{"to": map[string]any{"a": "b"}, "port": 7777}}
+	case "files":
+		return []any{map[string]any{"path": "/other/file", "secret": "other", "config": "", "key": "other"}}
+	case "volumes":
+		return []any{map[string]any{"claim": "other", "mount": "/other/directory", "access": "ReadWriteMany"}}
+	case "roles":
+		return []any{map[string]any{"name": "other", "secretName": "other", "key": "other", "databases": []any{"other"}}}
+	case "podCIDRs":
+		return []any{"10.77.0.0/16"}
 	}
 	switch value := value.(type) {
 	case bool:
@@ -244,6 +255,24 @@ func TestSchemaRefuses(t *testing.T) {
 		{"postgres", "user", `x"; DROP`},
 		{"postgres", "database", "Upper"},
 		{"postgres", "storage.size", "20 GB"},
+		{"app", "volumes", []any{map[string]any{"claim": "a", "mount": "relative", "access": "ReadWriteMany"}}},
+		{"app", "volumes", []any{map[string]any{"claim": "a", "mount": "/a", "access": "ReadOnlyMany"}}},
+		{"app", "files", []any{map[string]any{"path": "/a", "secret": "a", "config": "b", "key": "c"}}}, // from where?
+		{"app", "files", []any{map[string]any{"path": "/a", "secret": "", "config": "", "key": "c"}}},
+		{"app", "files", []any{map[string]any{"path": "/", "secret": "a", "config": "", "key": "c"}}}, // over everything
+		{"app", "networkPolicy.egress", []any{map[string]any{"port": 5432}}},
+		// Two of them would be two unrelated databases behind one name.
+		{"postgres", "replicas", 2},
+		{"redis", "replicas", 2},
+		// The user of an Alpine image has another number, and could not read the volume.
+		{"postgres", "image.reference", "postgres:16.14-alpine3.22"},
+		{"redis", "image.reference", "redis:7.4-alpine"},
+		{"postgres", "user", "postgres"}, // the superuser
+		{"postgres", "roles", []any{map[string]any{"name": "pg_monitor", "secretName": "a", "key": "b", "databases": []any{"c"}}}},
+		{"postgres", "roles", []any{map[string]any{"name": "a", "secretName": "a", "key": "b", "databases": []any{"c; rm -rf /"}}}},
+		{"postgres", "podCIDRs", []any{"all"}},
+		{"postgres", "backup.schedule", "0 3 * * *"}, // without a claim
+		{"temporal", "env.POD_IP", "127.0.0.1"},
 		{"postgres", "networkPolicy.clients", []any{map[string]any{}}}, // would let in every pod
 		{"redis", "maxMemory", "0"},
 		{"redis", "maxMemory", "512mb\nrequirepass x"},
@@ -256,6 +285,29 @@ func TestSchemaRefuses(t *testing.T) {
 				t.Error("accepted")
 			}
 		})
+	}
+}
+
+// TestVolumeOfOneNode: what one node or one pod may mount goes with one replica,
+// and the next one starts when the last one is gone; what all may mount, with many.
+func TestVolumeOfOneNode(t *testing.T) {
+	values := func(access string, most int) map[string]any {
+		return map[string]any{
+			"volumes": []any{map[string]any{"claim": "a", "mount": "/a", "access": access}},
+			"scaling": map[string]any{"min": 1, "max": most, "cpuTarget": 50},
+		}
+	}
+	for _, access := range []string{"ReadWriteOnce", "ReadWriteOncePod"} {
+		if _, err := render(load(t, "app"), "shop", "shop", values(access, 2)); err == nil {
+			t.Errorf("%s: two replicas of what one node mounts", access)
+		}
+	}
+	for access, want := range map[string]string{"ReadWriteOnce": "Recreate", "ReadWriteOncePod": "Recreate", "ReadWriteMany": "RollingUpdate"} {
+		for _, object := range decode(t, mustRender(t, "app", "shop", "shop", values(access, 1))) {
+			if o, ok := object.(*appsv1.Deployment); ok && string(o.Spec.Strategy.Type) != want {
+				t.Errorf("%s: %s", access, o.Spec.Strategy.Type)
+			}
+		}
 	}
 }
 

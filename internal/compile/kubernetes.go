@@ -9,12 +9,14 @@ import (
 
 // sizes are what the backing services ask for. An empty memory limit is
 // worked out from what the service is told to hold.
-type sizes struct{ postgres, redis, temporal forge.Resources }
+type sizes struct{ postgres, redis, temporal, temporalWeb forge.Resources }
 
 var sharedSizes = sizes{
 	postgres: forge.Resources{CPU: "250m", Memory: "512Mi", MemoryLimit: "2Gi"},
 	redis:    forge.Resources{CPU: "100m", Memory: "128Mi"},
 	temporal: forge.Resources{CPU: "250m", Memory: "512Mi", MemoryLimit: "1Gi"},
+
+	temporalWeb: forge.Resources{CPU: "50m", Memory: "64Mi", MemoryLimit: "256Mi"},
 }
 
 // Names of the embedded charts, which are also the names of the releases'
@@ -93,6 +95,7 @@ type clusterBuilder struct {
 	namespace forge.ID
 	secrets   forge.ID
 	config    forge.ID   // zero: there are no files
+	signed    forge.ID   // certificate of PostgreSQL; zero: it has none
 	disks     []forge.ID // claims of the app
 }
 
@@ -109,12 +112,14 @@ func (c *clusterBuilder) release(part, chart, name string, values map[string]any
 	c.add(part, c.resource(forge.KindRelease, chart, spec, slices.Concat([]forge.ID{c.namespace, c.secrets}, needs)...))
 }
 
-// feed gives the release that was added last one more input.
+// feed gives the release that was added last one more input, and what it comes
+// from to wait for.
 func (c *clusterBuilder) feed(input forge.Input) {
 	last := &c.resources[len(c.resources)-1]
 	spec := last.Spec.(forge.ReleaseSpec)
 	spec.Inputs = append(spec.Inputs, input)
 	last.Spec = spec
+	last.Needs = unique(append(last.Needs, input.From))
 }
 
 func (c *clusterBuilder) rules() string {
@@ -175,24 +180,46 @@ func (c *clusterBuilder) postgres() error {
 	names := []string{c.postgresName()}
 	var needs []forge.ID
 	if c.env.Services.Postgres.TLS {
-		needs = append(needs, c.add("", c.resource(forge.KindCertificate, partPostgres, forge.CertificateSpec{
+		c.signed = c.add("", c.resource(forge.KindCertificate, partPostgres, forge.CertificateSpec{
 			Namespace: c.at.namespace, Mode: forge.TLSSelfSigned, Labels: c.labels(),
 			Hosts: []string{
 				c.postgresName(), c.postgresName() + "." + c.at.namespace, c.postgresName() + "." + c.at.namespace + ".svc",
 			},
 			Secret: c.postgresTLSSecretName(), Valid: serviceCertificate,
-		}, c.namespace)))
+		}, c.namespace))
+		needs = append(needs, c.signed)
+	}
+	if c.env.Services.Postgres.Backup.Enabled {
+		needs = append(needs, c.backups())
 	}
 	if c.hasTemporal() {
 		names = append(names, c.temporalName())
 	}
 	c.release(partPostgres, chartPostgres, c.postgresName(), values, names, needs...)
-	if len(needs) > 0 { // a new certificate restarts the server
-		c.feed(forge.Input{
-			Path: []string{"secretChecksums", c.postgresTLSSecretName()}, From: needs[0], Output: forge.OutputChecksum,
-		})
-	}
+	c.feedCertificate()
 	return nil
+}
+
+// backups is where dumps of PostgreSQL are kept: no release's, so that they
+// outlive it, and as large as what they are dumps of.
+func (c *clusterBuilder) backups() forge.ID {
+	postgres := c.env.Services.Postgres
+	return c.add("", c.resource(forge.KindClaim, partPostgres+"-backup", forge.ClaimSpec{
+		Namespace: c.at.namespace, Name: c.backupClaimName(), Labels: c.labels(),
+		Size: postgres.Storage, StorageClass: c.storageClass(postgres.StorageClass), Access: "ReadWriteOnce", Retain: true,
+	}, c.namespace))
+}
+
+// feedCertificate restarts the release that was added last with a new
+// certificate of PostgreSQL, as its server or as one of its clients, which read
+// who signed it when they start.
+func (c *clusterBuilder) feedCertificate() {
+	if c.signed == (forge.ID{}) {
+		return
+	}
+	c.feed(forge.Input{
+		Path: []string{"secretChecksums", c.postgresTLSSecretName()}, From: c.signed, Output: forge.OutputChecksum,
+	})
 }
 
 func (c *clusterBuilder) redis() error {
@@ -242,6 +269,7 @@ func (c *clusterBuilder) app(migration []forge.ID) error {
 		migration = append(migration, c.id(forge.KindCertificate, partApp))
 	}
 	c.release(partApp, chartApp, c.env.App.Name, c.appValues(), c.checkedSecretNames(), slices.Concat(c.before(), migration)...)
+	c.feedCertificate()
 	if c.config != (forge.ID{}) {
 		c.feed(forge.Input{Path: []string{"configChecksum"}, From: c.config, Output: forge.OutputChecksum})
 	}

@@ -8,6 +8,8 @@ var laptopSizes = sizes{
 	postgres: forge.Resources{CPU: "50m", Memory: "128Mi", MemoryLimit: sharedSizes.postgres.MemoryLimit},
 	redis:    forge.Resources{CPU: "20m", Memory: "32Mi"},
 	temporal: forge.Resources{CPU: "50m", Memory: "128Mi", MemoryLimit: sharedSizes.temporal.MemoryLimit},
+
+	temporalWeb: forge.Resources{CPU: "20m", Memory: "32Mi", MemoryLimit: sharedSizes.temporalWeb.MemoryLimit},
 }
 
 // minikube is Kubernetes with smaller servers.

@@ -21,8 +21,22 @@ func (b builder) restrictsNetwork() bool {
 	return b.env.NetworkPolicy == networkBaseline || b.env.NetworkPolicy == networkStrict
 }
 
+// networkValues are what every chart is told. A key for the strict level is
+// written only there: see addOptional.
+func (b builder) networkValues() map[string]any {
+	values := map[string]any{"enabled": b.restrictsNetwork()}
+	if b.strictNetwork() {
+		values["strict"] = true
+	}
+	return values
+}
+
+func (b builder) strictNetwork() bool { return b.env.NetworkPolicy == networkStrict }
+
 func (b builder) clientsValues(service string) map[string]any {
-	return map[string]any{"enabled": b.restrictsNetwork(), "clients": b.clients(service)}
+	values := b.networkValues()
+	values["clients"] = b.clients(service)
+	return values
 }
 
 // clients are the labels of the workloads that are given the address of a
@@ -61,11 +75,11 @@ func (b builder) clients(service string) []any {
 	return clients
 }
 
-// egress is what a strict policy lets the app's pods reach besides DNS and
-// port 443: pods by their labels, or a port anywhere. The port of a service
-// that only a secret names is the service's own.
-func (b builder) egress() []any {
-	var rules []any
+// egress is what a strict policy lets pods that use the services reach besides
+// DNS: pods by their labels, or a port anywhere. The port of a service that
+// only a secret names is the service's own.
+func (b builder) egress(of ...string) []any {
+	rules := []any{}
 	to := func(labels map[string]string, port int) {
 		rules = append(rules, map[string]any{"to": textMap(labels), "port": int64(port)})
 	}
@@ -78,6 +92,9 @@ func (b builder) egress() []any {
 		{services.Redis.Mode, chartRedis, b.redisName(), "cache", portRedis},
 		{services.Temporal.Mode, chartTemporal, b.temporalName(), componentServer, portTemporal},
 	} {
+		if !slices.Contains(of, service.chart) {
+			continue
+		}
 		switch {
 		case service.mode == forge.ModeInCluster:
 			to(b.selector(service.chart, service.name, service.component), service.port)

@@ -14,6 +14,7 @@ const passwordKey = "password"
 func (b builder) envSecretName() string         { return b.env.App.Name + "-env" } // its keys become variables of the app
 func (b builder) filesSecretName() string       { return b.env.App.Name + "-files" }
 func (b builder) pullSecretName() string        { return b.env.App.Name + "-pull" }
+func (b builder) backupClaimName() string       { return b.postgresName() + "-backup" }
 func (b builder) postgresTLSSecretName() string { return b.postgresName() + "-tls" }
 
 // hashKeySecretName is the Secret with the key that checksums of secrets are

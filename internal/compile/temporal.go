@@ -36,15 +36,14 @@ const (
 )
 
 // temporalSchemaScript makes or moves forward both of Temporal's schemas.
-// Setting up what is there already fails; the update that follows tells
-// whether it is right.
+// Setting up what is there already changes nothing.
 const temporalSchemaScript = `
 for pair in temporal:"$DBNAME" visibility:"$VISIBILITY_DBNAME"; do
   tool() {
     SQL_PASSWORD="$POSTGRES_PWD" temporal-sql-tool --plugin postgres12 \
       --endpoint "$POSTGRES_SEEDS" --port "$DB_PORT" --user "$POSTGRES_USER" --database "${pair#*:}" "$@"
   }
-  tool setup-schema --version 0.0 || true
+  tool setup-schema --version 0.0
   tool update-schema --schema-dir "/etc/temporal/schema/postgresql/v12/${pair%%:*}/versioned"
 done
 `
@@ -145,16 +144,25 @@ func (c *clusterBuilder) temporal() error {
 		"secretChecksums": map[string]any{},
 		"files":           fileValues(files),
 		"resources":       resourcesValues(c.sizes.temporal),
-		"web":             map[string]any{"enabled": temporal.Web, "image": imageValues(temporalWebImage, "IfNotPresent")},
-		"networkPolicy":   c.clientsValues(partTemporal),
+		"web":             map[string]any{"enabled": temporal.Web, "image": imageValues(temporalWebImage, "IfNotPresent"), "resources": resourcesValues(c.sizes.temporalWeb)},
+		"networkPolicy":   c.temporalNetworkValues(),
 	}
 	c.release("", chartTemporal, c.temporalName(), values, names, slices.Concat(c.ready[partPostgres], []forge.ID{schema})...)
+	c.feedCertificate()
 	running := c.id(forge.KindRelease, chartTemporal)
 	c.add(partTemporal, c.resource(forge.KindJob, "temporal-"+componentNamespace,
 		job(componentNamespace, map[string]string{"TEMPORAL_ADDRESS": address(c.temporalName(), portTemporal)}, nil, nil,
 			temporalNamespaceScript, temporal.Namespace, retention(temporal.Retention)),
 		c.namespace, c.secrets, running))
 	return nil
+}
+
+func (b builder) temporalNetworkValues() map[string]any {
+	values := b.clientsValues(partTemporal)
+	if b.strictNetwork() {
+		values["egress"] = b.egress(chartPostgres)
+	}
+	return values
 }
 
 func (b builder) temporalImages() (server, tools string, err error) {

@@ -75,7 +75,7 @@ func (b builder) appValues() map[string]any {
 		"scaling":        scalingValues(b.at.scaling),
 		"service":        b.serviceValues(),
 		"ingress":        b.ingressValues(),
-		"networkPolicy":  map[string]any{"enabled": b.restrictsNetwork()},
+		"networkPolicy":  b.appNetworkValues(),
 		"workers":        workers,
 	}
 	b.addOptional(values)
@@ -97,7 +97,7 @@ func (b builder) addOptional(values map[string]any) {
 	}
 	var volumes []any
 	for _, volume := range b.env.Volumes {
-		volumes = append(volumes, map[string]any{"claim": app.Name + "-" + volume.Name, "mount": volume.Mount})
+		volumes = append(volumes, map[string]any{"claim": app.Name + "-" + volume.Name, "mount": volume.Mount, "access": volume.Access})
 	}
 	if volumes != nil {
 		values["volumes"] = volumes
@@ -105,9 +105,14 @@ func (b builder) addOptional(values map[string]any) {
 	if b.env.Expose.Kind == forge.ExposeGateway {
 		values["route"] = b.routeValues()
 	}
-	if b.env.NetworkPolicy == networkStrict {
-		values["networkPolicy"] = map[string]any{"enabled": true, "egress": b.egress()}
+}
+
+func (b builder) appNetworkValues() map[string]any {
+	values := b.networkValues()
+	if b.strictNetwork() {
+		values["egress"] = b.egress(chartPostgres, chartRedis, chartTemporal)
 	}
+	return values
 }
 
 func (b builder) postgresValues() (map[string]any, error) {
@@ -122,6 +127,7 @@ func (b builder) postgresValues() (map[string]any, error) {
 		"image":           imageValues(image, "IfNotPresent"),
 		"user":            databaseUser,
 		"database":        postgres.Database,
+		"schema":          databaseSchema,
 		"secretName":      b.postgresName(),
 		"secretChecksums": map[string]any{},
 		"storage":         b.storageValues(postgres.Storage, postgres.StorageClass),
@@ -133,7 +139,12 @@ func (b builder) postgresValues() (map[string]any, error) {
 		values["tlsSecret"] = b.postgresTLSSecretName()
 	}
 	if postgres.Backup.Enabled {
-		values["backup"] = map[string]any{"schedule": postgres.Backup.Schedule, "keepDays": int64(postgres.Backup.KeepDays)}
+		values["backup"] = map[string]any{
+			"schedule": postgres.Backup.Schedule, "keepDays": int64(postgres.Backup.KeepDays), "claim": b.backupClaimName(),
+		}
+	}
+	if ranges := b.env.Platform.PodCIDRs; len(ranges) > 0 {
+		values["podCIDRs"] = texts(ranges)
 	}
 	if b.hasTemporal() {
 		values["roles"] = []any{map[string]any{

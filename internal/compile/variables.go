@@ -12,6 +12,10 @@ const (
 	// databaseUser is the role the app logs in as. It owns the database.
 	databaseUser = "appuser"
 
+	// databaseSchema is where its tables are, whoever makes them: it stands
+	// first in the search path of the role, not in a setting of one client.
+	databaseSchema = "app"
+
 	portPostgres = 5432
 	portRedis    = 6379
 	portTemporal = 7233

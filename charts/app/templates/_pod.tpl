@@ -1,25 +1,48 @@
 {{/*
 The pod template of the app and of every worker. A dict with "root",
 "component", "container" (its name), "args", "resources", "grace" (seconds),
-"serves" (whether it has the port) and "probes" (text).
+"scaling", "volumes", "serves" (whether it has the port) and "probes" (text).
 */}}
 {{- define "app.pod-template" -}}
 {{- $values := .root.Values }}
+{{- $forged := include "app.forged-files" .root | fromYamlArray }}
+{{- $others := include "app.other-files" .root | fromYamlArray }}
 metadata:
   labels:
     {{- include "app.labels" . | nindent 4 }}
   annotations:
     # What the pod was started with. A change here is what makes a rollout.
     checksum.forged.dev/config: {{ include "app.env-data" .root | sha256sum | quote }}
+    {{- with $values.configChecksum }}
+    checksum.forged.dev/files: {{ . | quote }}
+    {{- end }}
     {{- range $name, $sum := $values.secretChecksums }}
     {{ printf "checksum.forged.dev/secret.%s" $name | quote }}: {{ $sum | quote }}
     {{- end }}
 spec:
   serviceAccountName: {{ .root.Release.Name | quote }}
   automountServiceAccountToken: false
+  {{- with $values.imagePullSecret }}
+  imagePullSecrets:
+    - name: {{ . | quote }}
+  {{- end }}
   # Service links would put variables like SHOP_PORT into the environment.
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .grace }}
+  {{- if gt (int .scaling.max) 1 }}
+  # Not all on one node or in one zone, as far as the cluster has others.
+  topologySpreadConstraints:
+    {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+    - maxSkew: 1
+      topologyKey: {{ . }}
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "app.selector" $ | nindent 10 }}
+      matchLabelKeys:
+        - pod-template-hash
+    {{- end }}
+  {{- end }}
   securityContext:
     runAsNonRoot: true
     runAsUser: {{ int $values.user.uid }}
@@ -83,10 +106,48 @@ spec:
       volumeMounts:
         - name: tmp
           mountPath: /tmp
+        {{- range $i, $volume := .volumes }}
+        - name: {{ printf "volume-%d" $i }}
+          mountPath: {{ $volume.mount | quote }}
+        {{- end }}
+        {{- if $forged }}
+        - name: forged
+          mountPath: /run/forged
+          readOnly: true
+        {{- end }}
+        {{- range $i, $file := $others }}
+        - name: files
+          mountPath: {{ $file.path | quote }}
+          subPath: {{ printf "file-%d" $i }}
+          readOnly: true
+        {{- end }}
   volumes:
     - name: tmp
       emptyDir:
         sizeLimit: 1Gi
+    {{- range $i, $volume := .volumes }}
+    - name: {{ printf "volume-%d" $i }}
+      persistentVolumeClaim:
+        claimName: {{ $volume.claim | quote }}
+    {{- end }}
+    {{- if $forged }}
+    - name: forged
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- range $forged }}
+          {{- include "app.file-source" (dict "file" . "to" (trimPrefix "/run/forged/" .path)) | nindent 10 }}
+          {{- end }}
+    {{- end }}
+    {{- if $others }}
+    - name: files
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- range $i, $file := $others }}
+          {{- include "app.file-source" (dict "file" $file "to" (printf "file-%d" $i)) | nindent 10 }}
+          {{- end }}
+    {{- end }}
 {{- end }}
 
 {{/* Probes of the app, over HTTP. */}}
