@@ -128,10 +128,11 @@ func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log
 			return err
 		}
 		metrics.Keep(environmentsOf(g))
+		w.charts.Recheck() // those of this machine: they are what they are when the forge is loaded
 		return nil
 	}}
 	reloader := daemon.NewReloader(daemon.ReloadOptions{
-		Path: flags.config, Read: src.read, Logger: log, Notifier: notifier, Recheck: w.engine.Recheck,
+		Path: flags.config, Read: src.read, Logger: log, Notifier: notifier, Recheck: w.recheck,
 	})
 	alive := daemon.Probe(5*time.Second, func() { w.engine.Changed() })
 	components := []daemon.Component{

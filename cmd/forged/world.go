@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"regexp"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"forged.dev/forged/internal/providers/certificates"
 	"forged.dev/forged/internal/providers/external"
 	"forged.dev/forged/internal/providers/helm"
+	"forged.dev/forged/internal/providers/helm/chartsource"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/minikube"
 	"forged.dev/forged/internal/providers/objects"
@@ -24,6 +27,7 @@ import (
 // providers.
 type world struct {
 	clusters *kubernetes.Clusters
+	charts   *chartsource.Source
 	engine   *reconcile.Engine
 }
 
@@ -53,7 +57,11 @@ func newWorld(o worldOptions) (*world, error) {
 			o.metrics.Request(target.String(), verb, code)
 		}
 	}
-	w := &world{clusters: kubernetes.NewClusters(clusters)}
+	w := &world{
+		clusters: kubernetes.NewClusters(clusters),
+		charts:   chartsource.New(chartsource.Options{CacheDir: chartsDir(), Logger: o.log}),
+	}
+	secrets := &secret.Resolver{Dir: o.dir}
 	exposure := certificates.New(certificates.Options{Clusters: w.clusters})
 	options.Providers = map[string]reconcile.Provider{
 		forge.KindNamespace:   kubernetes.NewNamespaces(w.clusters),
@@ -66,7 +74,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindRoles:       external.NewRoles(w.clusters, &secret.Resolver{Dir: o.dir}, o.instance),
 		forge.KindImage:       minikube.NewImages(),
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
-		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Logger: o.log}),
+		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Logger: o.log}),
 	}
 	options.Leases = kubernetes.NewLeases(w.clusters)
 	w.engine = reconcile.New(options)
@@ -79,4 +87,23 @@ func stepGrace(grace time.Duration) time.Duration {
 	return grace - min(2*time.Second, grace/2)
 }
 
-func (w *world) close() { w.clusters.Close() }
+// chartsDir is where charts of other machines are kept; empty where the system
+// has no place for such things.
+func chartsDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "forged", "charts")
+}
+
+// recheck looks again at what an environment is made of.
+func (w *world) recheck(environment string) {
+	w.charts.Recheck()
+	w.engine.Recheck(environment)
+}
+
+func (w *world) close() {
+	w.clusters.Close()
+	w.charts.Close()
+}

@@ -46,6 +46,9 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, d decision, step *r
 		return false, err
 	}
 	s.h.tell(told)
+	if next.source != "" && next.source != s.notes.Source {
+		step.Changes = append(step.Changes, reconcile.Change{Path: "chart", From: s.notes.Source, To: next.source})
+	}
 	for _, crd := range missing {
 		step.Changes = append(step.Changes, reconcile.Change{Path: kubernetes.RefOf(crd).String(), To: "created"})
 	}

@@ -20,7 +20,6 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/helm/chartsource"
 	"forged.dev/forged/internal/reconcile"
-	"forged.dev/forged/internal/secret"
 )
 
 // Charts finds charts of the user's own. A *chartsource.Source does.
@@ -41,7 +40,6 @@ const renderLimit = 20 * time.Second
 type chartStore struct {
 	embedded func(name string) ([]charts.File, error)
 	others   Charts
-	secret   func(context.Context, forge.SecretRef) (secret.Value, error)
 
 	mu        sync.Mutex
 	loaded    map[string]loadedChart
@@ -51,23 +49,19 @@ type chartStore struct {
 // loadedChart is a chart as it lies in its files.
 type loadedChart struct {
 	name   string // for people
+	source string // what a source of the user stood for, for people; empty: it is embedded
 	files  []charts.File
 	digest string
 	stale  error // why it could not be looked at; nil: it is up to date
 }
 
-// get finds the chart of a release. keep is the version that runs.
-func (s *chartStore) get(ctx context.Context, req reconcile.Request, spec forge.ReleaseSpec, keep string) (loadedChart, error) {
-	if spec.Source == nil {
-		return s.own(spec.Chart)
-	}
+// get finds the chart of the user that is asked for.
+func (s *chartStore) get(ctx context.Context, r chartsource.Request) (loadedChart, error) {
 	if s.others == nil {
 		return loadedChart{}, reconcile.Errorf(reconcile.Internal, "load chart", "nothing here loads charts of a user")
 	}
-	ch, err := s.others.Load(ctx, chartsource.Request{
-		ChartSource: *spec.Source, Secret: s.secret, MaxAge: req.Policy.Interval, Keep: keep,
-	})
-	return loadedChart{name: ch.String(), files: ch.Files, digest: ch.Digest, stale: ch.Stale}, err
+	ch, err := s.others.Load(ctx, r)
+	return loadedChart{name: ch.String(), source: ch.String(), files: ch.Files, digest: ch.Digest, stale: ch.Stale}, err
 }
 
 func (s *chartStore) own(name string) (loadedChart, error) {
@@ -170,15 +164,25 @@ type desired struct {
 	values  map[string]any
 	key     string // of everything forged puts in; empty while an input is missing
 	missing error  // of kind Waiting: an input that is not known yet
+	// unloaded tells that what is missing is the chart itself, and missing why.
+	unloaded bool
 }
 
 // desire puts the outputs of other resources into the values and computes the
 // render key. What is rendered follows from it and from what the chart asks
 // the cluster, and nothing else is a reason to render again.
 func (p *Provider) desire(ctx context.Context, req reconcile.Request, spec forge.ReleaseSpec, keep string) (desired, error) {
-	ch, err := p.charts.get(ctx, req, spec, keep)
-	if err != nil {
-		return desired{}, err
+	var ch loadedChart
+	var err error
+	if spec.Source == nil {
+		if ch, err = p.charts.own(spec.Chart); err != nil {
+			return desired{}, err
+		}
+	} else if ch, err = p.charts.get(ctx, p.wanted(req, spec, keep)); err != nil {
+		if ctx.Err() != nil {
+			return desired{}, err
+		}
+		return desired{missing: err, unloaded: true}, nil // what runs is looked after all the same
 	}
 	d := desired{chart: ch, values: cloneMap(spec.Values)}
 	waiting := false

@@ -24,7 +24,8 @@ import (
 type hazard struct {
 	*rig
 	dir      string
-	recreate string // policy
+	chart    *forge.ChartSource // nil: what is in dir
+	recreate string             // policy
 	writes   atomic.Int64
 }
 
@@ -109,10 +110,15 @@ func (h *hazard) end() { h.clusters.Close() }
 
 func (h *hazard) request() reconcile.Request {
 	req := h.rig.request()
-	req.Resource.Spec = forge.ReleaseSpec{
+	spec := forge.ReleaseSpec{
 		Name: releaseName, Namespace: h.env.Namespace, Values: h.values,
 		Source: &forge.ChartSource{Kind: forge.ChartPath, Path: h.dir},
 	}
+	if h.chart != nil {
+		source := *h.chart
+		spec.Source = &source
+	}
+	req.Resource.Spec = spec
 	req.Policy.Interval, req.Policy.Recreate = 2*time.Minute, h.recreate
 	return req
 }

@@ -22,6 +22,7 @@ const longestWhy = 500 // runes of a failure that are remembered
 // secret.
 type notes struct {
 	Chart  string  `json:"chart,omitempty"`  // its version, of the applied revision
+	Source string  `json:"source,omitempty"` // what a chart of the user was, likewise
 	Good   good    `json:"good,omitzero"`    // the last revision that was ready
 	Asked  asked   `json:"asked,omitzero"`   // by the chart, when the applied revision was rendered
 	Failed failure `json:"failed,omitzero"`  // of what was tried last

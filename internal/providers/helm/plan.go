@@ -35,7 +35,7 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		return s.planRemove(), s.wait(decide(s.facts()))
 	}
 	if d := decide(s.facts()); d.deed == deedNothing || d.state == stateInSync {
-		return nil, nil
+		return s.unloaded(), nil
 	}
 	// Something is to be done: ask the API server itself what Helm's records
 	// say before calling anything drift, and meanwhile why objects drifted.
@@ -59,7 +59,7 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		return nil, err
 	}
 	if d.deed == deedNothing || d.deed == deedHeal {
-		return heals, healErr
+		return append(heals, s.unloaded()...), healErr
 	}
 	if !s.settled() || healErr != nil {
 		heals = nil // the release as a whole comes first

@@ -34,6 +34,7 @@ type Provider struct {
 	clusters *kubernetes.Clusters
 	log      *slog.Logger
 	charts   chartStore
+	secret   func(context.Context, forge.SecretRef) (secret.Value, error)
 	dead     time.Duration // see deadAfter
 
 	mu       sync.Mutex
@@ -81,7 +82,8 @@ func New(o Options) *Provider {
 		clusters: o.Clusters,
 		log:      o.Logger,
 		dead:     deadAfter,
-		charts:   chartStore{embedded: files, others: o.Charts, secret: o.Secret, loaded: map[string]loadedChart{}, rendering: map[string]bool{}},
+		secret:   o.Secret,
+		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}, rendering: map[string]bool{}},
 		stores:   map[forge.Target]*store{},
 		releases: map[releaseKey]*unit{},
 		ids:      map[releaseKey]forge.ID{},

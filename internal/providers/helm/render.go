@@ -22,6 +22,7 @@ const notesFile = "NOTES.txt"
 // are the same bytes, also of a chart that never renders the same way twice.
 type rendering struct {
 	chart    *chart.Chart // as it is recorded
+	source   string       // what a source of the user stood for; empty: embedded, or taken from a record
 	values   map[string]any
 	manifest string
 	hooks    []*release.Hook
@@ -159,7 +160,7 @@ func (s *seen) render(ctx context.Context) (*rendering, error) {
 	if err != nil {
 		return nil, s.named(err)
 	}
-	r.key, r.asked = s.desired.key, w.asked
+	r.key, r.asked, r.source = s.desired.key, w.asked, s.desired.chart.source
 	return r, nil
 }
 

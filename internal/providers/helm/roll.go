@@ -178,7 +178,7 @@ func (s *seen) commit(ctx context.Context, c *client, j *journal, plan rollout, 
 	h := s.h
 	number := j.made()
 	n := s.notes
-	n.Trying, n.Asked, n.Chart = nil, next.asked, next.chart.Metadata.Version
+	n.Trying, n.Asked, n.Chart, n.Source = nil, next.asked, next.chart.Metadata.Version, next.source
 	if plan.deed == deedGoBack || plan.deed == deedRestore && n.Good.Revision == s.record.Revision {
 		n.Good = good{Revision: number, Key: next.key, Asked: next.asked} // the same objects as were ready before
 	}
