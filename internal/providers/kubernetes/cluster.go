@@ -63,6 +63,7 @@ type Cluster struct {
 	own         map[Ref]*ownWrite
 	followed    map[Ref]*followed
 	inventories map[inventoryKey]*inventorySlot
+	pods        map[Ref]*podWatch // of objects that are not ready; nil until there is one
 	ends        []func(context.Context)
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
@@ -27,6 +28,8 @@ type Options struct {
 type Clusters struct {
 	opts Options
 	wrap func(http.RoundTripper) http.RoundTripper // nil but in tests
+
+	podGrace time.Duration // before a trouble of pods counts as failed
 
 	clock clock
 

@@ -1,6 +1,10 @@
 package kubernetes
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -8,40 +12,66 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// hasHealth tells kinds whose status says whether they serve. Only these are
-// watched in full.
-func hasHealth(gk schema.GroupKind) bool {
-	switch gk {
-	case schema.GroupKind{Group: "apps", Kind: "Deployment"},
-		schema.GroupKind{Group: "apps", Kind: "StatefulSet"},
-		schema.GroupKind{Group: "apps", Kind: "DaemonSet"},
-		schema.GroupKind{Group: "batch", Kind: "Job"},
-		schema.GroupKind{Kind: "PersistentVolumeClaim"},
-		schema.GroupKind{Kind: "Service"},
-		schema.GroupKind{Group: "networking.k8s.io", Kind: "Ingress"}:
-		return true
-	}
-	return false
+// rules are what kstatus has no rule for, or one that says something else than
+// what a person wants to know. The second result is false where kstatus goes on.
+var rules = map[schema.GroupKind]func(*unstructured.Unstructured) (reconcile.Health, bool){
+	{Group: "apps", Kind: "Deployment"}:                               deploymentHealth,
+	{Group: "apps", Kind: "StatefulSet"}:                              nil,
+	{Group: "apps", Kind: "DaemonSet"}:                                nil,
+	{Group: "batch", Kind: "Job"}:                                     jobHealth,
+	{Kind: "PersistentVolumeClaim"}:                                   nil,
+	{Kind: "Service"}:                                                 serviceHealth,
+	{Group: "networking.k8s.io", Kind: "Ingress"}:                     ingressHealth,
+	{Group: "autoscaling", Kind: "HorizontalPodAutoscaler"}:           autoscalerHealth,
+	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: nil,
+	{Group: "apiregistration.k8s.io", Kind: "APIService"}:             apiServiceHealth,
+	{Group: "cert-manager.io", Kind: "Certificate"}:                   certificateHealth,
+	{Group: groupGateway, Kind: "Gateway"}:                            gatewayHealth,
+	{Group: groupGateway, Kind: "HTTPRoute"}:                          routeHealth,
+	{Group: groupGateway, Kind: "GRPCRoute"}:                          routeHealth,
+	{Group: groupGateway, Kind: "TLSRoute"}:                           routeHealth,
+	{Group: groupGateway, Kind: "TCPRoute"}:                           routeHealth,
 }
 
-// HealthOf judges an object by its status, with the rules of kstatus and two
-// more: a load balancer and an ingress serve only when they have an address.
-// The message does not name the object: whoever shows it knows which it is.
+const groupGateway = "gateway.networking.k8s.io"
+
+// hasHealth tells kinds whose status says whether they serve. Only these are
+// watched in full. Of custom resources all are: most have a condition Ready.
+func hasHealth(gk schema.GroupKind) bool {
+	_, ok := rules[gk]
+	return ok || custom(gk)
+}
+
+// custom tells kinds that do not come with Kubernetes.
+func custom(gk schema.GroupKind) bool {
+	return strings.Contains(gk.Group, ".") && !strings.HasSuffix(gk.Group, ".k8s.io")
+}
+
+// HealthOf judges an object by its status: with the rules of kstatus, and with
+// rules of our own where that has none. The message does not name the object:
+// whoever shows it knows which it is. What is ready and has a message serves,
+// and is not all that it should be.
 func HealthOf(obj *unstructured.Unstructured) reconcile.Health {
+	gk := obj.GroupVersionKind().GroupKind()
 	result, err := status.Compute(obj)
-	if err != nil {
+	switch {
+	case err != nil && custom(gk):
+		return reconcile.Health{Status: reconcile.Ready} // its status is of a form of its own
+	case err != nil:
 		return reconcile.Health{Status: reconcile.Unknown, Message: err.Error()}
+	case result.Status == status.TerminatingStatus:
+		return reconcile.Health{Status: reconcile.Progressing, Message: "is being deleted"}
+	}
+	if rule := rules[gk]; rule != nil {
+		if h, decided := rule(obj); decided {
+			return h
+		}
 	}
 	switch result.Status {
 	case status.CurrentStatus:
-		if waiting := withoutAddress(obj); waiting != "" {
-			return reconcile.Health{Status: reconcile.Progressing, Message: waiting}
-		}
 		return reconcile.Health{Status: reconcile.Ready}
 	case status.InProgressStatus:
 		return reconcile.Health{Status: reconcile.Progressing, Message: result.Message}
-	case status.TerminatingStatus:
-		return reconcile.Health{Status: reconcile.Progressing, Message: "is being deleted"}
 	case status.FailedStatus:
 		return reconcile.Health{Status: reconcile.Failed, Message: result.Message}
 	default:
@@ -49,23 +79,207 @@ func HealthOf(obj *unstructured.Unstructured) reconcile.Health {
 	}
 }
 
-func withoutAddress(obj *unstructured.Unstructured) string {
-	gk := obj.GroupVersionKind().GroupKind()
-	var waiting string
+// condition is one of an object's status.
+type condition struct {
+	kind, status, reason, message string
+	generation                    int64 // that it is about; 0: not said
+}
+
+// text is what a condition says, with its reason where the words lack it.
+func (c condition) text() string {
 	switch {
-	case gk == schema.GroupKind{Kind: "Service"}:
-		if kind, _, _ := unstructured.NestedString(obj.Object, "spec", "type"); kind != "LoadBalancer" {
-			return ""
+	case c.message == "":
+		return c.reason
+	case c.reason == "":
+		return c.message
+	}
+	return c.reason + ": " + c.message
+}
+
+func conditionsOf(from map[string]any, fields ...string) []condition {
+	list, _, _ := unstructured.NestedSlice(from, append(fields, "conditions")...)
+	var all []condition
+	for _, item := range list {
+		m, ok := item.(map[string]any)
+		if !ok {
+			continue
 		}
-		waiting = "waiting for the cloud to give the load balancer an address"
-	case gk == schema.GroupKind{Group: "networking.k8s.io", Kind: "Ingress"}:
-		waiting = "waiting for an ingress controller to give it an address"
-	default:
-		return ""
+		c := condition{}
+		c.kind, _, _ = unstructured.NestedString(m, "type")
+		c.status, _, _ = unstructured.NestedString(m, "status")
+		c.reason, _, _ = unstructured.NestedString(m, "reason")
+		c.message, _, _ = unstructured.NestedString(m, "message")
+		c.generation, _, _ = unstructured.NestedInt64(m, "observedGeneration")
+		all = append(all, c)
 	}
+	return all
+}
+
+// conditionOf is the condition of a type; its zero value if there is none.
+func conditionOf(all []condition, kind string) condition {
+	if i := slices.IndexFunc(all, func(c condition) bool { return c.kind == kind }); i >= 0 {
+		return all[i]
+	}
+	return condition{}
+}
+
+func progressing(format string, args ...any) (reconcile.Health, bool) {
+	return reconcile.Health{Status: reconcile.Progressing, Message: fmt.Sprintf(format, args...)}, true
+}
+
+func undecided() (reconcile.Health, bool) { return reconcile.Health{}, false }
+
+func ready() (reconcile.Health, bool) { return reconcile.Health{Status: reconcile.Ready}, true }
+
+// deploymentHealth adds why no pods are made: a quota, a webhook, a policy.
+func deploymentHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	all := conditionsOf(obj.Object, "status")
+	refused := conditionOf(all, "ReplicaFailure")
+	if refused.status != "True" {
+		return undecided()
+	}
+	if late := conditionOf(all, "Progressing"); late.reason == "ProgressDeadlineExceeded" {
+		return reconcile.Health{Status: reconcile.Failed, Message: "pods are refused: " + refused.text()}, true
+	}
+	return progressing("pods are refused: %s", refused.text())
+}
+
+// AnnotationRunAgain on a Job that is over is how a person asks for another
+// run of what it ran.
+const AnnotationRunAgain = "forged.dev/run-again"
+
+// RunAgain is the health of a Job that is over and bears AnnotationRunAgain.
+var RunAgain = reconcile.Health{Status: reconcile.Unknown, Message: "another run was asked for"}
+
+// jobHealth goes by the conditions alone: a Job may have failed attempts and
+// still succeed.
+func jobHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	all := conditionsOf(obj.Object, "status")
+	failed := conditionOf(all, "Failed")
+	complete := conditionOf(all, "Complete").status == "True"
+	switch {
+	case (complete || failed.status == "True") && obj.GetAnnotations()[AnnotationRunAgain] != "":
+		return RunAgain, true
+	case complete:
+		return ready()
+	case failed.status == "True":
+		text := failed.text()
+		if text == "" {
+			text = "it has failed"
+		}
+		return reconcile.Health{Status: reconcile.Failed, Message: text}, true
+	}
+	if suspended, _, _ := unstructured.NestedBool(obj.Object, "spec", "suspend"); suspended {
+		return progressing("is suspended")
+	}
+	if active, _, _ := unstructured.NestedInt64(obj.Object, "status", "active"); active > 0 {
+		return progressing("runs")
+	}
+	return progressing("has not begun")
+}
+
+func serviceHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	if kind, _, _ := unstructured.NestedString(obj.Object, "spec", "type"); kind == "LoadBalancer" && !hasAddress(obj) {
+		return progressing("waiting for the cloud to give the load balancer an address")
+	}
+	return undecided()
+}
+
+func ingressHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	if !hasAddress(obj) {
+		return progressing("waiting for an ingress controller to give it an address")
+	}
+	return undecided()
+}
+
+func hasAddress(obj *unstructured.Unstructured) bool {
 	addresses, _, _ := unstructured.NestedSlice(obj.Object, "status", "loadBalancer", "ingress")
-	if len(addresses) == 0 {
-		return waiting
+	return len(addresses) > 0
+}
+
+// autoscalerHealth: an autoscaler that cannot scale leaves what it scales as
+// it is, so that is worth telling and keeps nobody waiting.
+func autoscalerHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	all := conditionsOf(obj.Object, "status")
+	h := reconcile.Health{Status: reconcile.Ready}
+	able, active, limited := conditionOf(all, "AbleToScale"), conditionOf(all, "ScalingActive"), conditionOf(all, "ScalingLimited")
+	switch {
+	case able.status == "False":
+		h.Message = "cannot scale: " + able.text()
+	case active.status == "False" && active.reason != "ScalingDisabled":
+		h.Message = "does not scale: " + active.text()
+	case limited.status == "True" && limited.reason == "TooManyReplicas":
+		h.Message = "wants more replicas than its maximum"
 	}
-	return ""
+	return h, true
+}
+
+func apiServiceHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	switch c := conditionOf(conditionsOf(obj.Object, "status"), "Available"); {
+	case c.status == "True":
+		return ready()
+	case c.kind == "":
+		return progressing("is not served yet")
+	default:
+		return progressing("is not available: %s", c.text())
+	}
+}
+
+// certificateHealth tells a certificate that is on its way from one that was
+// refused: cert-manager waits an hour and longer before it tries again.
+func certificateHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	all := conditionsOf(obj.Object, "status")
+	is, issuing := conditionOf(all, "Ready"), conditionOf(all, "Issuing")
+	failures, _, _ := unstructured.NestedInt64(obj.Object, "status", "failedIssuanceAttempts")
+	switch {
+	case is.status == "True" && (is.generation == 0 || is.generation >= obj.GetGeneration()):
+		return ready()
+	case issuing.status == "False" && failures > 0:
+		return reconcile.Health{Status: reconcile.Failed, Message: fmt.Sprintf("was refused %d times: %s", failures, issuing.text())}, true
+	case issuing.status == "True":
+		return progressing("is being issued: %s", issuing.text())
+	case is.kind == "":
+		return progressing("waits for cert-manager to take it up")
+	default:
+		return progressing("%s", is.text())
+	}
+}
+
+func gatewayHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	all := conditionsOf(obj.Object, "status")
+	for _, kind := range []string{"Accepted", "Programmed"} {
+		switch c := conditionOf(all, kind); {
+		case c.kind == "" || c.status == "Unknown" || c.generation != 0 && c.generation < obj.GetGeneration():
+			return progressing("waits for the controller of its class to take it up")
+		case c.status != "True":
+			return progressing("is not %s: %s", strings.ToLower(kind), c.text())
+		}
+	}
+	return ready()
+}
+
+// routeHealth: every gateway that a route names has to take it.
+func routeHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	wanted, _, _ := unstructured.NestedSlice(obj.Object, "spec", "parentRefs")
+	parents, _, _ := unstructured.NestedSlice(obj.Object, "status", "parents")
+	if len(parents) < len(wanted) || len(parents) == 0 {
+		return progressing("waits for its gateway to take it up")
+	}
+	for _, item := range parents {
+		parent, ok := item.(map[string]any)
+		if !ok {
+			continue
+		}
+		name, _, _ := unstructured.NestedString(parent, "parentRef", "name")
+		all := conditionsOf(parent)
+		for _, kind := range []string{"Accepted", "ResolvedRefs"} {
+			switch c := conditionOf(all, kind); {
+			case c.kind == "" || c.generation != 0 && c.generation < obj.GetGeneration():
+				return progressing("waits for gateway %s to take it up", name)
+			case c.status != "True":
+				return progressing("gateway %s does not take it: %s", name, c.text())
+			}
+		}
+	}
+	return ready()
 }

@@ -76,6 +76,7 @@ type bed struct {
 	c        *Cluster
 	requests *requests
 	events   chan reconcile.Event
+	setup    func(*Clusters) // called before they are used; may be nil
 }
 
 func newBed(t testing.TB) *bed {
@@ -96,6 +97,9 @@ func (b *bed) start() {
 		Logger: slog.New(slog.NewTextHandler(testWriter{b.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	b.t.Cleanup(b.clusters.Close)
+	if b.setup != nil {
+		b.setup(b.clusters)
+	}
 	var err error
 	if b.c, err = b.clusters.Cluster(b.t.Context(), b.Target()); err != nil {
 		b.t.Fatal(err)

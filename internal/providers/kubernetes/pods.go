@@ -1,0 +1,454 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	kwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// causePods is the cause of events about the pods of an object.
+const causePods = "pods"
+
+// coalesce is how long changes of pods are gathered before they are judged.
+const coalesce = 100 * time.Millisecond
+
+// mostPause bounds the time between two looks for pods that do not come.
+const mostPause = 5 * time.Minute
+
+// hasPods tells kinds whose pods say why they are not ready.
+func hasPods(gk schema.GroupKind) bool {
+	return gk == schema.GroupKind{Group: "batch", Kind: "Job"} ||
+		gk.Group == "apps" && slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet"}, gk.Kind)
+}
+
+// Health is the health of an object, state being what its watch shows, with
+// what its pods have to say. While an object with pods is not ready its pods
+// are watched; that begins here and ends as soon as it is ready, so that
+// nothing is watched nor asked for in the steady state. What is found out
+// later is told by an event of the resource.
+func (c *Cluster) Health(id forge.ID, ref Ref, state State) reconcile.Health {
+	h := state.Health
+	if !hasPods(ref.GVK.GroupKind()) {
+		return h
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.pods[ref]
+	if f != nil && f.uid != state.UID {
+		f.stop()
+		f = nil
+		delete(c.pods, ref)
+	}
+	troubled := state.Exists && !state.Deleting && (h.Status == reconcile.Progressing || h.Status == reconcile.Failed)
+	switch {
+	case !troubled && f != nil:
+		f.stop()
+		delete(c.pods, ref)
+		return h
+	case !troubled:
+		return h
+	case f == nil:
+		ctx, cancel := context.WithCancel(c.ctx)
+		f = &podWatch{
+			c: c, id: id, ref: ref, uid: state.UID, stop: cancel, grace: c.clusters.podGrace,
+			pods: map[string]podSeen{}, since: map[string]time.Time{}, moved: make(chan struct{}, 1),
+		}
+		if !c.start(func(context.Context) { f.run(ctx) }) {
+			cancel()
+			return h
+		}
+		if c.pods == nil {
+			c.pods = map[Ref]*podWatch{}
+		}
+		c.pods[ref] = f
+	}
+	return f.told.on(h)
+}
+
+// verdict is what is told of the pods of an object.
+type podVerdict struct {
+	text  string // what is the matter, and the last lines of the log
+	final bool
+}
+
+// on adds the verdict to a health.
+func (v podVerdict) on(h reconcile.Health) reconcile.Health {
+	if v.text == "" || strings.Contains(h.Message, v.text) {
+		return h
+	}
+	if h.Message != "" {
+		h.Message += "; "
+	}
+	h.Message += v.text
+	if v.final {
+		h.Status = reconcile.Failed
+	}
+	return h
+}
+
+// podWatch watches the pods of one object that is not ready. It is the store
+// of a reflector.
+type podWatch struct {
+	c     *Cluster
+	id    forge.ID
+	ref   Ref
+	uid   string // of the object
+	stop  context.CancelFunc
+	grace time.Duration
+	moved chan struct{}
+
+	told podVerdict // guarded by Cluster.mu
+
+	mu    sync.Mutex
+	pods  map[string]podSeen
+	fresh bool // a pod has come since the newest revision was looked for
+
+	// Of run alone:
+	since  map[string]time.Time // when troubles were first seen, by kind of trouble
+	newest func(podSeen) bool
+	logged string // key of the trouble whose log was read
+	log    string
+	words  string        // that the container has left, to be shown with it
+	pause  time.Duration // between looks for pods that nobody makes
+
+	refused string // why no pods are made, where the object says so itself
+}
+
+// podSeen is what is kept of a pod.
+type podSeen struct {
+	name    string
+	owner   string // uid of its controller
+	hash    string // of the revision it was made from
+	created time.Time
+	ending  bool
+	trouble trouble
+}
+
+// run watches until ctx ends, or the object has gone.
+func (f *podWatch) run(ctx context.Context) {
+	selector, err := f.look(ctx)
+	if err != nil || selector == nil {
+		if ctx.Err() == nil {
+			f.tell(podVerdict{}, err)
+		}
+		f.forget()
+		f.stop()
+		return
+	}
+	var watching sync.WaitGroup
+	defer func() {
+		f.stop()
+		watching.Wait()
+	}()
+	watching.Go(func() { f.watch(quiet(ctx), selector) })
+	timer := time.NewTimer(f.grace)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-f.moved:
+			pause := time.NewTimer(coalesce)
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+				pause.Stop()
+				return
+			}
+		}
+		next, gone := f.judge(ctx)
+		if gone {
+			f.forget()
+			return
+		}
+		timer.Reset(next)
+	}
+}
+
+// forget makes the next question about the object's health begin anew.
+func (f *podWatch) forget() {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if f.c.pods[f.ref] == f {
+		delete(f.c.pods, f.ref)
+	}
+}
+
+// watch fills the store until ctx ends.
+func (f *podWatch) watch(ctx context.Context, selector labels.Selector) {
+	logger := logr.Discard()
+	api := f.c.client.CoreV1().Pods(f.ref.Namespace)
+	reflector := cache.NewReflectorWithOptions(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = selector.String()
+			l, err := api.List(ctx, o)
+			if err != nil && !errors.Is(err, context.Canceled) {
+				f.tell(podVerdict{}, Classify("list the pods of", f.ref, err))
+			}
+			return l, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
+			o.LabelSelector = selector.String()
+			return api.Watch(ctx, o)
+		},
+	}, nil, f, cache.ReflectorOptions{Logger: &logger, Name: "pods of " + f.ref.String(), TypeDescription: "Pod"})
+	reflector.RunWithContext(ctx)
+}
+
+// look reads the object, and finds out which of its pods are of the newest
+// revision. A nil selector means that it is gone.
+func (f *podWatch) look(ctx context.Context) (labels.Selector, error) {
+	live, err := f.c.Get(ctx, f.ref)
+	if err != nil || live == nil || string(live.GetUID()) != f.uid {
+		return nil, err
+	}
+	f.refused = ""
+	if c := conditionOf(conditionsOf(live.Object, "status"), "ReplicaFailure"); c.status == "True" {
+		f.refused = "pods are refused: " + c.text()
+	}
+	raw, _, _ := unstructured.NestedMap(live.Object, "spec", "selector")
+	var s metav1.LabelSelector
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &s); err != nil {
+		return nil, reconcile.Errorf(reconcile.Internal, "read the selector of "+f.ref.String(), "%v", err)
+	}
+	selector, err := metav1.LabelSelectorAsSelector(&s)
+	if err != nil {
+		return nil, reconcile.Errorf(reconcile.Internal, "read the selector of "+f.ref.String(), "%v", err)
+	}
+	f.newest, err = f.revision(ctx, live, selector.String())
+	return selector, err
+}
+
+// revision tells the pods of the newest revision of an object from others,
+// which may be in trouble without that being the fault of what is rolled out.
+func (f *podWatch) revision(ctx context.Context, live *unstructured.Unstructured, selector string) (func(podSeen) bool, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	switch f.ref.GVK.Kind {
+	case "Deployment":
+		sets, err := f.c.metadata.Resource(appsv1.SchemeGroupVersion.WithResource("replicasets")).Namespace(f.ref.Namespace).
+			List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return nil, Classify("list the replica sets of", f.ref, err)
+		}
+		uid, most := types.UID(""), -1
+		for _, set := range sets.Items {
+			number := 0
+			_, _ = fmt.Sscan(set.Annotations["deployment.kubernetes.io/revision"], &number)
+			if metav1.IsControlledBy(&set, live) && number > most {
+				uid, most = set.UID, number
+			}
+		}
+		return func(p podSeen) bool { return p.owner == string(uid) }, nil
+	case "StatefulSet":
+		hash, _, _ := unstructured.NestedString(live.Object, "status", "updateRevision")
+		return func(p podSeen) bool { return p.owner == f.uid && (hash == "" || p.hash == hash) }, nil
+	case "DaemonSet":
+		revisions, err := f.c.client.AppsV1().ControllerRevisions(f.ref.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return nil, Classify("list the revisions of", f.ref, err)
+		}
+		hash, most := "", int64(-1)
+		for _, r := range revisions.Items {
+			if metav1.IsControlledBy(&r, live) && r.Revision > most {
+				hash, most = r.Labels[appsv1.ControllerRevisionHashLabelKey], r.Revision
+			}
+		}
+		return func(p podSeen) bool { return p.owner == f.uid && (hash == "" || p.hash == hash) }, nil
+	default:
+		return func(p podSeen) bool { return p.owner == f.uid }, nil
+	}
+}
+
+// judge finds the worst trouble of the pods that count and tells of it. It
+// returns when to look again, and whether the object is gone.
+func (f *podWatch) judge(ctx context.Context) (next time.Duration, gone bool) {
+	f.mu.Lock()
+	all := make([]podSeen, 0, len(f.pods))
+	for _, p := range f.pods {
+		all = append(all, p)
+	}
+	fresh := f.fresh
+	f.fresh = false
+	f.mu.Unlock()
+	next = f.grace
+	if len(all) == 0 {
+		f.pause = min(max(f.grace, 2*f.pause), mostPause)
+		next = f.pause
+	}
+	if fresh || len(all) == 0 {
+		selector, err := f.look(ctx)
+		if err == nil && selector == nil {
+			return 0, true
+		}
+		if err != nil {
+			f.mu.Lock()
+			f.fresh = true
+			f.mu.Unlock()
+			f.tell(podVerdict{}, err)
+			return next, false
+		}
+	}
+	slices.SortFunc(all, func(a, b podSeen) int { return strings.Compare(a.name, b.name) })
+	now, worst := time.Now(), trouble{}
+	current := map[string]time.Time{}
+	for _, p := range all {
+		t := p.trouble
+		// Pods on their way out are nobody's trouble, but for those of a Job
+		// that ran out of time: only they can say what took so long.
+		if !f.newest(p) || p.ending && f.ref.GVK.Kind != batchv1.SchemeGroupVersion.WithKind("Job").Kind || t.rank == rankNone {
+			continue
+		}
+		kind := fmt.Sprintf("%s/%s/%d", p.name, t.container, t.rank)
+		current[kind] = now
+		if first, known := f.since[kind]; known {
+			current[kind] = first
+		}
+		lasted := now.Sub(current[kind])
+		if t.toldAfter || t.failsAfter {
+			if left := f.grace - lasted; left > 0 {
+				next = min(next, left)
+				if t.toldAfter {
+					continue
+				}
+			} else if t.failsAfter {
+				t.final = true
+			}
+		}
+		if t.rank > worst.rank || t.rank == worst.rank && t.final && !worst.final {
+			worst = t
+		}
+	}
+	f.since = current
+	f.tell(f.describe(ctx, worst, len(all)), nil)
+	return next, false
+}
+
+// describe puts a trouble into words, with the log of its container.
+func (f *podWatch) describe(ctx context.Context, t trouble, pods int) podVerdict {
+	switch {
+	case t.rank == rankNone && pods == 0:
+		if f.refused != "" {
+			return podVerdict{text: guarded(f.refused)}
+		}
+		return podVerdict{text: guarded(f.event(ctx, f.ref.GVK.Kind, f.ref.Name))}
+	case t.rank == rankNone:
+		return podVerdict{}
+	case t.rank == rankPending, t.rank == rankUnready:
+		t.words = f.event(ctx, "Pod", t.pod)
+	}
+	if key := t.key(); t.log && key != f.logged {
+		f.words, f.log = f.lastWords(ctx, t)
+		f.logged = key
+	}
+	if t.log && t.left != "" {
+		t.words = f.words
+	}
+	v := podVerdict{text: guarded(t.String()), final: t.final}
+	if t.log && f.log != "" {
+		v.text += "; " + f.log
+	}
+	return v
+}
+
+// tell notes a verdict, and has the resource looked at again if it is another
+// one. That pods cannot be seen is said, and decides nothing.
+func (f *podWatch) tell(v podVerdict, err error) {
+	if err != nil {
+		v.text = "why it is not ready cannot be seen: " + err.Error()
+	}
+	f.c.mu.Lock()
+	same := f.told == v
+	f.told = v
+	f.c.mu.Unlock()
+	if !same {
+		f.c.clusters.publish([]reconcile.Event{{ID: f.id, Cause: causePods, At: time.Now(), Object: f.ref.String()}})
+	}
+}
+
+func (f *podWatch) wake() {
+	select {
+	case f.moved <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+func (f *podWatch) put(pod *corev1.Pod) {
+	p := podSeen{
+		name: pod.Name, created: pod.CreationTimestamp.Time, ending: pod.DeletionTimestamp != nil,
+		hash: pod.Labels[appsv1.ControllerRevisionHashLabelKey], trouble: troubleOf(pod),
+	}
+	if o := metav1.GetControllerOfNoCopy(pod); o != nil {
+		p.owner = string(o.UID)
+	}
+	f.mu.Lock()
+	_, known := f.pods[pod.Name]
+	f.pods[pod.Name] = p
+	f.fresh = f.fresh || !known
+	f.mu.Unlock()
+	f.wake()
+}
+
+// Add implements cache.ReflectorStore.
+func (f *podWatch) Add(obj any) error { return f.Update(obj) }
+
+// Update implements cache.ReflectorStore.
+func (f *podWatch) Update(obj any) error {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return fmt.Errorf("watch of the pods of %s: unexpected %T", f.ref, obj)
+	}
+	f.put(pod)
+	return nil
+}
+
+// Delete implements cache.ReflectorStore.
+func (f *podWatch) Delete(obj any) error {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return fmt.Errorf("watch of the pods of %s: unexpected %T", f.ref, obj)
+	}
+	f.mu.Lock()
+	delete(f.pods, pod.Name)
+	f.mu.Unlock()
+	f.wake()
+	return nil
+}
+
+// Replace implements cache.ReflectorStore: this is all there is.
+func (f *podWatch) Replace(list []any, _ string) error {
+	f.mu.Lock()
+	f.pods = map[string]podSeen{}
+	f.mu.Unlock()
+	for _, obj := range list {
+		if err := f.Update(obj); err != nil {
+			return err
+		}
+	}
+	f.wake()
+	return nil
+}
+
+// Resync implements cache.ReflectorStore; there is nothing to do.
+func (f *podWatch) Resync() error { return nil }
