@@ -207,7 +207,8 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
-// wakeDependants has everything looked at that needs id. The caller holds mu.
+// wakeDependants has everything looked at that needs id, and when id has become
+// ready what comes after it too. The caller holds mu.
 func (e *Engine) wakeDependants(id forge.ID, outputs bool, now time.Time) {
 	n := e.gen.Load().nodes[id]
 	if n == nil {
@@ -219,6 +220,14 @@ func (e *Engine) wakeDependants(id forge.ID, outputs bool, now time.Time) {
 				u.inputsFresh = false
 				u.unsettle("not looked at since "+id.String()+" has changed", now)
 			}
+			e.enqueue(u)
+		}
+	}
+	if outputs {
+		return
+	}
+	for _, f := range n.followers {
+		if u := e.units[f]; u != nil {
 			e.enqueue(u)
 		}
 	}

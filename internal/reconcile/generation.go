@@ -43,6 +43,7 @@ type node struct {
 	env        *environment
 	provider   Provider
 	dependants []forge.ID
+	followers  []forge.ID
 }
 
 // check turns a Generation into a generation, or says everything that is
@@ -76,7 +77,7 @@ func (e *Engine) check(g Generation) (*generation, error) {
 			case p == nil:
 				errs = append(errs, invalid(id, "nothing is registered that can reconcile the kind %q of %s", id.Kind, id))
 			}
-			out.nodes[id] = &node{resource: graph.resources[id], env: env, provider: p, dependants: graph.dependants[id]}
+			out.nodes[id] = &node{resource: graph.resources[id], env: env, provider: p, dependants: graph.dependants[id], followers: graph.followers[id]}
 		}
 	}
 	return out, errors.Join(errs...)

@@ -13,6 +13,7 @@ import (
 type Graph struct {
 	resources  map[forge.ID]forge.Resource
 	dependants map[forge.ID][]forge.ID
+	followers  map[forge.ID][]forge.ID // those that come after it and do not need it
 	waves      [][]forge.ID
 	order      []forge.ID
 }
@@ -24,6 +25,7 @@ func NewGraph(resources []forge.Resource) (*Graph, error) {
 	g := &Graph{
 		resources:  make(map[forge.ID]forge.Resource, len(resources)),
 		dependants: make(map[forge.ID][]forge.ID, len(resources)),
+		followers:  map[forge.ID][]forge.ID{},
 	}
 	var errs []error
 	for _, r := range resources {
@@ -46,6 +48,17 @@ func NewGraph(resources []forge.Resource) (*Graph, error) {
 			}
 			missing[id]++
 			g.dependants[need] = append(g.dependants[need], id)
+		}
+		for i, before := range g.resources[id].After {
+			switch {
+			case slices.Contains(needs, before), slices.Contains(g.resources[id].After[:i], before):
+				continue
+			case !g.has(before):
+				errs = append(errs, invalid(id, "%s comes after %s, which is not in this environment", id, before))
+				continue
+			}
+			missing[id]++
+			g.followers[before] = append(g.followers[before], id)
 		}
 	}
 	if len(errs) > 0 {
@@ -72,7 +85,7 @@ func (g *Graph) layer(missing map[forge.ID]int) []forge.ID {
 		g.order = append(g.order, wave...)
 		var next []forge.ID
 		for _, id := range wave {
-			for _, d := range g.dependants[id] {
+			for _, d := range slices.Concat(g.dependants[id], g.followers[id]) {
 				if missing[d]--; missing[d] == 0 {
 					next = append(next, d)
 				}
@@ -100,7 +113,7 @@ func (g *Graph) cycle(left []forge.ID) []forge.ID {
 			return append(path[i:], at)
 		}
 		path = append(path, at)
-		for _, need := range g.resources[at].Needs {
+		for _, need := range slices.Concat(g.resources[at].Needs, g.resources[at].After) {
 			if slices.Contains(left, need) {
 				at = need
 				break
@@ -108,6 +121,8 @@ func (g *Graph) cycle(left []forge.ID) []forge.ID {
 		}
 	}
 }
+
+func (g *Graph) has(id forge.ID) bool { _, ok := g.resources[id]; return ok }
 
 // Len is the number of resources.
 func (g *Graph) Len() int { return len(g.order) }

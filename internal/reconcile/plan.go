@@ -173,8 +173,8 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	case err != nil:
 		item.Error = errorStatus(err)
 	case slices.ContainsFunc(steps, Step.Rollout):
-		for _, need := range r.Needs {
-			if n := s.item(need); n.Error != nil {
+		for _, need := range slices.Concat(r.Needs, r.After) {
+			if n := s.item(need); n != nil && n.Error != nil {
 				item.Waiting = "rollout waits until " + need.String() + " can be read"
 				break
 			}

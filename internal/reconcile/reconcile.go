@@ -26,7 +26,8 @@ type job struct {
 	request  Request
 	orphan   bool
 	seen     bool     // was read before
-	waiting  forge.ID // the first need that is not ready; zero: none
+	waiting  forge.ID // the first need that is not ready, or what it comes after; zero: none
+	needs    bool     // it is a need: without it there may be nothing to look at
 	event    time.Time
 	began    time.Time
 }
@@ -85,8 +86,13 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 	if !u.orphan {
 		for _, need := range u.resource.Needs {
 			if !e.units[need].ready {
-				j.waiting = need
+				j.waiting, j.needs = need, true
 				break
+			}
+		}
+		for _, before := range u.resource.After {
+			if none := (forge.ID{}); j.waiting == none && !e.units[before].ready {
+				j.waiting = before
 			}
 		}
 	}
@@ -122,8 +128,7 @@ func (e *Engine) inputs(u *unit) map[forge.ID]Outputs {
 // reconcile is the pass itself: observe, plan, gate, apply. It holds no lock
 // while it talks to the provider.
 func (e *Engine) reconcile(ctx, work context.Context, j *job) (out outcome) {
-	none := forge.ID{}
-	if j.waiting != none && !j.seen && j.env.Policy.Mode == forge.ModeApply {
+	if j.needs && !j.seen && j.env.Policy.Mode == forge.ModeApply {
 		out.skipped = true
 		return out
 	}
