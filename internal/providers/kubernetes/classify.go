@@ -134,7 +134,8 @@ func immutable(s metav1.Status) bool {
 	}
 	for _, c := range s.Details.Causes {
 		switch {
-		case c.Type == metav1.CauseTypeFieldValueInvalid && strings.Contains(c.Message, "immutable"):
+		case c.Type == metav1.CauseTypeFieldValueInvalid && (strings.Contains(c.Message, "immutable") ||
+			c.Field == "roleRef" && strings.Contains(c.Message, "cannot change roleRef")):
 			return true
 		case c.Type == metav1.CauseTypeForbidden && (strings.Contains(c.Message, "immutable") ||
 			strings.Contains(c.Message, "updates to statefulset spec") ||
