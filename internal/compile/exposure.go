@@ -62,9 +62,13 @@ func (b builder) ingressValues() map[string]any {
 	if b.env.Expose.Kind != forge.ExposeIngress {
 		return map[string]any{"enabled": false, "className": "", "annotations": map[string]any{}, "hosts": []any{}, "tlsSecret": ""}
 	}
+	className := b.env.Expose.ClassName
+	if ofGoogle(className) {
+		className = "" // in the annotation; the field keeps Google's controller away
+	}
 	values := map[string]any{
 		"enabled":     true,
-		"className":   b.env.Expose.ClassName,
+		"className":   className,
 		"annotations": textMap(with(b.ingressAnnotations(), b.env.Expose.Annotations)),
 		"hosts":       texts(b.at.domains),
 		"tlsSecret":   b.ingressSecret(),
@@ -89,6 +93,9 @@ const (
 	classTraefik = "traefik"
 )
 
+// ofGoogle tells the classes of GKE's own controller.
+func ofGoogle(class string) bool { return class == classGCE || class == classGCE+"-internal" }
+
 func (b builder) redirects() bool {
 	return b.env.Expose.RedirectHTTP && b.at.tls.Mode != forge.TLSNone && b.at.tls.Mode != ""
 }
@@ -112,8 +119,9 @@ func (b builder) ingressAnnotations() map[string]string {
 		if b.redirects() {
 			annotations["alb.ingress.kubernetes.io/ssl-redirect"] = "443"
 		}
-	case class == classGCE:
-		if b.redirects() {
+	case ofGoogle(class):
+		annotations["kubernetes.io/ingress.class"] = class
+		if class == classGCE && b.redirects() {
 			annotations["networking.gke.io/v1beta1.FrontendConfig"] = b.env.App.Name
 		}
 	case class == classTraefik:

@@ -184,6 +184,7 @@ func (c *clusterBuilder) postgres() error {
 			Namespace: c.at.namespace, Mode: forge.TLSSelfSigned, Labels: c.labels(),
 			Hosts: []string{
 				c.postgresName(), c.postgresName() + "." + c.at.namespace, c.postgresName() + "." + c.at.namespace + ".svc",
+				c.postgresName() + "." + c.at.namespace + ".svc.cluster.local",
 			},
 			Secret: c.postgresTLSSecretName(), Valid: serviceCertificate,
 		}, c.namespace))
