@@ -86,16 +86,6 @@ var clusterGaps = []gap{
 	{"backups are", "leave backup out, and dump by other means", at(
 		func(e forge.Environment) bool { return e.Services.Postgres.Backup.Enabled }, "services", "postgres", "backup")},
 
-	// The way in.
-	{"a route of a Gateway is", `use an Ingress: expose: kind: "ingress"`, at(
-		func(e forge.Environment) bool { return e.Expose.Kind == forge.ExposeGateway }, "expose", "kind")},
-	{"this way to a certificate is", `write tls: mode: "secret" with a Secret that is there, or "none"`, at(
-		func(e forge.Environment) bool {
-			return !slices.Contains([]string{"", forge.TLSNone, forge.TLSSecret}, e.Expose.TLS.Mode)
-		}, "expose", "tls", "mode")},
-	{"an Ingress with what the distribution asks for is", `write distribution: "generic", and the annotations yourself`, at(
-		distributionMatters, "platform", "distribution")},
-
 	// The policy.
 	{"deleting data is", "delete it by hand, and leave destroyData out", at(
 		func(e forge.Environment) bool { return !slices.Contains([]string{"", "never"}, e.Policy.DestroyData) }, "policy", "destroyData")},
@@ -156,18 +146,4 @@ func modeGap(service string, mode func(forge.Services) string) func(forge.Enviro
 		is := mode(env.Services)
 		return is != "" && is != forge.ModeOff && (is != forge.ModeInCluster || service == partTemporal)
 	}, "services", service, "mode")
-}
-
-// distributionMatters tells whether an Ingress or a Service differs from what
-// it is on any cluster.
-func distributionMatters(env forge.Environment) bool {
-	b := builder{env: env, at: places(env)[0]}
-	switch {
-	case slices.Contains([]string{"", forge.DistributionGeneric}, env.Platform.Distribution):
-		return false
-	case env.Expose.Kind == forge.ExposeIngress:
-		return len(b.ingressAnnotations()) > 0
-	default:
-		return env.Expose.Kind == forge.ExposeLoadBalancer && len(b.loadBalancerAnnotations()) > 0
-	}
 }

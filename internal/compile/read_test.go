@@ -15,14 +15,15 @@ import (
 // readElsewhere are fields of an environment that say nothing about resources,
 // and who reads them.
 var readElsewhere = map[string]string{
-	"Platform.AcceptsBeta": "schema: fks-beta",
-	"Policy.Mode":          "reconcile",
-	"Policy.Interval":      "reconcile",
-	"Policy.Timeout":       "reconcile",
-	"Policy.Prune":         "reconcile",
-	"Policy.MaxDelete":     "reconcile",
-	"Policy.Windows":       "reconcile",
-	"Policy.Pin":           "schema: digest-needed",
+	"Platform.AcceptsBeta":  "schema: fks-beta",
+	"Platform.Distribution": "schema: the class of an Ingress, and which certificates there are",
+	"Policy.Mode":           "reconcile",
+	"Policy.Interval":       "reconcile",
+	"Policy.Timeout":        "reconcile",
+	"Policy.Prune":          "reconcile",
+	"Policy.MaxDelete":      "reconcile",
+	"Policy.Windows":        "reconcile",
+	"Policy.Pin":            "schema: digest-needed",
 
 	// The language has one version, one kind, and these for the app alone.
 	"Expose.Gateway.Kind":        "schema",
