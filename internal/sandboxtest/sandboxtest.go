@@ -33,9 +33,10 @@ import (
 const DirVariable = "FORGED_SANDBOX_DIR"
 
 const (
-	startTimeout = 3 * time.Minute
-	stopTimeout  = 30 * time.Second
-	firstContext = "cluster-1"
+	startTimeout  = 3 * time.Minute
+	stopTimeout   = 30 * time.Second
+	firstContext  = "cluster-1"
+	secondContext = "cluster-2"
 )
 
 // Env is what a test gets: a cluster shared with other tests, and names in it
@@ -64,21 +65,28 @@ func (e *Env) CreateNamespace(t testing.TB) {
 	}
 }
 
-// sandbox is the one of this process. It has to outlive the test that asked
-// for it first, which is why it is the one global of this package.
-var sandbox struct {
-	once sync.Once
-	dir  string
-	err  error
-	stop func() error
+// sandbox is the one of this process, and second one more for tests of several
+// clusters. They have to outlive the test that asked for them first, which is
+// why they are the globals of this package.
+var sandbox, second place
+
+type place struct {
+	once    sync.Once
+	dir     string
+	context string
+	err     error
+	stop    func() error
 }
 
 // Main runs the tests of a package and then stops the sandbox they used, if
 // they started one. Use it as TestMain's body: os.Exit(sandboxtest.Main(m)).
 func Main(m interface{ Run() int }) int {
 	code := m.Run()
-	if sandbox.stop != nil {
-		if err := sandbox.stop(); err != nil {
+	for _, p := range []*place{&sandbox, &second} {
+		if p.stop == nil {
+			continue
+		}
+		if err := p.stop(); err != nil {
 			fmt.Fprintln(os.Stderr, "sandboxtest:", err)
 			if code == 0 {
 				code = 1
@@ -92,11 +100,36 @@ func Main(m interface{ Run() int }) int {
 // fails: a test that is passed over proves nothing.
 func Cluster(t testing.TB) *Env {
 	t.Helper()
-	sandbox.once.Do(func() { sandbox.dir, sandbox.stop, sandbox.err = acquire() })
-	if sandbox.err != nil {
-		t.Fatalf("no sandbox: %v", sandbox.err)
+	sandbox.once.Do(func() {
+		sandbox.dir, sandbox.stop, sandbox.err = acquire()
+		sandbox.context = firstContext
+	})
+	return sandbox.env(t)
+}
+
+// Second gives a test another cluster: the second one of the sandbox that runs,
+// or the one of a second sandbox, which is started when it is asked for.
+func Second(t testing.TB) *Env {
+	t.Helper()
+	first := Cluster(t)
+	second.once.Do(func() {
+		second.dir, second.context = first.Dir, secondContext
+		config, err := clientcmd.LoadFromFile(first.Kubeconfig)
+		if err == nil && config.Contexts[secondContext] != nil {
+			return
+		}
+		second.context = firstContext
+		second.dir, second.stop, second.err = start()
+	})
+	return second.env(t)
+}
+
+func (p *place) env(t testing.TB) *Env {
+	t.Helper()
+	if p.err != nil {
+		t.Fatalf("no sandbox: %v", p.err)
 	}
-	e := &Env{Dir: sandbox.dir, Kubeconfig: filepath.Join(sandbox.dir, "kubeconfig"), Context: firstContext}
+	e := &Env{Dir: p.dir, Kubeconfig: filepath.Join(p.dir, "kubeconfig"), Context: p.context}
 	var err error
 	e.Config, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		&clientcmd.ClientConfigLoadingRules{ExplicitPath: e.Kubeconfig},
@@ -136,6 +169,11 @@ func acquire() (dir string, stop func() error, err error) {
 		}
 		return dir, nil, nil
 	}
+	return start()
+}
+
+// start starts a sandbox.
+func start() (dir string, stop func() error, err error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", nil, err

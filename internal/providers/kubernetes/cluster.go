@@ -65,6 +65,7 @@ type Cluster struct {
 	inventories map[inventoryKey]*inventorySlot
 	pods        map[Ref]*podWatch // of objects that are not ready; nil until there is one
 	ends        []func(context.Context)
+	listed      map[string]listedPlaces // by environment
 }
 
 // Target is what the cluster was connected as.

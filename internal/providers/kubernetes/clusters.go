@@ -39,6 +39,7 @@ type Clusters struct {
 	mu          sync.Mutex
 	slots       map[forge.Target]*slot
 	subscribers map[*subscriber]struct{}
+	homes       map[string][]Left // by environment: where its resources were wanted before
 
 	rulesMu sync.RWMutex
 	rules   map[string]*fieldRules // by environment
@@ -71,6 +72,7 @@ func NewClusters(o Options) *Clusters {
 		opts: o, ctx: ctx, close: cancel, clock: realClock{},
 		slots:       map[forge.Target]*slot{},
 		subscribers: map[*subscriber]struct{}{},
+		homes:       map[string][]Left{},
 		rules:       map[string]*fieldRules{},
 	}
 }

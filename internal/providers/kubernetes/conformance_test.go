@@ -98,8 +98,14 @@ func TestNamespacesConform(t *testing.T) {
 			}
 		}
 		h.Resource, h.Changed, h.Secrets = resource("gold"), resource("silver"), []string{"there is none"}
-		h.Keeps = true
 		namespaces := p.Client.CoreV1().Namespaces()
+		h.Settle = func(t *testing.T) {
+			c, err := p.latest.Cluster(t.Context(), p.target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			awaitGone(t, c, namespaceRef(p.Namespace))
+		}
 		h.Edit = func(t *testing.T) {
 			_, err := namespaces.Patch(t.Context(), p.Namespace, merge, []byte(`{"metadata":{"labels":{"tier":"lead"}}}`), metav1.PatchOptions{FieldManager: "kubectl-label"})
 			if err != nil {

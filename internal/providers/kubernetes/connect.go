@@ -130,6 +130,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		own:         map[Ref]*ownWrite{},
 		followed:    map[Ref]*followed{},
 		inventories: map[inventoryKey]*inventorySlot{},
+		listed:      map[string]listedPlaces{},
 		fence:       fence{leases: map[inventoryKey]*lease{}},
 	}
 	op := "connect to " + target.Context

@@ -156,8 +156,8 @@ func (inv *Inventory) reindex(id forge.ID) {
 func (inv *Inventory) Record(id forge.ID) (Record, bool) {
 	inv.c.mu.Lock()
 	defer inv.c.mu.Unlock()
-	r, ok := inv.records[id]
-	return r.clone(), ok
+	r, ok := inv.records[HomeID(id)]
+	return r.clone().seenFrom(id), ok
 }
 
 // IDs are the resources that own something, sorted.
@@ -177,6 +177,7 @@ func (inv *Inventory) IDs() []forge.ID {
 // nothing that nobody knows of. Until Commit or Abort its events are held back.
 func (inv *Inventory) Begin(ctx context.Context, id forge.ID, pending []Ref) error {
 	inv.c.warm(ctx, pending)
+	id = HomeID(id)
 	err := inv.update(ctx, func() func() {
 		old, had := inv.records[id]
 		r := old.clone()
@@ -209,6 +210,7 @@ func (inv *Inventory) Commit(ctx context.Context, r Record) error {
 		refs = append(refs, e.Ref)
 	}
 	inv.c.warm(ctx, refs)
+	r = r.atHome()
 	err := inv.update(ctx, func() func() {
 		inv.set(r.clone())
 		return func() {
@@ -222,12 +224,12 @@ func (inv *Inventory) Commit(ctx context.Context, r Record) error {
 }
 
 // Abort ends an action without a result: the record stays as Begin left it.
-func (inv *Inventory) Abort(id forge.ID) { inv.release(id) }
+func (inv *Inventory) Abort(id forge.ID) { inv.release(HomeID(id)) }
 
 // Rebase notes new baselines after objects were put back. It holds at once and
 // is written down soon after.
 func (inv *Inventory) Rebase(id forge.ID, entries ...Entry) {
-	c := inv.c
+	c, id := inv.c, HomeID(id)
 	c.mu.Lock()
 	r, ok := inv.records[id]
 	if !ok {
@@ -257,7 +259,7 @@ func (inv *Inventory) Rebase(id forge.ID, entries ...Entry) {
 // and is written down with the next write, or soon after; false if the
 // resource owns nothing.
 func (inv *Inventory) Note(id forge.ID, detail json.RawMessage) bool {
-	c := inv.c
+	c, id := inv.c, HomeID(id)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, ok := inv.records[id]
@@ -276,6 +278,7 @@ func (inv *Inventory) Note(id forge.ID, detail json.RawMessage) bool {
 
 // Drop forgets a resource that owns nothing any more.
 func (inv *Inventory) Drop(ctx context.Context, id forge.ID) error {
+	id = HomeID(id)
 	err := inv.update(ctx, func() func() {
 		old, had := inv.records[id]
 		inv.unindex(id)

@@ -14,9 +14,10 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// Namespaces is the provider of namespaces. It makes them and never deletes
-// one: what is in a namespace is more than we can know. A namespace that is
-// there already is used as it is; nothing is written to it.
+// Namespaces is the provider of namespaces. A namespace that is there already is
+// used as it is: nothing is written to it, and it is never deleted. One that
+// forged made is deleted when it is not wanted any more and nothing is left in
+// it, and not before.
 type Namespaces struct{ clusters *Clusters }
 
 var (
@@ -36,6 +37,7 @@ type namespace struct {
 	state   State
 	entry   Entry // zero if we have no record of it
 	owned   bool  // we have a record of it
+	remove  bool  // it is to be removed
 }
 
 func (p *Namespaces) look(ctx context.Context, r reconcile.Request) (*namespace, error) {
@@ -51,7 +53,7 @@ func (p *Namespaces) look(ctx context.Context, r reconcile.Request) (*namespace,
 	if err != nil {
 		return nil, aboutResource(err, id)
 	}
-	n := &namespace{cluster: c, spec: spec, ref: namespaceRef(spec.Name)}
+	n := &namespace{cluster: c, spec: spec, ref: namespaceRef(spec.Name), remove: r.Remove}
 	if n.inv, err = c.Inventory(ctx, id.Environment, spec.Name); err != nil {
 		return nil, aboutResource(err, id)
 	}
@@ -78,7 +80,7 @@ func (p *Namespaces) Observe(ctx context.Context, r reconcile.Request) (reconcil
 }
 
 func (n *namespace) observed() reconcile.Observed {
-	o := reconcile.Observed{Exists: n.state.Exists, Detail: n}
+	o := reconcile.Observed{Exists: n.state.Exists && (n.owned || !n.remove), Detail: n}
 	switch {
 	case !n.state.Exists:
 		o.Health = reconcile.Health{Status: reconcile.Unknown, Message: n.ref.String() + " does not exist"}
@@ -104,12 +106,15 @@ func (p *Namespaces) Plan(ctx context.Context, r reconcile.Request, o reconcile.
 	step := reconcile.Step{ID: id, Object: n.ref.String(), Token: tokenOf(n.state)}
 	switch {
 	case r.Remove:
-		if !n.owned || !n.state.Exists {
+		if !n.owned || !n.state.Exists || n.state.Deleting {
 			return nil, nil
 		}
 		step.Action, step.Deletes = reconcile.ActionDelete, 1
 		step.Reason.Code = reconcile.ReasonUnwanted
-		step.Blocked = "forged never deletes a namespace; when nothing in it is needed: " + n.kubectl("delete")
+		var err error
+		if step.Blocked, err = n.inhabited(ctx, id); err != nil {
+			return nil, aboutResource(err, id)
+		}
 		return []reconcile.Step{step}, nil
 
 	case n.state.Deleting:
@@ -176,6 +181,8 @@ func (p *Namespaces) Apply(ctx context.Context, r reconcile.Request, s reconcile
 	switch {
 	case s.Blocked != "":
 		return n.observed(), &reconcile.Error{Kind: reconcile.Invalid, ID: id, Object: s.Object, Op: string(s.Action), Err: errors.New(s.Blocked)}
+	case s.Action == reconcile.ActionDelete:
+		err = n.delete(ctx, id)
 	case s.Reason.Code == reconcile.ReasonReplaced:
 		err = n.inv.Drop(ctx, id)
 	default:

@@ -112,15 +112,6 @@ func TestOwnNamespace(t *testing.T) {
 	if _, o := do(t, p, r, reconcile.ActionCreate, reconcile.ReasonAbsent); !o.Exists || o.Objects != 1 || o.Health.Status != reconcile.Ready {
 		t.Errorf("observed %+v", o)
 	}
-	r.Remove = true
-	_, steps := plan(t, p, r)
-	if len(steps) != 1 || steps[0].Blocked == "" || steps[0].Deletes != 1 {
-		t.Fatalf("removal: %v", steps)
-	}
-	if _, err := p.Apply(t.Context(), r, steps[0]); reconcile.KindOf(err) != reconcile.Invalid {
-		t.Errorf("a blocked step was applied: %v", err)
-	}
-	r.Remove = false
 
 	// While it is held in its deletion it is not made again, and that is said.
 	namespaces := env.Client.CoreV1().Namespaces()

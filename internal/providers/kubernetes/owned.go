@@ -2,40 +2,57 @@ package kubernetes
 
 import (
 	"context"
+	"slices"
 
 	"forged.dev/forged/internal/forge"
 )
 
-// Owned lists what the inventories of an environment hold of one kind. They
-// are looked for where the environment's resources are. spec makes the spec of
-// a resource that only its inventory knows.
+// Owned lists what the inventories of an environment hold of one kind: where
+// the environment's resources are, and in every place where something of it was
+// left when forge.cue moved it. spec makes the spec of a resource that only its
+// inventory knows.
+//
+// What was left bears another id than what is wanted now under its old name: see
+// HomeID.
 func (cs *Clusters) Owned(ctx context.Context, environment, kind string, wanted []forge.Resource, spec func(namespace string) forge.Spec) ([]forge.Resource, error) {
-	type place struct {
-		target    forge.Target
-		namespace string
+	return cs.OwnedRecords(ctx, environment, kind, wanted, func(namespace string, _ Record) forge.Spec { return spec(namespace) })
+}
+
+// OwnedRecords is Owned for kinds whose specs take more than a namespace.
+func (cs *Clusters) OwnedRecords(ctx context.Context, environment, kind string, wanted []forge.Resource, spec func(namespace string, r Record) forge.Spec) ([]forge.Resource, error) {
+	places, lost, err := cs.places(ctx, environment, wanted)
+	if err != nil {
+		return nil, err
 	}
-	looked := map[place]bool{}
 	var all []forge.Resource
-	for _, r := range wanted {
-		at := place{r.Target, namespaceOf(r.Spec)}
-		if at.namespace == "" || looked[at] {
+	for _, at := range places {
+		inv, err := at.cluster.Inventory(ctx, environment, at.namespace)
+		if err != nil {
+			if at.suffix == "" {
+				return nil, err
+			}
+			at.cluster.log.WarnContext(ctx, "what was left behind cannot be read; nothing is done to it",
+				"environment", environment, "namespace", at.namespace, "error", err)
 			continue
 		}
-		looked[at] = true
-		c, err := cs.Cluster(ctx, at.target)
-		if err != nil {
-			return nil, err
-		}
-		inv, err := c.Inventory(ctx, environment, at.namespace)
-		if err != nil {
-			return nil, err
-		}
 		for _, id := range inv.IDs() {
+			id.Name += at.suffix
 			if record, ok := inv.Record(id); ok && id.Kind == kind {
-				all = append(all, forge.Resource{ID: id, Target: at.target, Needs: record.Needs, Spec: spec(at.namespace)})
+				all = append(all, forge.Resource{ID: id, Target: at.target, Needs: record.Needs, Spec: spec(at.namespace, record)})
 			}
 		}
 	}
+	if kind == forge.KindNamespace {
+		// A place that cannot be reached is listed by its namespace: looking at
+		// that says why.
+		for _, l := range lost {
+			all = append(all, forge.Resource{
+				ID:     forge.ID{Environment: environment, Kind: kind, Name: l.Namespace + suffixOf(l.Namespace, l.Target, false)},
+				Target: l.Target, Spec: spec(l.Namespace, Record{}),
+			})
+		}
+	}
+	slices.SortFunc(all, func(a, b forge.Resource) int { return a.ID.Compare(b.ID) })
 	return all, nil
 }
 

@@ -98,7 +98,7 @@ func (inv *Inventory) other(id forge.ID, ref Ref) bool {
 	inv.c.mu.Lock()
 	defer inv.c.mu.Unlock()
 	for other, r := range inv.records {
-		if other != id && slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Ref == ref }) {
+		if other != HomeID(id) && slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Ref == ref }) {
 			return true
 		}
 	}
@@ -162,7 +162,7 @@ func (c *Cluster) letGoPatch(live *unstructured.Unstructured, owner forge.ID) ([
 		notes = map[string]string{}
 	}
 	delete(notes, AnnotationOwner)
-	notes[AnnotationKept] = c.keptMark(owner)
+	notes[AnnotationKept] = c.keptMark(HomeID(owner))
 	fields := slices.DeleteFunc(live.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == c.manager || strings.HasPrefix(e.Manager, c.manager+"/")
 	})

@@ -57,7 +57,9 @@ type document struct {
 	Left        []Left   `json:"left,omitempty"`  // other places where something of the environment was left
 }
 
-func (inv *Inventory) name() string { return "forged-inventory-" + inv.key.environment }
+const inventoryPrefix = "forged-inventory-"
+
+func (inv *Inventory) name() string { return inventoryPrefix + inv.key.environment }
 
 func (inv *Inventory) ref() Ref {
 	return Ref{GVK: corev1.SchemeGroupVersion.WithKind("ConfigMap"), Namespace: inv.key.namespace, Name: inv.name()}

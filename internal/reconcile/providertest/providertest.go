@@ -51,6 +51,9 @@ type Harness struct {
 	// Data is set when the resource holds data: removal then names what would
 	// be lost, or keeps it.
 	Data bool
+	// Settle waits until what was removed is gone for good, where that takes
+	// longer than the removal. May be nil.
+	Settle func(t *testing.T)
 	// Keeps is set when removal leaves the resource where it is: Plan then
 	// says so in a blocked step, or plans nothing.
 	Keeps bool
@@ -415,6 +418,9 @@ func cutAnywhereConverges(t *trial) {
 			gone := t.request(t.Resource)
 			gone.Remove = true
 			t.converge(gone)
+			if t.Settle != nil {
+				t.Settle(t.T)
+			}
 		}
 		whole := true
 		for _, want := range []forge.Resource{t.Resource, t.Changed} { // an install, then an update
