@@ -4,6 +4,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -158,6 +159,30 @@ func TestServerAccepts(t *testing.T) {
 			t.Errorf("a pod without any security context: %v", err)
 		}
 	})
+}
+
+// TestLongestNames: Kubernetes adds to names, and to that of a CronJob the most.
+func TestLongestNames(t *testing.T) {
+	c := newCluster(t)
+	for _, e := range environments(t) {
+		if e.name != "strict" {
+			continue
+		}
+		env := e.env
+		env.App.Name = strings.Repeat("a", 40)
+		env.Workers = slices.Clone(env.Workers)
+		env.Workers[0].Name = strings.Repeat("w", 15) // 63 in all, which the language sees to
+		resources, err := compile.Environment(env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, resource := range resources {
+			if spec, ok := resource.Spec.(forge.ReleaseSpec); ok {
+				c.apply(t, rendering{spec.Name, spec.Chart, spec.Name, spec.Namespace, withInputs(t, spec)}, metav1.DryRunAll)
+			}
+		}
+	}
+	c.checkWarnings(t)
 }
 
 // createPod asks whether a pod would be let in.

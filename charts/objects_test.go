@@ -2,7 +2,6 @@ package charts_test
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -11,11 +10,9 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -270,6 +267,60 @@ func TestPodProblemsSees(t *testing.T) {
 	}
 }
 
+// TestGrace: a pod is not killed while it still finishes its work. A worker that
+// drains for ten minutes would lose it with Kubernetes' thirty seconds.
+func TestGrace(t *testing.T) {
+	workers := 0
+	for _, e := range environments(t) {
+		grace := map[string]int64{}
+		for _, w := range workloadsOf(e.objects(t)) {
+			grace[w.name] = *w.template.Spec.TerminationGracePeriodSeconds
+			for _, c := range w.template.Spec.Containers {
+				if c.Lifecycle != nil && c.Lifecycle.PreStop.Sleep != nil && c.Lifecycle.PreStop.Sleep.Seconds >= grace[w.name] {
+					t.Errorf("%s: %s has no time left after its preStop", e.name, w.name)
+				}
+			}
+		}
+		for _, worker := range e.env.Workers {
+			workers++
+			if got := grace[e.env.App.Name+"-worker-"+worker.Name]; float64(got) <= worker.Drain.Seconds() {
+				t.Errorf("%s: worker %s drains for %s and is killed after %d s", e.name, worker.Name, worker.Drain, got)
+			}
+		}
+	}
+	if workers == 0 {
+		t.Error("there is no worker")
+	}
+}
+
+// TestNoChartOwnsData: what a release has made goes when the release goes, or
+// when an upgrade no longer renders it. Claims are made by themselves, or by a
+// StatefulSet that leaves them.
+func TestNoChartOwnsData(t *testing.T) {
+	sets := 0
+	for _, r := range renderings(t) {
+		for _, object := range decode(t, r.render(t)) {
+			switch o := object.(type) {
+			case *corev1.PersistentVolumeClaim, *corev1.PersistentVolume, *corev1.Secret, *corev1.Namespace:
+				t.Errorf("%s renders a %T", r.name, o)
+			case *appsv1.StatefulSet:
+				sets++
+				if policy := o.Spec.PersistentVolumeClaimRetentionPolicy; policy.WhenDeleted != appsv1.RetainPersistentVolumeClaimRetentionPolicyType || policy.WhenScaled != appsv1.RetainPersistentVolumeClaimRetentionPolicyType {
+					t.Errorf("%s: %s deletes its claims: %+v", r.name, o.Name, policy)
+				}
+				for _, claim := range o.Spec.VolumeClaimTemplates {
+					if claim.Labels["forged.dev/data"] == "" {
+						t.Errorf("%s: nothing says that %s holds data", r.name, claim.Name)
+					}
+				}
+			}
+		}
+	}
+	if sets == 0 {
+		t.Error("there is no StatefulSet")
+	}
+}
+
 // TestScaling: who owns the number of replicas, and what protects them.
 func TestScaling(t *testing.T) {
 	seen := map[string]bool{}
@@ -335,71 +386,6 @@ func TestScaling(t *testing.T) {
 	for _, kind := range []string{"autoscaled", "budget", "spread"} {
 		if !seen[kind] {
 			t.Errorf("no rendering is %s: this test shows nothing", kind)
-		}
-	}
-}
-
-// TestServices: each Service finds pods, and the port it sends to is open.
-func TestServices(t *testing.T) {
-	for _, r := range renderings(t) {
-		objects := decode(t, r.render(t))
-		services := map[string]*corev1.Service{}
-		for _, object := range objects {
-			if service, ok := object.(*corev1.Service); ok {
-				services[service.Name] = service
-				if problems := validation.IsDNS1035Label(service.Name); len(problems) > 0 {
-					t.Errorf("%s: %s: %v", r.name, service.Name, problems)
-				}
-				found := 0
-				for _, w := range workloadsOf(objects) {
-					if !labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(w.template.Labels)) {
-						continue
-					}
-					found++
-					for _, port := range service.Spec.Ports {
-						if !slices.ContainsFunc(w.template.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.Name == port.TargetPort.String() }) {
-							t.Errorf("%s: %s sends to port %s, which %s does not have", r.name, service.Name, port.TargetPort.String(), w.name)
-						}
-						if port.Protocol != corev1.ProtocolTCP {
-							t.Errorf("%s: %s: port without protocol", r.name, service.Name)
-						}
-					}
-				}
-				if found != 1 {
-					t.Errorf("%s: %s selects pods of %d workloads", r.name, service.Name, found)
-				}
-			}
-		}
-		if services[r.release] == nil {
-			t.Errorf("%s: no Service called like the release; there are %v", r.name, slices.Collect(maps.Keys(services)))
-		}
-		for _, object := range objects {
-			switch o := object.(type) {
-			case *appsv1.StatefulSet:
-				if s := services[o.Spec.ServiceName]; s == nil || s.Spec.ClusterIP != corev1.ClusterIPNone {
-					t.Errorf("%s: %s is governed by %q, which is not headless", r.name, o.Name, o.Spec.ServiceName)
-				}
-			case *networkingv1.Ingress:
-				for _, rule := range o.Spec.Rules {
-					backend := rule.HTTP.Paths[0].Backend.Service
-					s := services[backend.Name]
-					if rule.Host == "" || s == nil || s.Spec.Ports[0].Name != backend.Port.Name {
-						t.Errorf("%s: ingress rule %+v", r.name, rule)
-					}
-				}
-			case *unstructured.Unstructured:
-				if o.GetKind() != "HTTPRoute" {
-					continue
-				}
-				rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
-				for _, rule := range rules {
-					backend := rule.(map[string]any)["backendRefs"].([]any)[0].(map[string]any)
-					s := services[backend["name"].(string)]
-					if s == nil || fmt.Sprint(s.Spec.Ports[0].Port) != fmt.Sprint(backend["port"]) {
-						t.Errorf("%s: route rule %+v", r.name, rule)
-					}
-				}
-			}
 		}
 	}
 }

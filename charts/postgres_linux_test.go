@@ -23,9 +23,6 @@ import (
 
 // The tests here run the chart's own scripts with a real PostgreSQL.
 
-// awkward is a password that quoting by hand would stumble over.
-const awkward = `it's "a" \p\\w $HOME $(id) ` + "`id`" + ` %s :x ; DROP ROLE y -- ünï€`
-
 // database is a postgres release on this machine.
 type database struct {
 	*machine
@@ -44,8 +41,8 @@ func newDatabase(t *testing.T, tls bool) *database {
 		"backup": map[string]any{"schedule": "15 2 * * *", "keepDays": 7, "claim": "pg-backup"},
 	}}
 	d.machine = newMachine(t, "initdb", secretValues{
-		"pg":          {"password": awkward},
-		"pg-temporal": {"POSTGRES_PWD": awkward + "2"},
+		"pg":          {"password": awkwardText},
+		"pg-temporal": {"POSTGRES_PWD": awkwardText + "2"},
 	})
 	d.env = []string{"PGPORT=" + d.port}
 	if tls {
@@ -173,10 +170,13 @@ func TestPostgres(t *testing.T) {
 	d.refused(nil, "CREATE ROLE mallory", "permission denied")
 	d.refused(nil, "COPY (SELECT 1) TO PROGRAM 'id'", "must be superuser")
 	d.must(nil, "CREATE TABLE orders (id int); CREATE EXTENSION btree_gin; SELECT schemaname FROM pg_tables WHERE tablename = 'orders'", "app")
+	// A migration that says nothing and an app that asks for the schema see the
+	// same tables.
+	d.must(map[string]string{"options": "-csearch_path=app"}, "SELECT count(*) FROM orders", "0")
 	d.must(nil, "SHOW server_encoding; SHOW data_checksums", "UTF8\non")
 
 	// Temporal's role has its two databases and no other.
-	temporal := map[string]string{"user": "temporal", "dbname": "temporal", "password": awkward + "2"}
+	temporal := map[string]string{"user": "temporal", "dbname": "temporal", "password": awkwardText + "2"}
 	d.must(temporal, "CREATE TABLE a (id int); SELECT schemaname FROM pg_tables WHERE tablename = 'a'", "public")
 	temporal["dbname"] = "temporal_visibility"
 	d.must(temporal, "CREATE EXTENSION btree_gin; SELECT current_user", "temporal")
@@ -186,7 +186,7 @@ func TestPostgres(t *testing.T) {
 
 	// A stop does not wait for clients that stay.
 	stays := exec.CommandContext(t.Context(), "psql", "-X", "-d", "host=localhost port="+d.port+" user=shop dbname=shop application_name=stays", "-c", "SELECT pg_sleep(600)")
-	stays.Env = []string{"PATH=" + os.Getenv("PATH"), "PGPASSWORD=" + awkward}
+	stays.Env = []string{"PATH=" + os.Getenv("PATH"), "PGPASSWORD=" + awkwardText}
 	if err := stays.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestPostgresBackup(t *testing.T) {
 	d := newDatabase(t, true)
 	d.up()
 	d.must(nil, "CREATE TABLE orders (id int); INSERT INTO orders SELECT generate_series(1, 1000); CREATE EXTENSION btree_gin; SELECT count(*) FROM orders", "1000")
-	d.must(map[string]string{"user": "temporal", "dbname": "temporal", "password": awkward + "2"}, "CREATE TABLE runs (id int); SELECT 1", "1")
+	d.must(map[string]string{"user": "temporal", "dbname": "temporal", "password": awkwardText + "2"}, "CREATE TABLE runs (id int); SELECT 1", "1")
 
 	backups := d.volume("backups")
 	old := filepath.Join(backups, "shop-20200101T000000Z.dump")

@@ -59,7 +59,7 @@ func (c *cache) cli(password string, words ...string) string {
 // TestRedis: nobody gets in without the password, whatever its characters, and
 // the probes tell a server that lets them in from one that only answers.
 func TestRedis(t *testing.T) {
-	const awkward = `it's "a" \p\\w $HOME $(id) #%s ünï€`
+	const awkward = awkwardText
 	c := newCache(t, map[string]any{"maxMemory": "64mb", "eviction": "volatile-lru"}, awkward)
 	s := c.start(c.pod)
 	s.ready()

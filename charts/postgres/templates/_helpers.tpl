@@ -32,8 +32,13 @@ app.kubernetes.io/component: backup
 {{ include "postgres.common" . }}
 {{- end }}
 
+{{/* At most 52 characters: Kubernetes adds to the name of a CronJob. */}}
 {{- define "postgres.backup-name" -}}
-{{ .Release.Name }}-backup
+{{- $name := printf "%s-backup" .Release.Name }}
+{{- if gt (len $name) 52 }}
+{{- $name = printf "%s-%s" (trunc 43 $name | trimSuffix "-") (sha256sum $name | trunc 8) }}
+{{- end }}
+{{- $name }}
 {{- end }}
 
 {{/*
