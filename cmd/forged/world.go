@@ -15,6 +15,7 @@ import (
 	"forged.dev/forged/internal/providers/external"
 	"forged.dev/forged/internal/providers/helm"
 	"forged.dev/forged/internal/providers/helm/chartsource"
+	"forged.dev/forged/internal/providers/jobs"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/minikube"
 	"forged.dev/forged/internal/providers/objects"
@@ -68,6 +69,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindSecrets:     kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindConfig:      objects.NewConfig(w.clusters, o.dir),
 		forge.KindClaim:       objects.NewClaims(w.clusters),
+		forge.KindJob:         jobs.New(jobs.Options{Clusters: w.clusters}),
 		forge.KindCertificate: exposure.Certificates,
 		forge.KindIssuer:      exposure.Issuers,
 		forge.KindDNS:         exposure.DNS,

@@ -3,6 +3,7 @@ package helm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"helm.sh/helm/v3/pkg/release"
@@ -28,7 +29,8 @@ type seen struct {
 	recorded bool
 	notes    notes
 	drifts   []kubernetes.Drift
-	unready  string // why the revision has failed to become ready; empty: it has not
+	unready  string             // why the revision has failed to become ready; empty: it has not
+	limits   []reconcile.Notice // of objects that serve, and are not all that they should be
 }
 
 // Observe implements reconcile.Provider. Once the watches are up it costs no
@@ -75,7 +77,7 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 
 // told is what is worth knowing beside the steps.
 func (s *seen) told() []reconcile.Notice {
-	all := append(s.record.Notices(), s.h.told()...)
+	all := slices.Concat(s.record.Notices(), s.h.told(), s.limits)
 	if stale := s.desired.chart.stale; stale != nil {
 		all = append(all, reconcile.Notice{
 			Code: "chart-stale", Object: s.object(),
@@ -145,9 +147,12 @@ func (s *seen) health(ctx context.Context) (reconcile.Health, error) {
 		if err != nil {
 			return reconcile.Health{}, err
 		}
-		one := live.Health
-		if !live.Exists {
+		one := s.h.cluster.Health(s.h.id, e.Ref, live)
+		switch {
+		case !live.Exists:
 			one = reconcile.Health{Status: reconcile.Progressing, Message: "not there"}
+		case one.Status == reconcile.Ready && one.Message != "":
+			s.limits = append(s.limits, reconcile.Notice{Code: "limited", Object: e.Ref.String(), Message: one.Message})
 		}
 		if worse(one.Status, health.Status) {
 			health = reconcile.Health{Status: one.Status, Message: e.Ref.String() + ": " + one.Message}

@@ -287,7 +287,7 @@ func (l *Look) health(ctx context.Context, ref kubernetes.Ref) (reconcile.Health
 		// Our label was taken off, so that the watch does not show it.
 		return reconcile.Health{Status: reconcile.Unknown, Message: ref.String() + " is out of sight"}, nil
 	}
-	health := state.Health
+	health := l.Cluster.Health(l.ID(), ref, state)
 	if health.Message != "" {
 		health.Message = ref.String() + ": " + health.Message
 	}

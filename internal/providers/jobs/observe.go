@@ -1,0 +1,278 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// job is one Job that is recorded, and what has become of it.
+type job struct {
+	entry kubernetes.Entry
+	state kubernetes.State
+	drift bool // it is not as it was applied
+	asked bool // it is over, and a person asks for another run
+}
+
+func (j job) name() string { return j.entry.Ref.Name }
+
+// code is what the Job ran; empty if its making was cut.
+func (j job) code() string {
+	_, code, _ := strings.Cut(j.entry.Desired, "/")
+	return code
+}
+
+func (j job) complete() bool { return j.state.Exists && j.state.Health.Status == reconcile.Ready }
+func (j job) failed() bool   { return j.state.Exists && j.state.Health.Status == reconcile.Failed }
+func (j job) running() bool {
+	return j.state.Exists && !j.complete() && !j.failed() && !j.asked
+}
+
+// look is what is known of one resource at one moment.
+type look struct {
+	req      reconcile.Request
+	spec     forge.JobSpec
+	cluster  *kubernetes.Cluster
+	inv      *kubernetes.Inventory
+	record   kubernetes.Record
+	recorded bool
+	book     book
+	jobs     []job
+
+	// Of what is wanted now; not set for a removal.
+	waiting error // for an input
+	code    string
+	attempt string
+	name    string // of the Job
+	next    book   // as it is when the Job is made
+}
+
+func (l *look) id() forge.ID { return l.req.Resource.ID }
+
+// current is the Job that is wanted now, if it was made.
+func (l *look) current() (job, bool) {
+	i := slices.IndexFunc(l.jobs, func(j job) bool { return j.name() == l.name && j.entry.Desired != "" })
+	if i < 0 {
+		return job{}, false
+	}
+	return l.jobs[i], true
+}
+
+// rival is a Job that has not ended, other than the one that is wanted now.
+func (l *look) rival() (job, bool) {
+	i := slices.IndexFunc(l.jobs, func(j job) bool { return j.running() && j.name() != l.name })
+	if i < 0 {
+		return job{}, false
+	}
+	return l.jobs[i], true
+}
+
+// done tells whether what is wanted has run to its end.
+func (l *look) done() bool { return l.next.has(l.code) }
+
+func (p *Provider) look(ctx context.Context, r reconcile.Request) (*look, error) {
+	id := r.Resource.ID
+	spec, ok := r.Resource.Spec.(forge.JobSpec)
+	if !ok {
+		return nil, &reconcile.Error{Kind: reconcile.Internal, ID: id, Op: "observe", Err: fmt.Errorf("its spec is a %T", r.Resource.Spec)}
+	}
+	c, err := p.clusters.Cluster(ctx, r.Resource.Target)
+	if err != nil {
+		return nil, kubernetes.About(err, id)
+	}
+	l := &look{req: r, spec: spec, cluster: c}
+	if l.inv, err = c.Inventory(ctx, id.Environment, spec.Namespace); err != nil {
+		return nil, kubernetes.About(err, id)
+	}
+	if err := l.refresh(ctx); err != nil {
+		return nil, kubernetes.About(err, id)
+	}
+	return l, nil
+}
+
+// refresh takes what the inventory and the watches know now.
+func (l *look) refresh(ctx context.Context) (err error) {
+	l.record, l.recorded = l.inv.Record(l.id())
+	if l.book, err = readBook(l.record.Detail); err != nil {
+		return err
+	}
+	l.jobs = nil
+	for _, e := range l.record.Entries {
+		j, err := l.seen(ctx, e)
+		if err != nil {
+			return err
+		}
+		l.jobs = append(l.jobs, j)
+	}
+	if err := l.note(ctx); err != nil || l.req.Remove {
+		return err
+	}
+	sums, err := checksums(l.req, l.spec)
+	if reconcile.KindOf(err) == reconcile.Waiting {
+		l.waiting = err // told when it is planned: what there is can be observed
+	} else if err != nil {
+		return err
+	}
+	l.code, l.next = code(l.spec), l.book
+	if by := l.request(); by != "" {
+		l.next = l.book.without(l.code)
+		l.next.Run, l.next.Asked = l.book.Run+1, by
+	}
+	l.attempt = attempt(l.spec, sums, l.next.Run)
+	l.name = jobName(l.spec.Name, l.attempt)
+	return nil
+}
+
+// seen is what has become of a recorded Job. One that is over may be gone
+// without that being worth a request.
+func (l *look) seen(ctx context.Context, e kubernetes.Entry) (job, error) {
+	state, err := l.cluster.Live(ctx, e.Ref)
+	j := job{entry: e, state: state}
+	if err != nil {
+		return j, err
+	}
+	expired := l.book.Failed != nil && l.book.Failed.Job == j.name() && l.book.Failed.Expires
+	if !state.Exists && !l.book.has(j.code()) && !expired {
+		// Gone from the watch is not gone: our label may have been taken off.
+		live, err := l.cluster.Get(ctx, e.Ref)
+		if err != nil {
+			return j, err
+		}
+		if live != nil {
+			j.state = kubernetes.State{
+				Exists: true, Deleting: live.GetDeletionTimestamp() != nil, UID: string(live.GetUID()), Health: kubernetes.HealthOf(live),
+			}
+		}
+	}
+	j.asked = j.state.Exists && j.state.Health == kubernetes.RunAgain
+	j.drift = j.state.Exists && (j.state.UID != e.Baseline.UID || j.state.Digest != e.Baseline.Digest)
+	return j, nil
+}
+
+// note writes down which Jobs have ended since the last look. It holds at
+// once; should it be lost with this process, the Jobs are still there.
+func (l *look) note(ctx context.Context) error {
+	now := l.book
+	for _, j := range l.jobs {
+		switch {
+		case j.complete() && j.code() != "" && !now.has(j.code()):
+			now = now.with(j.code())
+			if now.Failed != nil && now.Failed.Job == j.name() {
+				now.Failed = nil
+			}
+		case j.failed() && (now.Failed == nil || now.Failed.Job != j.name()):
+			live, err := l.cluster.Get(ctx, j.entry.Ref)
+			if err != nil {
+				return err
+			}
+			if live != nil {
+				_, expires, _ := unstructured.NestedFieldNoCopy(live.Object, "spec", "ttlSecondsAfterFinished")
+				now.Failed = &failure{Job: j.name(), Expires: expires}
+			}
+		}
+	}
+	raw, err := now.write()
+	if err != nil || !l.recorded {
+		return err
+	}
+	l.book = now
+	l.inv.Note(l.id(), raw)
+	l.record.Detail = raw
+	return nil
+}
+
+// request is the Job by which a person asks for another run of what is wanted
+// now: it bears the annotation, or it had failed and was deleted.
+func (l *look) request() string {
+	for _, j := range l.jobs {
+		if j.code() != l.code || j.name() == l.book.Asked {
+			continue
+		}
+		if j.asked || !j.state.Exists && l.book.Failed != nil && l.book.Failed.Job == j.name() && !l.book.Failed.Expires {
+			return j.name()
+		}
+	}
+	return ""
+}
+
+// Observe implements reconcile.Provider.
+func (p *Provider) Observe(ctx context.Context, r reconcile.Request) (reconcile.Observed, error) {
+	l, err := p.look(ctx, r)
+	if err != nil {
+		return reconcile.Observed{}, err
+	}
+	return l.observed(), nil
+}
+
+func (l *look) observed() reconcile.Observed {
+	o := reconcile.Observed{Exists: l.recorded, Detail: l}
+	for _, j := range l.jobs {
+		if j.state.Exists {
+			o.Objects++
+		}
+	}
+	progressing := func(format string, args ...any) reconcile.Health {
+		return reconcile.Health{Status: reconcile.Progressing, Message: fmt.Sprintf(format, args...)}
+	}
+	switch current, made := l.current(); {
+	case l.req.Remove:
+		o.Health = reconcile.Health{Status: reconcile.Ready}
+	case l.done():
+		o.Health = reconcile.Health{Status: reconcile.Ready}
+	case made && current.state.Exists:
+		o.Health = l.cluster.Health(l.id(), current.entry.Ref, current.state)
+		if o.Health.Message != "" {
+			o.Health.Message = current.entry.Ref.String() + ": " + o.Health.Message
+		}
+		if o.Health.Status == reconcile.Failed {
+			o.Health.Message += fmt.Sprintf("\nit is tried again when what it is given changes, or after: kubectl --context %s --namespace %s delete job %s",
+				l.cluster.Target().Context, l.spec.Namespace, current.name())
+		}
+	case made && l.book.Failed != nil && l.book.Failed.Job == l.name:
+		o.Health = reconcile.Health{
+			Status:  reconcile.Failed,
+			Message: current.entry.Ref.String() + " has failed, and the cluster has cleaned it away; it is tried again when what it is given changes",
+		}
+	case made:
+		o.Health = progressing("%s was deleted before its end", current.entry.Ref)
+	default:
+		o.Health = progressing("it has not run yet")
+		if rival, ok := l.rival(); ok {
+			o.Health = progressing("waits for the end of %s, which was begun before", rival.entry.Ref)
+		}
+	}
+	return o
+}
+
+// pods are those of the resource's Jobs that have not ended, but for those of
+// the Job with a uid. begun tells whether a container of one has started.
+func (l *look) pods(ctx context.Context, but string) (names []string, begun bool, err error) {
+	name := l.spec.Name
+	if name == "" {
+		name = l.record.Name
+	}
+	pods, err := l.cluster.Client().CoreV1().Pods(l.spec.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labelJob + "=" + name})
+	if err != nil {
+		return nil, false, kubernetes.Classify("list the pods of", refOf(l.spec.Namespace, name), err)
+	}
+	for _, pod := range pods.Items {
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || but != "" && pod.Labels[batchv1.ControllerUidLabel] == but {
+			continue
+		}
+		names = append(names, pod.Name)
+		for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+			begun = begun || s.State.Running != nil || s.State.Terminated != nil || s.LastTerminationState.Terminated != nil || s.RestartCount > 0
+		}
+	}
+	return names, begun, nil
+}
