@@ -2,6 +2,8 @@ package helm
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -51,12 +53,74 @@ func (p *Provider) planHeal(ctx context.Context, s *seen) ([]reconcile.Step, err
 		return nil, err
 	}
 	out := make([]reconcile.Step, 0, len(steps))
-	for _, st := range steps {
-		if st != nil {
-			out = append(out, *st)
+	for _, definitions := range []bool{true, false} {
+		for i, st := range steps {
+			if st != nil && (s.drifts[i].Entry.Ref.GVK.Kind == crdKind) == definitions {
+				out = append(out, *st)
+			}
 		}
 	}
 	return out, nil
+}
+
+// kindGone plans for an object whose kind the cluster does not know any more:
+// its definition was deleted, and all resources with it. It comes back with the
+// definition where that is the release's to make.
+func (p *Provider) kindGone(ctx context.Context, h *handle, ref kubernetes.Ref) (*reconcile.Step, error) {
+	step := &reconcile.Step{
+		ID: h.id, Action: reconcile.ActionHeal, Object: ref.String(),
+		Reason: reconcile.Reason{Code: reconcile.ReasonDeleted, Text: "with the definition of its kind"},
+		Detail: healing{ref: ref},
+	}
+	beside, among, err := p.definitions(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	if beside.mapping(ref.GVK) == nil && among.mapping(ref.GVK) == nil {
+		step.Blocked = fmt.Sprintf("the cluster does not know %s any more, and the chart does not bring its definition: install it again, or take the object out of the chart",
+			ref.GVK.GroupVersion().WithKind(ref.GVK.Kind))
+	}
+	return step, nil
+}
+
+// definitions are those that came with the applied revision: beside its
+// templates, and among them. They are read when they are needed, which is
+// next to never.
+func (p *Provider) definitions(ctx context.Context, h *handle) (beside, among crds, err error) {
+	rec, _ := h.inventory.Record(h.id)
+	rel, err := h.store.records(ctx, h.release, nil).Get(h.spec.Name, rec.Revision)
+	if err != nil {
+		return nil, nil, (&seen{h: h}).wrap("read what was applied last", err)
+	}
+	if rel.Chart != nil {
+		if beside, err = readCRDs(rel.Chart.CRDObjects()); err != nil {
+			return nil, nil, err
+		}
+	}
+	objs, err := parseManifest(rel.Manifest)
+	if err != nil {
+		return nil, nil, err
+	}
+	return beside, definedBy(objs), nil
+}
+
+// bringKind makes the definition of a kind that has gone, or waits for it.
+func (p *Provider) bringKind(ctx context.Context, h *handle, ref kubernetes.Ref) error {
+	_, err := h.cluster.Mapping(ctx, ref.GVK)
+	if reconcile.KindOf(err) != reconcile.Invalid {
+		return err
+	}
+	beside, among, err := p.definitions(ctx, h)
+	if err != nil {
+		return err
+	}
+	of := func(all crds) crds {
+		return slices.DeleteFunc(all, func(d *unstructured.Unstructured) bool { return crds{d}.mapping(ref.GVK) == nil })
+	}
+	if err := h.makeCRDs(ctx, of(beside)); err != nil {
+		return err
+	}
+	return h.served(ctx, of(among))
 }
 
 func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*reconcile.Step, error) {
@@ -65,6 +129,9 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 		ID: h.id, Action: reconcile.ActionHeal, Object: ref.String(),
 		Reason: reconcile.Reason{Code: d.Code},
 		Detail: healing{ref: ref},
+	}
+	if _, err := h.cluster.Mapping(ctx, ref.GVK); reconcile.KindOf(err) == reconcile.Invalid {
+		return h.p.kindGone(ctx, h, ref)
 	}
 	if d.State.Deleting {
 		step.Blocked = "it is being deleted; it is put back as soon as it is gone"
@@ -148,6 +215,9 @@ func (p *Provider) heal(ctx context.Context, h *handle, d healing) (*reconcile.R
 	}
 	if d.uid != "" {
 		u.SetUID(types.UID(d.uid)) // the server refuses another object under the same name
+	}
+	if err := p.bringKind(ctx, h, d.ref); err != nil {
+		return nil, err
 	}
 	applied, err := h.cluster.Apply(ctx, u)
 	if err != nil {

@@ -3,6 +3,7 @@ package helm
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -117,6 +118,9 @@ func (h *handle) immutable(ctx context.Context, old kubernetes.Entry, o object, 
 		}
 		return nil
 	}
+	if err := h.couldBeMade(ctx, o); err != nil {
+		return err
+	}
 	r.replace[o.ref] = old.Baseline.UID
 	how := "deleted and made again"
 	if keepsPods(o.ref) {
@@ -128,6 +132,26 @@ func (h *handle) immutable(ctx context.Context, old kubernetes.Entry, o object, 
 		step.Destroys = append(step.Destroys, o.ref.String())
 	}
 	return nil
+}
+
+// couldBeMade asks the API server whether it would take an object as a new one:
+// it says of one that is there only that it cannot be changed, whatever else is
+// wrong with it, and a mistake must not delete anything. The question is asked
+// under a name that nothing has.
+func (h *handle) couldBeMade(ctx context.Context, o object) error {
+	u, err := o.unstructured()
+	if err != nil {
+		return reconcile.Errorf(reconcile.Internal, "check "+o.ref.String(), "%v", err)
+	}
+	name := o.ref.Name
+	u.SetName(strings.TrimRight(name[:min(len(name), 50)], "-.") + "-" + digestOf(name)[:8])
+	if _, err = h.cluster.DryRun(ctx, u); reconcile.KindOf(err) != reconcile.Invalid {
+		return err
+	}
+	return &reconcile.Error{
+		Kind: reconcile.Invalid, ID: h.id, Object: o.ref.String(), Op: "make anew",
+		Err: fmt.Errorf("it has to be, since a field changes that cannot change in place, and as a new object it would be refused: %w", err),
+	}
 }
 
 // makeRoom deletes an object that is to be made again, if it still is the one

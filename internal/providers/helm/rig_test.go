@@ -319,3 +319,39 @@ func (r *rig) live() string {
 	b.WriteString("web " + text(*d.Spec.Replicas) + " " + text(len(c)) + " " + text(c[0].Env) + " " + text(c[0].Image) + " " + text(c[0].Resources.Requests.Cpu().String()) + "\n")
 	return b.String()
 }
+
+// ctx is for what is done after the test.
+func (r *rig) ctx() context.Context { return context.WithoutCancel(r.t.Context()) }
+
+// eventually waits until ok.
+func (r *rig) eventually(what string, ok func() bool) {
+	r.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(60 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			r.t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
+
+// helmInstall installs the demo chart as a person would.
+func (r *rig) helmInstall(values map[string]any) {
+	r.t.Helper()
+	in := action.NewInstall(r.helm())
+	in.ReleaseName, in.Namespace = releaseName, r.env.Namespace
+	files, err := chartFiles("")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ch, err := loaded(files)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := in.Run(ch, values); err != nil {
+		r.t.Fatal(err)
+	}
+}
