@@ -139,7 +139,7 @@ func (e *wireEnv) environment(app forge.App, dir string) forge.Environment {
 		env.NetworkPolicy = "none"
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Regions)) {
-		env.Regions = append(env.Regions, e.Regions[name].region(name, &env, dir))
+		env.Regions = append(env.Regions, e.Regions[name].region(name, &env, e.Scaling, dir))
 	}
 	if len(env.Regions) == 1 && e.onFly() {
 		env.Regions[0].Primary = true
@@ -193,7 +193,7 @@ func (e *wireEnv) platform(app, dir string) forge.Platform {
 // tokenVariable is where Fly's own tools look for a token.
 const tokenVariable = "FLY_API_TOKEN"
 
-func (r wireRegion) region(name string, env *forge.Environment, dir string) forge.Region {
+func (r wireRegion) region(name string, env *forge.Environment, everywhere wireScaling, dir string) forge.Region {
 	out := forge.Region{
 		Name: name, Domains: r.Domains, Machines: r.Machines, Primary: r.Primary,
 	}
@@ -208,13 +208,16 @@ func (r wireRegion) region(name string, env *forge.Environment, dir string) forg
 		out.TLS = &tls
 	}
 	if r.Scaling.Min != nil || r.Scaling.Max != nil {
-		s := env.Scaling
+		// One by one: without max anywhere it is what min is, of the region too.
 		if r.Scaling.Min != nil {
-			s.Min = *r.Scaling.Min
-			s.Max = max(s.Max, s.Min)
+			everywhere.Min = r.Scaling.Min
 		}
 		if r.Scaling.Max != nil {
-			s.Max = *r.Scaling.Max
+			everywhere.Max = r.Scaling.Max
+		}
+		s := everywhere.scaling()
+		if s.Max < s.Min && r.Scaling.Max == nil {
+			s.Max = s.Min
 		}
 		out.Scaling = &s
 	}
