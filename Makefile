@@ -12,7 +12,7 @@ CUE           := .cache/tools/cue@v0.17.1/cue
 GOVULNCHECK   := .cache/tools/govulncheck@v1.8.0/govulncheck
 
 .DEFAULT_GOAL := build
-.PHONY: help build forged sandbox demo run test check lint format vuln bench bench-validate bench-go docs image clean
+.PHONY: help build forged sandbox demo run test test-faults soak check lint format vuln bench bench-validate bench-go docs image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ run: build ## the same, without the people: left running for you to meddle with
 
 test: sandbox $(CUE) ## run all tests of all modules against a real control plane
 	hack/with-sandbox.sh hack/test.sh
+
+test-faults: build ## kill forged after every single request, and let it be soaked for two minutes
+	hack/with-sandbox.sh hack/test-faults.sh
+
+soak: build ## do at random, for 10 minutes, what people and machines do to an environment
+	go run ./hack/soak
 
 check: lint test ## everything that must hold before a change is handed in
 
