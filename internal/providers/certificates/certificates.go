@@ -89,7 +89,7 @@ func newCertificates(o Options, all *sights) reconcile.Provider {
 			return spec.Namespace, ok
 		},
 		Gone: func(namespace string) forge.Spec { return forge.CertificateSpec{Namespace: namespace} },
-		Want: p.want, Tell: p.tell,
+		Want: p.want, Tell: p.tell, Stays: stays,
 		Watch: func(ctx context.Context, notify func(reconcile.Event)) error {
 			all.watch(ctx, forge.KindCertificate, notify)
 			return nil
@@ -142,6 +142,13 @@ func (p *certificates) remark(l *objects.Look, steps []reconcile.Step) error {
 		}
 	}
 	return nil
+}
+
+// stays tells of the Secret that forged has kept a certificate in: where
+// somebody else fills it now, it is not deleted.
+func stays(l *objects.Look, ref kubernetes.Ref) bool {
+	spec, ok := l.Request.Resource.Spec.(forge.CertificateSpec)
+	return ok && ref.GVK.Group == "" && ref.GVK.Kind == "Secret" && ref.Namespace == spec.Namespace && ref.Name == spec.Secret
 }
 
 // object makes a manifest of ours.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -274,6 +276,41 @@ func TestCertManagerCertificate(t *testing.T) {
 	})
 	r.later(40 * 24 * time.Hour)
 	r.awaitHealth(req, reconcile.Failed, "")
+}
+
+// Who may not look at definitions and at Deployments of other namespaces is
+// told less, and still served.
+func TestCertManagerSeenByWhoMayNotLook(t *testing.T) {
+	r := newRig(t)
+	r.install("cert-manager")
+	name := r.Instance
+	rules := []rbacv1.PolicyRule{
+		{APIGroups: []string{"", groupManager, groupACME}, Resources: []string{"*"}, Verbs: []string{"*"}},
+		{NonResourceURLs: []string{"*"}, Verbs: []string{"get"}},
+	}
+	roles := r.Client.RbacV1()
+	if _, err := roles.ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		ctx := context.WithoutCancel(t.Context())
+		if err := errors.Join(roles.ClusterRoles().Delete(ctx, name, metav1.DeleteOptions{}), roles.ClusterRoleBindings().Delete(ctx, name, metav1.DeleteOptions{})); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := roles.ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: name}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	req := r.request(forge.KindCertificate, managedSpec(r.Namespace))
+	req.Resource.Target.Impersonate = name
+	r.until("the role is in force", func() bool { return reconcile.KindOf(r.try(req)) != reconcile.Denied })
+	r.converge(req)
+	r.awaitHealth(req, reconcile.Progressing, "no Deployment with the labels")
+	r.status(certificatesGVR, r.Namespace, "shop-tls", map[string]any{"conditions": conditions([4]string{"Ready", "True", "Ready", ""})})
+	r.awaitHealth(req, reconcile.Ready, "")
 }
 
 func TestIssuerBecomesReady(t *testing.T) {

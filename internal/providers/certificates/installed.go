@@ -34,6 +34,9 @@ const (
 // it goes on by itself.
 func (g *glance) served(ctx context.Context, gvr schema.GroupVersionResource) (bool, error) {
 	crd, err := g.one(ctx, crdsGVR, "", gvr.GroupResource().String())
+	if reconcile.KindOf(err) == reconcile.Denied && err != nil {
+		return g.listed(ctx, gvr)
+	}
 	if err != nil || crd == nil {
 		return false, err
 	}
@@ -45,6 +48,23 @@ func (g *glance) served(ctx context.Context, gvr schema.GroupVersionResource) (b
 		version, _ := v.(map[string]any)
 		return version["name"] == gvr.Version && version["served"] == true
 	}), nil
+}
+
+// listed looks for a kind where everybody may: in what the API server says that
+// it serves. Nothing tells when that changes, so that what is missing comes with
+// the next look only.
+func (g *glance) listed(ctx context.Context, gvr schema.GroupVersionResource) (bool, error) {
+	for range 2 {
+		_, apis, err := g.c.Discovery(ctx)
+		if err != nil {
+			return false, err
+		}
+		if slices.Contains(apis, gvr.GroupVersion().String()) {
+			return true, nil
+		}
+		g.c.ResetDiscovery()
+	}
+	return false, nil
 }
 
 // needsManager is an error unless cert-manager's kinds are served. That alone
@@ -67,6 +87,9 @@ func (g *glance) needsManager(ctx context.Context, gvr schema.GroupVersionResour
 // all; a pod somewhere is no proof.
 func (g *glance) managerTrouble(ctx context.Context) (trouble string, found bool, err error) {
 	deployments, err := g.many(ctx, deploymentsGVR, "", managerSelector)
+	if reconcile.KindOf(err) == reconcile.Denied && err != nil {
+		return "", false, nil // who may not look does not find any
+	}
 	if err != nil {
 		return "", false, err
 	}
@@ -98,7 +121,7 @@ func (g *glance) managerTrouble(ctx context.Context) (trouble string, found bool
 }
 
 // nobody is what is said where no Deployment of cert-manager was found.
-const nobody = "no Deployment with the labels of cert-manager's controller (app.kubernetes.io/name=cert-manager, app.kubernetes.io/component=controller) is in any namespace"
+const nobody = "no Deployment with the labels of cert-manager's controller (app.kubernetes.io/name=cert-manager, app.kubernetes.io/component=controller) is found in any namespace"
 
 // condition is one of an object's status; nil if it has none of the type.
 func condition(obj *unstructured.Unstructured, kind string) map[string]any {

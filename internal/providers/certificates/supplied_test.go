@@ -85,6 +85,29 @@ func TestSuppliedSecretIsWatchedAndNeverWritten(t *testing.T) {
 	}
 }
 
+// From now on somebody else fills the Secret that forged has made: it stays,
+// with what is in it.
+func TestSecretStaysWhenSomebodyElseFillsIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	spec := signedSpec(r.Namespace, "shop.acme.test")
+	req := r.request(forge.KindCertificate, spec)
+	r.converge(req)
+	before := r.secret("shop-tls")
+	spec.Mode = forge.TLSSecret
+	req.Resource.Spec = spec
+	_, steps := r.plan(req)
+	if len(steps) != 1 || steps[0].Deletes != 0 || !steps[0].Late {
+		t.Fatalf("steps %v", steps)
+	}
+	r.converge(req)
+	after := r.secret("shop-tls")
+	if after.UID != before.UID || !sameData(before, after) || after.Labels["forged.dev/instance"] != "" {
+		t.Errorf("it did not stay as it was: %v", after.Labels)
+	}
+	r.awaitHealth(req, reconcile.Ready, "")
+}
+
 func TestCertificateElsewhereIsSaidNotToBeChecked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

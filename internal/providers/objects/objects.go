@@ -45,6 +45,11 @@ type Kind struct {
 	// and may block it. May be nil.
 	Review func(ctx context.Context, l *Look, o Object, live *unstructured.Unstructured, step *reconcile.Step) error
 
+	// Stays tells of an object that is not wanted any more whether it is to be
+	// let go of instead of deleted, because it is somebody else's business now.
+	// May be nil.
+	Stays func(*Look, kubernetes.Ref) bool
+
 	// Watch reports, until its context ends, what no watch of a cluster shows.
 	// May be nil.
 	Watch func(ctx context.Context, notify func(reconcile.Event)) error
@@ -226,6 +231,11 @@ func (p *Provider) look(ctx context.Context, r reconcile.Request) (*Look, error)
 			return nil, &reconcile.Error{Kind: reconcile.Invalid, ID: id, Object: ref.String(), Op: "observe", Err: err}
 		}
 	}
+	for i, e := range l.Record.Entries {
+		if _, wanted := l.hashes[e.Ref]; !wanted && p.kind.Stays != nil && p.kind.Stays(l, e.Ref) {
+			l.Record.Entries[i].Keep = true
+		}
+	}
 	return l, nil
 }
 
@@ -287,7 +297,7 @@ func (l *Look) health(ctx context.Context, ref kubernetes.Ref) (reconcile.Health
 		// Our label was taken off, so that the watch does not show it.
 		return reconcile.Health{Status: reconcile.Unknown, Message: ref.String() + " is out of sight"}, nil
 	}
-	health := l.Cluster.Health(l.ID(), ref, state)
+	health := l.Cluster.Health(ctx, l.ID(), ref, state)
 	if health.Message != "" {
 		health.Message = ref.String() + ": " + health.Message
 	}
