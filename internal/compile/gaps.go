@@ -48,10 +48,6 @@ var platformGaps = []gap{
 }
 
 var clusterGaps = []gap{
-	{"more than one cluster in an environment is", "write an environment for each cluster", at(
-		func(e forge.Environment) bool { return len(e.Regions) > 0 }, "regions")},
-	{"loading images into the node is", "run minikube image load, and leave loadImages out", at(
-		func(e forge.Environment) bool { return e.Platform.LoadImages }, "platform", "loadImages")},
 
 	{"an allow-list of pods' addresses is", "leave podCIDRs out; networkPolicy says who may talk to the services", at(
 		func(e forge.Environment) bool { return len(e.Platform.PodCIDRs) > 0 }, "platform", "podCIDRs")},
@@ -75,12 +71,9 @@ var clusterGaps = []gap{
 		func(e forge.Environment) bool { return e.NetworkPolicy == networkStrict }, "networkPolicy")},
 
 	// Services.
-	{"this way to run PostgreSQL is", `write mode: "in-cluster", or "off" and put its address into app.secrets`, modeGap(partPostgres,
-		func(s forge.Services) string { return s.Postgres.Mode })},
-	{"this way to run Redis is", `write mode: "in-cluster", or "off" and put its address into app.secrets`, modeGap(partRedis,
-		func(s forge.Services) string { return s.Redis.Mode })},
-	{"Temporal is", `write mode: "off", and tell the app by app.env where one is`, modeGap(partTemporal,
-		func(s forge.Services) string { return s.Temporal.Mode })},
+	{"a service that only the cluster reaches is", `leave check out, and let this machine reach it`, checkGap},
+	{"Temporal in the cluster is", `write mode: "external" or "cloud", or "off", and tell the app by app.env where one is`, at(
+		func(e forge.Environment) bool { return e.Services.Temporal.Mode == forge.ModeInCluster }, "services", partTemporal, "mode")},
 	{"encryption to PostgreSQL is", "leave tls out", at(
 		func(e forge.Environment) bool { return e.Services.Postgres.TLS }, "services", "postgres", "tls")},
 	{"backups are", "leave backup out, and dump by other means", at(
@@ -141,9 +134,16 @@ func kindIs(kind string) func(forge.Environment) [][]string {
 	return at(func(env forge.Environment) bool { return env.Platform.Kind == kind }, "platform", "kind")
 }
 
-func modeGap(service string, mode func(forge.Services) string) func(forge.Environment) [][]string {
-	return at(func(env forge.Environment) bool {
-		is := mode(env.Services)
-		return is != "" && is != forge.ModeOff && (is != forge.ModeInCluster || service == partTemporal)
-	}, "services", service, "mode")
+// checkGap are services that are asked from inside of the cluster.
+func checkGap(env forge.Environment) [][]string {
+	var paths [][]string
+	for service, from := range map[string]string{
+		partPostgres: env.Services.Postgres.Check, partRedis: env.Services.Redis.Check, partTemporal: env.Services.Temporal.Check,
+	} {
+		if from == forge.CheckFromCluster {
+			paths = append(paths, []string{"services", service, "check"})
+		}
+	}
+	slices.SortFunc(paths, slices.Compare[[]string])
+	return paths
 }
