@@ -24,8 +24,8 @@ func TestGaps(t *testing.T) {
 		{"compose", func(e *forge.Environment) { e.Platform.Kind = forge.PlatformCompose }, []string{"platform/kind"}},
 		{"fks and more", func(e *forge.Environment) { e.Platform.Kind, e.NetworkPolicy = forge.PlatformFKS, "strict" }, []string{"platform/kind"}},
 		{"fly", func(e *forge.Environment) { e.Platform.Kind = forge.PlatformFly }, []string{"platform/kind"}},
-		{"regions", func(e *forge.Environment) { e.Regions = []forge.Region{{Name: "us"}} }, []string{"regions"}},
-		{"images", func(e *forge.Environment) { e.Platform.LoadImages = true }, []string{"platform/loadImages"}},
+		{"regions", func(e *forge.Environment) { e.Regions = []forge.Region{{Name: "us"}} }, nil},
+		{"images", func(e *forge.Environment) { e.Platform.LoadImages = true }, nil},
 		{"addresses of pods", func(e *forge.Environment) { e.Platform.PodCIDRs = []string{"10.0.0.0/8"} }, []string{"platform/podCIDRs"}},
 		{"login", func(e *forge.Environment) { e.App.Image.PullSecret.Env = "A" }, []string{"app/image/pullSecret"}},
 		{"files", func(e *forge.Environment) { e.App.ConfigFiles = []forge.ConfigFile{{Path: "/a"}} }, []string{"app/configFiles"}},
@@ -38,7 +38,13 @@ func TestGaps(t *testing.T) {
 		{"strict", func(e *forge.Environment) { e.NetworkPolicy = "strict" }, []string{"networkPolicy"}},
 		{"services", func(e *forge.Environment) {
 			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "external", "external", "in-cluster"
-		}, []string{"services/postgres/mode", "services/redis/mode", "services/temporal/mode"}},
+		}, []string{"services/temporal/mode"}},
+		{"services of others", func(e *forge.Environment) {
+			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "external", "external", "cloud"
+		}, nil},
+		{"from inside", func(e *forge.Environment) {
+			e.Services.Postgres.Check, e.Services.Redis.Check, e.Services.Temporal.Check = "cluster", "daemon", "cluster"
+		}, []string{"services/postgres/check", "services/temporal/check"}},
 		{"services off", func(e *forge.Environment) {
 			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "off", "off", "off"
 		}, nil},
