@@ -125,6 +125,8 @@ func showItem(p *printer, item reconcile.Item) {
 	case item.Kept != "":
 		p.wrapped(dim, name+"  ", "no longer asked for, kept: "+item.Kept)
 		return
+	case len(item.Steps) == 0 && item.Waiting == "" && item.Health.Status == reconcile.Failed:
+		p.wrapped(yellow, name+"  ", "failed: "+item.Health.Message)
 	case len(item.Steps) == 0 && item.Waiting == "":
 		p.wrapped(dim, name+"  ", "as it should be"+healthNote(item.Health))
 	default:

@@ -67,6 +67,11 @@ func (p *Checks) Observe(ctx context.Context, r reconcile.Request) (reconcile.Ob
 // question is what to ask, with everything that is needed for it.
 func (p *Checks) question(ctx context.Context, l *reading, spec forge.CheckSpec) func(context.Context) answer {
 	s := subject{service: spec.Service, inside: spec.Namespace != "", limit: p.schedule.pace.limit}
+	for _, need := range l.request.Resource.Needs {
+		if need.Kind == forge.KindRoles {
+			s.roles = need.String()
+		}
+	}
 	bundle := l.text(ctx, s.key("caBundle"), spec.CABundle)
 	s.bundle = !bundle.IsZero()
 	wrong := func(t *trouble) func(context.Context) answer {

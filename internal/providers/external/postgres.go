@@ -108,7 +108,9 @@ func (l postgresLogin) refusal(e *pgconn.PgError) *trouble {
 	switch {
 	case e.Code == "28P01":
 		hint := "is the password in " + l.field + " that of the role?"
-		if l.field == fieldPostgresURL {
+		if l.roles != "" {
+			hint += " " + l.roles + " sets it"
+		} else if l.field == fieldPostgresURL {
 			hint += " manageRoles: true lets forged set it"
 		}
 		return l.trouble(codeLogin, hint, "%s refuses the password of role %s", l.subject.server, l.user)
@@ -117,7 +119,9 @@ func (l postgresLogin) refusal(e *pgconn.PgError) *trouble {
 			"%s does not let role %s into database %s%s", l.subject.server, l.user, l.path, said)
 	case e.Code == "3D000":
 		hint := "make it"
-		if l.field == fieldPostgresURL {
+		if l.roles != "" {
+			hint = l.roles + " makes it"
+		} else if l.field == fieldPostgresURL {
 			hint += ", or let forged do so with manageRoles: true"
 		}
 		return l.trouble(codeDatabase, hint, "there is no database %s at %s", l.path, l.subject.server)

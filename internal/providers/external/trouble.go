@@ -59,8 +59,9 @@ type subject struct {
 	field   string // where forge.cue says where it is: services.postgres.url
 	server  string // host:port
 	host    string
-	bundle  bool // there are authorities of its own to check it against
-	inside  bool // it could be asked from inside of a cluster instead
+	bundle  bool   // there are authorities of its own to check it against
+	inside  bool   // it could be asked from inside of a cluster instead
+	roles   string // resource that makes its roles; empty: nobody does
 	limit   time.Duration
 }
 
