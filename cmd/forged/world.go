@@ -57,6 +57,9 @@ func newWorld(o worldOptions) (*world, error) {
 		clusters.OnRequest = func(target forge.Target, verb string, code int) {
 			o.metrics.Request(target.String(), verb, code)
 		}
+		clusters.OnVerified = func(target forge.Target, objects, surprises int) {
+			o.metrics.Verified(target.String(), objects, surprises)
+		}
 	}
 	w := &world{
 		clusters: kubernetes.NewClusters(clusters),

@@ -47,6 +47,8 @@ type Cluster struct {
 	writes chan struct{} // semaphore
 	fence  fence
 
+	verification *verification
+
 	ctx        context.Context
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -64,6 +66,7 @@ type Cluster struct {
 	followed    map[Ref]*followed
 	inventories map[inventoryKey]*inventorySlot
 	pods        map[Ref]*podWatch // of objects that are not ready; nil until there is one
+	verifying   bool              // verification runs
 	ends        []func(context.Context)
 	listed      map[string]listedPlaces // by environment
 }

@@ -22,6 +22,11 @@ type Options struct {
 	// one of GET LIST WATCH CREATE UPDATE PATCH APPLY DELETE DRYRUN; code 0
 	// means that no answer came.
 	OnRequest func(target forge.Target, verb string, code int)
+
+	// OnVerified is told about objects that were checked against the server
+	// itself, and how many of them had changed without having been noticed; it
+	// must not block.
+	OnVerified func(target forge.Target, objects, surprises int)
 }
 
 // Clusters are the clusters of all environments, each connected at first use.
@@ -39,7 +44,8 @@ type Clusters struct {
 	mu          sync.Mutex
 	slots       map[forge.Target]*slot
 	subscribers map[*subscriber]struct{}
-	homes       map[string][]Left // by environment: where its resources were wanted before
+	verifiers   map[string]Verifier // by kind of resource
+	homes       map[string][]Left   // by environment: where its resources were wanted before
 
 	rulesMu sync.RWMutex
 	rules   map[string]*fieldRules // by environment
@@ -67,12 +73,16 @@ func NewClusters(o Options) *Clusters {
 	if o.OnRequest == nil {
 		o.OnRequest = func(forge.Target, string, int) {}
 	}
+	if o.OnVerified == nil {
+		o.OnVerified = func(forge.Target, int, int) {}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Clusters{
 		opts: o, ctx: ctx, close: cancel, clock: realClock{},
 		slots:       map[forge.Target]*slot{},
 		subscribers: map[*subscriber]struct{}{},
 		homes:       map[string][]Left{},
+		verifiers:   map[string]Verifier{},
 		rules:       map[string]*fieldRules{},
 	}
 }

@@ -177,6 +177,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		}
 	}
 	c.ctx, c.cancel = context.WithCancel(cs.ctx)
+	c.verification = newVerification(c)
 	c.log.DebugContext(ctx, "connected", "host", cfg.Host, "uid", c.uid)
 	return c, nil
 }

@@ -115,6 +115,9 @@ func (c *Cluster) Inventory(ctx context.Context, environment, namespace string) 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	inv.adopt(read, at)
+	if !c.verifying {
+		c.verifying = c.start(c.verification.run)
+	}
 	if !c.start(inv.flushLoop) {
 		return nil, reconcile.Errorf(reconcile.Unavailable, "read the inventory of "+environment, "shutting down")
 	}

@@ -91,11 +91,20 @@ func newBed(t testing.TB) *bed {
 // start makes a forged; again after stop it is the next process.
 func (b *bed) start() {
 	b.t.Helper()
+	b.begin(func(*Options) {}, func(*Clusters) {})
+}
+
+// begin is start with something about it changed.
+func (b *bed) begin(options func(*Options), clusters func(*Clusters)) {
+	b.t.Helper()
 	b.requests = &requests{}
-	b.clusters = NewClusters(Options{
+	o := Options{
 		Instance: b.Instance, OnRequest: b.requests.observe,
 		Logger: slog.New(slog.NewTextHandler(testWriter{b.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
-	})
+	}
+	options(&o)
+	b.clusters = NewClusters(o)
+	clusters(b.clusters)
 	b.t.Cleanup(b.clusters.Close)
 	if b.setup != nil {
 		b.setup(b.clusters)

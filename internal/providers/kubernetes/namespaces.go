@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,7 +19,12 @@ import (
 // used as it is: nothing is written to it, and it is never deleted. One that
 // forged made is deleted when it is not wanted any more and nothing is left in
 // it, and not before.
-type Namespaces struct{ clusters *Clusters }
+type Namespaces struct {
+	clusters *Clusters
+
+	mu     sync.Mutex
+	wanted map[knownKey]forge.NamespaceSpec // at the last look, for verification
+}
 
 var (
 	_ reconcile.Provider = (*Namespaces)(nil)
@@ -26,7 +32,11 @@ var (
 )
 
 // NewNamespaces makes the provider of kind "namespace".
-func NewNamespaces(clusters *Clusters) reconcile.Provider { return &Namespaces{clusters} }
+func NewNamespaces(clusters *Clusters) reconcile.Provider {
+	p := &Namespaces{clusters: clusters, wanted: map[knownKey]forge.NamespaceSpec{}}
+	clusters.VerifyBy(forge.KindNamespace, p.verify)
+	return p
+}
 
 // namespace is what is known of one.
 type namespace struct {
@@ -59,6 +69,11 @@ func (p *Namespaces) look(ctx context.Context, r reconcile.Request) (*namespace,
 	}
 	if n.state, err = c.Live(ctx, n.ref); err != nil {
 		return nil, aboutResource(err, id)
+	}
+	if !r.Remove {
+		p.mu.Lock()
+		p.wanted[knownKey{r.Resource.Target, id}] = spec
+		p.mu.Unlock()
 	}
 	if record, ok := n.inv.Record(id); ok && len(record.Entries) > 0 {
 		n.entry, n.owned = record.Entries[0], true

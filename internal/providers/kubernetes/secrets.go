@@ -33,7 +33,9 @@ var (
 
 // NewSecrets makes the provider of kind "secrets".
 func NewSecrets(clusters *Clusters, resolver *secret.Resolver) reconcile.Provider {
-	return &Secrets{clusters: clusters, resolver: resolver, known: map[knownKey]*generated{}}
+	p := &Secrets{clusters: clusters, resolver: resolver, known: map[knownKey]*generated{}}
+	clusters.VerifyBy(forge.KindSecrets, p.verify)
+	return p
 }
 
 // secrets is what is known of the Secrets of one resource.

@@ -138,12 +138,7 @@ func (p *Secrets) want(ctx context.Context, c *Cluster, r reconcile.Request, spe
 				w.rotations[e.Key] = n
 			}
 		}
-		sum := hmac.New(sha256.New, key)
-		for _, k := range sortedKeys(w.data) {
-			writeField(sum, []byte(k))
-			writeField(sum, w.data[k].Reveal())
-		}
-		w.checksum = hex.EncodeToString(sum.Sum(nil)[:16])
+		w.checksum = checksumOf(key, w.data)
 		rest := sha256.New()
 		for _, k := range sortedKeys(o.Labels) {
 			writeField(rest, []byte(k))
@@ -156,6 +151,16 @@ func (p *Secrets) want(ctx context.Context, c *Cluster, r reconcile.Request, spe
 		ws = append(ws, w)
 	}
 	return ws, l.fresh, nil
+}
+
+// checksumOf is a hash of values by which nobody without the key can try guesses.
+func checksumOf(key []byte, data map[string]secret.Value) string {
+	sum := hmac.New(sha256.New, key)
+	for _, k := range sortedKeys(data) {
+		writeField(sum, []byte(k))
+		writeField(sum, data[k].Reveal())
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // writeField writes b so that no two sequences of fields look alike.

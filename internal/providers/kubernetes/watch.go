@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,7 +36,7 @@ type State struct {
 	Digest          string
 	Lens            Lens // through which the digest was taken
 	Health          reconcile.Health
-	Strange         string // of a Secret: keys that others have put into it, and who
+	Strange         string    // of a Secret: keys that others have put into it, and who
 	SeenAt          time.Time // when the watch brought it
 }
 
@@ -195,13 +194,6 @@ func (w *watch) run(ctx context.Context) {
 }
 
 func (w *watch) listWatch() cache.ListerWatcher {
-	narrow := func(o *metav1.ListOptions) {
-		if w.key.name != "" {
-			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, w.key.name).String()
-		} else {
-			o.LabelSelector = LabelInstance + "=" + w.c.instance
-		}
-	}
 	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		if w.full {
 			return w.c.dynamic.Resource(w.key.gvr).List(ctx, o)
@@ -216,13 +208,13 @@ func (w *watch) listWatch() cache.ListerWatcher {
 	}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			narrow(&o)
+			w.narrow(&o)
 			l, err := list(ctx, o)
 			w.outcome("list", err)
 			return l, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
-			narrow(&o)
+			w.narrow(&o)
 			var last error
 			i, err := watch(withAttempts(ctx, func(err error) {
 				if last = err; err != nil {
@@ -412,6 +404,7 @@ func (w *watch) Replace(list []any, rv string) error {
 		// of the order of writes holds any more.
 		c.log.Warn("resource versions went backwards: was etcd restored from a backup?", "resource", w.key.gvr.GroupResource().String())
 		c.forgetOrder(w.gvk)
+		c.suspect()
 	}
 	w.states, w.rv, w.synced = states, rv, true
 	w.advance()
