@@ -28,8 +28,9 @@ func newValidate(s streams) *cobra.Command {
 Each FILE is a forge, or a file of one: files of one package are checked together, and
 once. A directory stands for the package in it; - is standard input; without any FILE
 it is forge.cue in the working directory. Charts and configuration files that a forge
-names are looked at, and charts of this machine are rendered; no cluster is asked and no secret is read, unless --resolve is
-given: then each secret is looked up where the file says it is.
+names are looked at, and charts of this machine are rendered; no cluster is asked and no
+secret is read, unless --resolve is given: then each secret is looked up where the file
+says it is.
 
 Every mistake has a rule, whose id stands at its end; forged explain says more about it.
 A warning does not make a forge invalid, unless --strict is given.

@@ -59,12 +59,6 @@ var clusterGaps = []gap{
 		func(e forge.Environment) bool { return len(e.App.ConfigFiles) > 0 }, "app", "configFiles")},
 	{"migrations are", "run them from the app's own start, or by hand", at(
 		func(e forge.Environment) bool { return e.App.Migrate.Run == forge.MigrateBeforeDeploy }, "app", "migrate")},
-	{"a chart of your own is", "use the one in forged until then", at(
-		func(e forge.Environment) bool { return e.App.Chart != nil }, "app", "chart")},
-	{"waiting for charts is", "leave needs out", at(
-		func(e forge.Environment) bool { return len(e.App.Needs) > 0 }, "app", "needs")},
-	{"charts beside the app are", "install them with helm until then", each(
-		func(e forge.Environment) []forge.NamedChart { return e.Charts }, func(c forge.NamedChart) string { return c.Name }, "charts")},
 	{"volumes of the app are", "keep its data in services until then", each(
 		func(e forge.Environment) []forge.Volume { return e.Volumes }, func(v forge.Volume) string { return v.Name }, "volumes")},
 	{"a network policy of level strict is", `write networkPolicy: "baseline"`, at(

@@ -31,9 +31,9 @@ func TestGaps(t *testing.T) {
 		{"files", func(e *forge.Environment) { e.App.ConfigFiles = []forge.ConfigFile{{Path: "/a"}} }, []string{"app/configFiles"}},
 		{"migration", func(e *forge.Environment) { e.App.Migrate.Run = forge.MigrateBeforeDeploy }, []string{"app/migrate"}},
 		{"no migration", func(e *forge.Environment) { e.App.Migrate.Run = forge.MigrateNever }, nil},
-		{"own chart", func(e *forge.Environment) { e.App.Chart = &forge.Chart{} }, []string{"app/chart"}},
-		{"charts", func(e *forge.Environment) { e.Charts = []forge.NamedChart{{Name: "a"}, {Name: "b"}} }, []string{"charts/a", "charts/b"}},
-		{"needs", func(e *forge.Environment) { e.App.Needs = []string{"a"} }, []string{"app/needs"}},
+		{"own chart", func(e *forge.Environment) { e.App.Chart = &forge.Chart{} }, nil},
+		{"charts", func(e *forge.Environment) { e.Charts = []forge.NamedChart{{Name: "a"}, {Name: "b"}} }, nil},
+		{"needs", func(e *forge.Environment) { e.App.Needs = []string{"a"} }, nil},
 		{"volumes", func(e *forge.Environment) { e.Volumes = []forge.Volume{{Name: "uploads"}} }, []string{"volumes/uploads"}},
 		{"strict", func(e *forge.Environment) { e.NetworkPolicy = "strict" }, []string{"networkPolicy"}},
 		{"services", func(e *forge.Environment) {
