@@ -147,7 +147,7 @@ func (s *seen) health(ctx context.Context) (reconcile.Health, error) {
 		if err != nil {
 			return reconcile.Health{}, err
 		}
-		one := s.h.cluster.Health(s.h.id, e.Ref, live)
+		one := s.h.cluster.Health(ctx, s.h.id, e.Ref, live)
 		switch {
 		case !live.Exists:
 			one = reconcile.Health{Status: reconcile.Progressing, Message: "not there"}

@@ -35,7 +35,7 @@ func (p *Provider) Apply(ctx context.Context, r reconcile.Request, step reconcil
 		return reconcile.Observed{}, kubernetes.About(err, id)
 	}
 	if l.token() != step.Token {
-		return l.observed(), staleError(step)
+		return l.observed(ctx), staleError(step)
 	}
 	var reason *reconcile.Reason
 	var err error

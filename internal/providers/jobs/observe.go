@@ -211,10 +211,10 @@ func (p *Provider) Observe(ctx context.Context, r reconcile.Request) (reconcile.
 	if err != nil {
 		return reconcile.Observed{}, err
 	}
-	return l.observed(), nil
+	return l.observed(ctx), nil
 }
 
-func (l *look) observed() reconcile.Observed {
+func (l *look) observed(ctx context.Context) reconcile.Observed {
 	o := reconcile.Observed{Exists: l.recorded, Detail: l}
 	for _, j := range l.jobs {
 		if j.state.Exists {
@@ -230,7 +230,7 @@ func (l *look) observed() reconcile.Observed {
 	case l.done():
 		o.Health = reconcile.Health{Status: reconcile.Ready}
 	case made && current.state.Exists:
-		o.Health = l.cluster.Health(l.id(), current.entry.Ref, current.state)
+		o.Health = l.cluster.Health(ctx, l.id(), current.entry.Ref, current.state)
 		if o.Health.Message != "" {
 			o.Health.Message = current.entry.Ref.String() + ": " + o.Health.Message
 		}

@@ -78,7 +78,7 @@ func NewClusters(o Options) *Clusters {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Clusters{
-		opts: o, ctx: ctx, close: cancel, clock: realClock{},
+		opts: o, ctx: ctx, close: cancel, clock: realClock{}, podGrace: podGrace,
 		slots:       map[forge.Target]*slot{},
 		subscribers: map[*subscriber]struct{}{},
 		homes:       map[string][]Left{},

@@ -68,7 +68,7 @@ func tail(text string) string {
 		if size += len(line); size > logShown || len(all) == logLines {
 			break
 		}
-		all = append(all, "    "+line)
+		all = append(all, "| "+line)
 	}
 	slices.Reverse(all)
 	return strings.Join(all, "\n")

@@ -32,6 +32,9 @@ const causePods = "pods"
 // coalesce is how long changes of pods are gathered before they are judged.
 const coalesce = 100 * time.Millisecond
 
+// reasonWait is how long the reason of a failure is waited for.
+const reasonWait = 3 * time.Second
+
 // mostPause bounds the time between two looks for pods that do not come.
 const mostPause = 5 * time.Minute
 
@@ -45,47 +48,65 @@ func hasPods(gk schema.GroupKind) bool {
 // what its pods have to say. While an object with pods is not ready its pods
 // are watched; that begins here and ends as soon as it is ready, so that
 // nothing is watched nor asked for in the steady state. What is found out
-// later is told by an event of the resource.
-func (c *Cluster) Health(id forge.ID, ref Ref, state State) reconcile.Health {
+// later is told by an event of the resource. Only the reason of what has failed
+// already is waited for, and not for long.
+func (c *Cluster) Health(ctx context.Context, id forge.ID, ref Ref, state State) reconcile.Health {
 	h := state.Health
 	if !hasPods(ref.GVK.GroupKind()) {
 		return h
 	}
+	f := c.podsOf(id, ref, state)
+	if f == nil {
+		return h
+	}
+	if h.Status == reconcile.Failed {
+		late := time.NewTimer(reasonWait)
+		defer late.Stop()
+		select {
+		case <-f.judged:
+		case <-late.C:
+		case <-ctx.Done():
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.pods[ref]
-	if f != nil && f.uid != state.UID {
-		f.stop()
-		f = nil
-		delete(c.pods, ref)
-	}
-	troubled := state.Exists && !state.Deleting && (h.Status == reconcile.Progressing || h.Status == reconcile.Failed)
-	switch {
-	case !troubled && f != nil:
-		f.stop()
-		delete(c.pods, ref)
-		return h
-	case !troubled:
-		return h
-	case f == nil:
-		ctx, cancel := context.WithCancel(c.ctx)
-		f = &podWatch{
-			c: c, id: id, ref: ref, uid: state.UID, stop: cancel, grace: c.clusters.podGrace,
-			pods: map[string]podSeen{}, since: map[string]time.Time{}, moved: make(chan struct{}, 1),
-		}
-		if !c.start(func(context.Context) { f.run(ctx) }) {
-			cancel()
-			return h
-		}
-		if c.pods == nil {
-			c.pods = map[Ref]*podWatch{}
-		}
-		c.pods[ref] = f
-	}
 	return f.told.on(h)
 }
 
-// verdict is what is told of the pods of an object.
+// podsOf is the watch of the pods of an object that is not ready; nil for one
+// that is, whose watch has ended.
+func (c *Cluster) podsOf(id forge.ID, ref Ref, state State) *podWatch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	status := state.Health.Status
+	troubled := state.Exists && !state.Deleting && (status == reconcile.Progressing || status == reconcile.Failed)
+	f := c.pods[ref]
+	if f != nil && (f.uid != state.UID || !troubled) {
+		f.stop()
+		delete(c.pods, ref)
+		f = nil
+	}
+	if f != nil || !troubled {
+		return f
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	f = &podWatch{
+		c: c, id: id, ref: ref, uid: state.UID, stop: cancel, grace: c.clusters.podGrace,
+		pods: map[string]podSeen{}, since: map[string]time.Time{},
+		moved: make(chan struct{}, 1), judged: make(chan struct{}),
+	}
+	if !c.start(func(context.Context) { f.run(ctx) }) {
+		cancel()
+		return nil
+	}
+	if c.pods == nil {
+		c.pods = map[Ref]*podWatch{}
+	}
+	c.pods[ref] = f
+	return f
+}
+
+// podVerdict is what is told of the pods of an object.
 type podVerdict struct {
 	text  string // what is the matter, and the last lines of the log
 	final bool
@@ -117,6 +138,9 @@ type podWatch struct {
 	grace time.Duration
 	moved chan struct{}
 
+	judged chan struct{} // closed when there was a first verdict, or will be none
+	once   sync.Once     // closes it
+
 	told podVerdict // guarded by Cluster.mu
 
 	mu    sync.Mutex
@@ -146,6 +170,7 @@ type podSeen struct {
 
 // run watches until ctx ends, or the object has gone.
 func (f *podWatch) run(ctx context.Context) {
+	defer f.once.Do(func() { close(f.judged) })
 	selector, err := f.look(ctx)
 	if err != nil || selector == nil {
 		if ctx.Err() == nil {
@@ -182,6 +207,7 @@ func (f *podWatch) run(ctx context.Context) {
 			f.forget()
 			return
 		}
+		f.once.Do(func() { close(f.judged) })
 		timer.Reset(next)
 	}
 }

@@ -97,7 +97,7 @@ func (b *bed) follow(ref Ref, what string, ok func(reconcile.Health) bool) recon
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		if h = b.c.Health(id, ref, state); ok(h) {
+		if h = b.c.Health(b.t.Context(), id, ref, state); ok(h) {
 			return h
 		}
 		select {
@@ -152,7 +152,7 @@ func TestFailingRolloutSaysWhy(t *testing.T) {
 	}
 	crash(4)
 	h = b.follow(ref, "a failure", func(h reconcile.Health) bool { return h.Status == reconcile.Failed })
-	for _, want := range []string{"pod " + pod + ", container web: CrashLoopBackOff, exit code 1, restarted 4 times: fatal: [redacted]", "its log ends:\n    starting\n", "cannot log in with [redacted]\n", "KeyError: 'x'"} {
+	for _, want := range []string{"pod " + pod + ", container web: CrashLoopBackOff, exit code 1, restarted 4 times: fatal: [redacted]", "its log ends:\n| starting\n", "cannot log in with [redacted]\n", "KeyError: 'x'"} {
 		if !strings.Contains(h.Message, want) {
 			t.Errorf("%q is not in\n%s", want, h.Message)
 		}
@@ -168,7 +168,7 @@ func TestFailingRolloutSaysWhy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.c.Health(id, ref, state)
+		b.c.Health(b.t.Context(), id, ref, state)
 	}
 	if n := len(k.reads()); n != before {
 		t.Errorf("the log is read with every look: %d times", n)

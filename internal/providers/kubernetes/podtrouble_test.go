@@ -93,7 +93,7 @@ func TestTailIsBounded(t *testing.T) {
 	text := strings.Repeat("line\n\n", 100) + "\x1b[31mred\x1b[0m\n" + long + "\nlast\n\n"
 	got := tail(text)
 	lines := strings.Split(got, "\n")
-	if len(lines) != logLines || lines[len(lines)-1] != "    last" || strings.ContainsRune(got, 0x1b) || !strings.Contains(got, "[31mred[0m") {
+	if len(lines) != logLines || lines[len(lines)-1] != "| last" || strings.ContainsRune(got, 0x1b) || !strings.Contains(got, "[31mred[0m") {
 		t.Errorf("%d lines: %q", len(lines), got)
 	}
 	if got := tail(strings.Repeat(long+"\n", 50)); len(got) > logShown+1000 {
