@@ -34,16 +34,43 @@ stringData: {token: {{ .Values.token | quote }}}
 
 func TestConforms(t *testing.T) {
 	t.Parallel()
-	providertest.Test(t, newHarness)
+	providertest.Test(t, func(t *testing.T) providertest.Harness { return newHarness(t, nil) })
+}
+
+// With hooks, with definitions of kinds and with resources of them.
+func TestConformsWithHooksAndCustomResources(t *testing.T) {
+	t.Parallel()
+	providertest.Test(t, func(t *testing.T) providertest.Harness {
+		return newHarness(t, func(r *rig) map[string]string {
+			r.dynamic() // which cleans up
+			return map[string]string{
+				"crds/widget.yaml":      r.crd("v1"),
+				"templates/widget.yaml": r.widget(),
+				"templates/hooks.yaml": hook("ConfigMap", "before", `"pre-install,pre-upgrade,pre-rollback"`) +
+					hook("ConfigMap", "after", `"post-install,post-upgrade,post-rollback"`) + hook("ConfigMap", "end", `"pre-delete,post-delete"`),
+			}
+		})
+	})
 }
 
 // newHarness is the demo chart as a release in a namespace of its own, reached
-// over a line that breaks.
-func newHarness(t *testing.T) providertest.Harness {
+// over a line that breaks. more are files that are added to the chart.
+func newHarness(t *testing.T, more func(*rig) map[string]string) providertest.Harness {
 	const canary = "c4n4ryPassw0rd"
 	env := sandboxtest.Cluster(t)
 	env.CreateNamespace(t)
 	proxy := faultproxy.New(t, env.Config)
+	files := withSecret
+	if more != nil {
+		added := more(&rig{t: t, env: env})
+		files = func(name string) ([]charts.File, error) {
+			all, err := withSecret(name)
+			for name, text := range added {
+				all = append(all, charts.File{Name: name, Data: []byte(text)})
+			}
+			return all, err
+		}
+	}
 	target := forge.Target{Kubeconfig: proxy.Kubeconfig(), Context: faultproxy.Context}
 	keys := forge.ID{Environment: "prod", Kind: forge.KindSecrets, Name: "shop"}
 	ask := func(values map[string]any) forge.Resource {
@@ -71,7 +98,7 @@ func newHarness(t *testing.T) providertest.Harness {
 		Start: func(t *testing.T) reconcile.Provider {
 			clusters := kubernetes.NewClusters(kubernetes.Options{Instance: env.Instance})
 			t.Cleanup(clusters.Close)
-			return New(Options{Clusters: clusters, Embedded: withSecret, Logger: slog.New(slog.DiscardHandler)})
+			return New(Options{Clusters: clusters, Embedded: files, Logger: slog.New(slog.DiscardHandler)})
 		},
 		Edit: func(t *testing.T) {
 			_, err := core.Secrets(env.Namespace).Patch(t.Context(), "login", merge, []byte(`{"stringData":{"token":"`+canary+`edited"}}`), by)
@@ -91,6 +118,7 @@ func newHarness(t *testing.T) providertest.Harness {
 		CutAfter:   func(_ *testing.T, n int) func() { return proxy.CutAfter(n) },
 		Writes:     proxy.Mutations,
 		Bystander:  bystander(t, env),
+		Proxy:      proxy,
 	}
 }
 

@@ -3,6 +3,7 @@ package helm
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,7 @@ func (r *rig) with(files map[string]string) {
 func (r *rig) files(name string) ([]charts.File, error) {
 	files, err := chartFiles(name)
 	for n, text := range r.more {
+		files = slices.DeleteFunc(files, func(f charts.File) bool { return f.Name == n })
 		files = append(files, charts.File{Name: n, Data: []byte(text)})
 	}
 	return files, err

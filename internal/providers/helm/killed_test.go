@@ -22,7 +22,7 @@ import (
 var everyKill = flag.Bool("every-kill", false, "kill after every request, not after a few of them")
 
 // sampled is how many kills there are of each kind without -every-kill.
-const sampled = 5
+const sampled = 3
 
 // behindProxy makes a rig that reaches the cluster through a proxy.
 func behindProxy(t *testing.T) (*rig, *faultproxy.Proxy) {
@@ -201,6 +201,7 @@ func TestKilledAfterEveryRequest(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprint(n), func(t *testing.T) {
+					t.Parallel()
 					r, proxy := behindProxy(t)
 					r.with(killedHooks)
 					k.before(r)
