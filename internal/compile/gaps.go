@@ -55,12 +55,6 @@ var clusterGaps = []gap{
 	// The app.
 	{"a login of the registry is", "give it to the nodes, or to the default service account", at(
 		func(e forge.Environment) bool { return !e.App.Image.PullSecret.IsZero() }, "app", "image", "pullSecret")},
-	{"config files are", "put them into the image, or use app.env", at(
-		func(e forge.Environment) bool { return len(e.App.ConfigFiles) > 0 }, "app", "configFiles")},
-	{"migrations are", "run them from the app's own start, or by hand", at(
-		func(e forge.Environment) bool { return e.App.Migrate.Run == forge.MigrateBeforeDeploy }, "app", "migrate")},
-	{"volumes of the app are", "keep its data in services until then", each(
-		func(e forge.Environment) []forge.Volume { return e.Volumes }, func(v forge.Volume) string { return v.Name }, "volumes")},
 	{"a network policy of level strict is", `write networkPolicy: "baseline"`, at(
 		func(e forge.Environment) bool { return e.NetworkPolicy == networkStrict }, "networkPolicy")},
 

@@ -28,13 +28,9 @@ func TestGaps(t *testing.T) {
 		{"images", func(e *forge.Environment) { e.Platform.LoadImages = true }, nil},
 		{"addresses of pods", func(e *forge.Environment) { e.Platform.PodCIDRs = []string{"10.0.0.0/8"} }, []string{"platform/podCIDRs"}},
 		{"login", func(e *forge.Environment) { e.App.Image.PullSecret.Env = "A" }, []string{"app/image/pullSecret"}},
-		{"files", func(e *forge.Environment) { e.App.ConfigFiles = []forge.ConfigFile{{Path: "/a"}} }, []string{"app/configFiles"}},
-		{"migration", func(e *forge.Environment) { e.App.Migrate.Run = forge.MigrateBeforeDeploy }, []string{"app/migrate"}},
-		{"no migration", func(e *forge.Environment) { e.App.Migrate.Run = forge.MigrateNever }, nil},
 		{"own chart", func(e *forge.Environment) { e.App.Chart = &forge.Chart{} }, nil},
 		{"charts", func(e *forge.Environment) { e.Charts = []forge.NamedChart{{Name: "a"}, {Name: "b"}} }, nil},
 		{"needs", func(e *forge.Environment) { e.App.Needs = []string{"a"} }, nil},
-		{"volumes", func(e *forge.Environment) { e.Volumes = []forge.Volume{{Name: "uploads"}} }, []string{"volumes/uploads"}},
 		{"strict", func(e *forge.Environment) { e.NetworkPolicy = "strict" }, []string{"networkPolicy"}},
 		{"services", func(e *forge.Environment) {
 			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "external", "external", "in-cluster"
