@@ -1,11 +1,14 @@
 package chartsource
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -260,5 +263,72 @@ func TestResolvedVersionOutlivesTheProcess(t *testing.T) {
 	}
 	if c := load(t, source(t, reg, Options{CacheDir: dir}), r); c.Version != "1.4.1" {
 		t.Errorf("%v", c)
+	}
+}
+
+// A server that does not answer is left when the caller has had enough, and
+// that is no news of the source: the next one asks again.
+func TestServerThatHangs(t *testing.T) {
+	reg := registryServer(t)
+	reg.push(t, "charts/shop", "1.0.0", archive(t, "shop", shop("1.0.0")))
+	s := source(t, reg, Options{})
+	reg.breakWith(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	enough := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, enough)
+	defer cancel()
+	var both sync.WaitGroup
+	for range 2 { // the second waits for the first
+		both.Go(func() {
+			_, err := s.Load(ctx, reg.oci("charts/shop", "^1"))
+			if reconcile.KindOf(err) != reconcile.Unavailable || !errors.Is(err, enough) {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	reg.breakWith(nil)
+	load(t, s, reg.oci("charts/shop", "^1"))
+}
+
+// While somebody watches, nobody waits for a source of which something is
+// known, and a change is told.
+func TestWatchLooksInTheBackground(t *testing.T) {
+	reg := registryServer(t)
+	reg.push(t, "charts/shop", "1.0.0", archive(t, "shop", shop("1.0.0")))
+	at := newClock()
+	s := source(t, reg, Options{Now: at.now})
+	ctx, cancel := context.WithCancel(t.Context())
+	changes := make(chan struct{}, 10)
+	var watch sync.WaitGroup
+	watch.Go(func() { _ = s.Watch(ctx, func() { changes <- struct{}{} }) })
+	defer watch.Wait()
+	defer cancel()
+	r := reg.oci("charts/shop", "^1")
+	r.MaxAge = 10 * time.Minute
+	load(t, s, r)
+	hangs := make(chan struct{})
+	reg.breakWith(func(w http.ResponseWriter, _ *http.Request) {
+		<-hangs
+		w.WriteHeader(http.StatusBadGateway)
+	})
+	at.pass(time.Hour)
+	for range 100 {
+		if c := load(t, s, r); c.Version != "1.0.0" || c.Stale != nil {
+			t.Fatal(c)
+		}
+	}
+	r.MaxAge = 11 * time.Minute // another time to look, which wakes whoever watches
+	load(t, s, r)
+	close(hangs)
+	<-changes
+	if c := load(t, s, r); reconcile.KindOf(c.Stale) != reconcile.Unavailable || c.Version != "1.0.0" {
+		t.Errorf("%v, stale: %v", c, c.Stale)
+	}
+	reg.breakWith(nil)
+	reg.push(t, "charts/shop", "1.1.0", archive(t, "shop", shop("1.1.0")))
+	s.Recheck()
+	<-changes
+	if c := load(t, s, r); c.Stale != nil || c.Version != "1.1.0" {
+		t.Errorf("%v, stale: %v", c, c.Stale)
 	}
 }
