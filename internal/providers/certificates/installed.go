@@ -34,10 +34,10 @@ const (
 // it goes on by itself.
 func (g *glance) served(ctx context.Context, gvr schema.GroupVersionResource) (bool, error) {
 	crd, err := g.one(ctx, crdsGVR, "", gvr.GroupResource().String())
-	if reconcile.KindOf(err) == reconcile.Denied && err != nil {
+	switch {
+	case err != nil && reconcile.KindOf(err) == reconcile.Denied:
 		return g.listed(ctx, gvr)
-	}
-	if err != nil || crd == nil {
+	case err != nil || crd == nil:
 		return false, err
 	}
 	if c := condition(crd, "Established"); c["status"] != "True" {
@@ -87,10 +87,11 @@ func (g *glance) needsManager(ctx context.Context, gvr schema.GroupVersionResour
 // all; a pod somewhere is no proof.
 func (g *glance) managerTrouble(ctx context.Context) (trouble string, found bool, err error) {
 	deployments, err := g.many(ctx, deploymentsGVR, "", managerSelector)
-	if reconcile.KindOf(err) == reconcile.Denied && err != nil {
-		return "", false, nil // who may not look does not find any
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case reconcile.KindOf(err) == reconcile.Denied:
+		deployments = nil // who may not look does not find any
+	default:
 		return "", false, err
 	}
 	slices.SortFunc(deployments, func(a, b *unstructured.Unstructured) int {

@@ -133,13 +133,6 @@ func (r *rig) later(d time.Duration) {
 	r.ahead += d
 }
 
-// alarmOf is when a resource wants to be looked at again.
-func (r *rig) alarmOf(req reconcile.Request) time.Time {
-	r.sights.mu.Lock()
-	defer r.sights.mu.Unlock()
-	return r.sights.alarms[req.Resource.ID]
-}
-
 // requests are those since the last call, without watches.
 func (r *rig) requests() []string {
 	r.mu.Lock()

@@ -2,21 +2,15 @@ package certificates
 
 import (
 	"bytes"
-	"encoding/base64"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
-	"forged.dev/forged/internal/faultproxy"
 	"forged.dev/forged/internal/forge"
-	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
-	"forged.dev/forged/internal/reconcile/providertest"
-	"forged.dev/forged/internal/sandboxtest"
 )
 
 func signedSpec(namespace string, hosts ...string) forge.CertificateSpec {
@@ -42,55 +36,6 @@ func sameData(a, b *corev1.Secret) bool {
 		}
 	}
 	return true
-}
-
-func TestSelfSignedConforms(t *testing.T) {
-	t.Parallel()
-	providertest.Test(t, func(t *testing.T) providertest.Harness {
-		env := sandboxtest.Cluster(t)
-		env.CreateNamespace(t)
-		proxy := faultproxy.New(t, env.Config)
-		secrets := env.Client.CoreV1().Secrets(env.Namespace)
-		foreign, err := secrets.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "foreign"}}, metav1.CreateOptions{FieldManager: "somebody"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		target := forge.Target{Kubeconfig: proxy.Kubeconfig(), Context: faultproxy.Context}
-		id := forge.ID{Environment: "prod", Kind: forge.KindCertificate, Name: "app"}
-		const canary = "PRIVATE KEY"
-		return providertest.Harness{
-			Resource: forge.Resource{ID: id, Target: target, Spec: signedSpec(env.Namespace, "shop.acme.test")},
-			Changed:  forge.Resource{ID: id, Target: target, Spec: signedSpec(env.Namespace, "shop.acme.test", "www.acme.test")},
-			Policy:   forge.Policy{Mode: forge.ModeApply, Prune: true, MaxDelete: 10},
-			Secrets:  []string{canary, base64.StdEncoding.EncodeToString([]byte("-----BEGIN PRIV"))},
-			Patience: patience,
-			Start: func(t *testing.T) reconcile.Provider {
-				clusters := kubernetes.NewClusters(kubernetes.Options{Instance: env.Instance})
-				t.Cleanup(clusters.Close)
-				return New(Options{Clusters: clusters, Resolver: nobodyKnows{}}).Certificates
-			},
-			Edit: func(t *testing.T) {
-				patch := []byte(`{"stringData":{"tls.key":"-----BEGIN PRIVATE KEY-----"}}`)
-				if _, err := secrets.Patch(t.Context(), "shop-tls", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
-					t.Fatal(err)
-				}
-			},
-			Delete: func(t *testing.T) {
-				if err := secrets.Delete(t.Context(), "shop-tls", metav1.DeleteOptions{}); err != nil {
-					t.Fatal(err)
-				}
-			},
-			BreakReads: func(*testing.T) func() { return proxy.CutAfter(0) },
-			CutAfter:   func(_ *testing.T, n int) func() { return proxy.CutAfter(n) },
-			Writes:     proxy.Mutations,
-			Bystander: func(t *testing.T) {
-				now, err := secrets.Get(t.Context(), "foreign", metav1.GetOptions{})
-				if err != nil || now.ResourceVersion != foreign.ResourceVersion {
-					t.Errorf("a Secret that is not ours was touched: %v", err)
-				}
-			},
-		}
-	})
 }
 
 // Service certificates are made by need, not with every run.

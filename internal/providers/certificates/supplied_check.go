@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -121,6 +120,3 @@ func fingerprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	return hex.EncodeToString(sum[:16])
 }
-
-// isAddress tells an address from a name.
-func isAddress(host string) bool { return net.ParseIP(host) != nil }
