@@ -72,6 +72,9 @@ func (m *selfSigned) want(ctx context.Context, s *scene) ([]objects.Object, erro
 	if h.next != nil && applied && entry.Desired == m.desired(s, h.next) {
 		h.current, h.next, h.why, h.lost = h.next, nil, "", false // it has arrived
 	}
+	if h.current != nil && h.next == nil && applied && !strings.HasPrefix(entry.Desired, h.current.print()+"/") {
+		h.current = nil // another process has made one since
+	}
 	if h.current == nil && h.next == nil {
 		// This process has not seen it yet. Unknown is not absent: an error ends
 		// the look, and nothing is signed.
