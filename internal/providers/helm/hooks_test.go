@@ -294,3 +294,43 @@ func TestHookThatDoesNotEnd(t *testing.T) {
 		t.Errorf("the record says %v, %v", last, err)
 	}
 }
+
+// What a failed hook says goes into the reason, without the secrets that its
+// pod could have printed.
+func TestFailedHookHasTheLastWord(t *testing.T) {
+	const canary = "c4n4ryPassw0rd"
+	r := newRig(t)
+	r.with(map[string]string{"templates/hook.yaml": hook("Job", "bad-migration", "pre-install")})
+	secrets, pods := r.env.Client.CoreV1().Secrets(r.env.Namespace), r.env.Client.CoreV1().Pods(r.env.Namespace)
+	if _, err := secrets.Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "login"}, StringData: map[string]string{"password": canary},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "bad-migration-x", Labels: map[string]string{batchv1.JobNameLabel: "bad-migration"}}}
+	pod.Spec = corev1.PodSpec{RestartPolicy: "Never", Containers: []corev1.Container{{Name: "main", Image: "registry.example/job:1"}}, NodeSelector: map[string]string{"there.is": "no-such-node"}}
+	if _, err := pods.Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	status := `{"status": {"phase": "Failed", "containerStatuses": [{"name": "main", "image": "x", "imageID": "x", "ready": false, "restartCount": 0,
+		"state": {"terminated": {"exitCode": 3, "reason": "Error", "message": "cannot log in with ` + canary + `"}}}]}}`
+	if _, err := pods.Patch(t.Context(), pod.Name, types.MergePatchType, []byte(status), metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	r.failJobs()
+	_, err := r.pass(t.Context(), r.request())
+	for _, say := range []string{"BackoffLimitExceeded", "container main", "exit code 3", "cannot log in with"} {
+		if err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("it does not say %q: %v", say, err)
+		}
+	}
+	last, lastErr := r.helm().Releases.Last(releaseName)
+	if lastErr != nil {
+		t.Fatal(lastErr)
+	}
+	for _, where := range []string{fmt.Sprint(err), last.Info.Description, string(r.record().Detail)} {
+		if strings.Contains(where, canary) {
+			t.Errorf("a secret is in: %s", where)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -153,31 +152,13 @@ func podEnded(u *unstructured.Unstructured) (done bool, bad string) {
 	return false, ""
 }
 
-// lastWords is what the newest pod of a hook can tell: what its containers
-// ended with. It is help, not proof: without it the failure stands.
+// lastWords is what the newest pod of a hook can tell.
 func (h *handle) lastWords(ctx context.Context, ref kubernetes.Ref) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	options := metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + ref.Name}
+	these := metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + ref.Name}
 	if ref.GVK.Kind == "Pod" {
-		options = metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, ref.Name).String()}
+		these = metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, ref.Name).String()}
 	}
-	pods, err := h.cluster.Client().CoreV1().Pods(ref.Namespace).List(ctx, options)
-	if err != nil || len(pods.Items) == 0 {
-		return ""
-	}
-	newest := slices.MaxFunc(pods.Items, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
-	for _, s := range slices.Concat(newest.Status.InitContainerStatuses, newest.Status.ContainerStatuses) {
-		said := ""
-		switch {
-		case s.State.Waiting != nil && s.State.Waiting.Reason != "ContainerCreating":
-			said = strings.Trim(s.State.Waiting.Reason+": "+s.State.Waiting.Message, ": ")
-		case s.State.Terminated != nil && s.State.Terminated.ExitCode != 0:
-			said = fmt.Sprintf("exit code %d", s.State.Terminated.ExitCode)
-		default:
-			continue
-		}
-		return fmt.Sprintf("container %s: %s", s.Name, said)
-	}
-	return ""
+	return h.cluster.PodWords(ctx, ref.Namespace, these)
 }
