@@ -48,24 +48,8 @@ var platformGaps = []gap{
 }
 
 var clusterGaps = []gap{
-
-	{"an allow-list of pods' addresses is", "leave podCIDRs out; networkPolicy says who may talk to the services", at(
-		func(e forge.Environment) bool { return len(e.Platform.PodCIDRs) > 0 }, "platform", "podCIDRs")},
-
 	// The app.
-	{"a login of the registry is", "give it to the nodes, or to the default service account", at(
-		func(e forge.Environment) bool { return !e.App.Image.PullSecret.IsZero() }, "app", "image", "pullSecret")},
-	{"a network policy of level strict is", `write networkPolicy: "baseline"`, at(
-		func(e forge.Environment) bool { return e.NetworkPolicy == networkStrict }, "networkPolicy")},
-
-	// Services.
 	{"a service that only the cluster reaches is", `leave check out, and let this machine reach it`, checkGap},
-	{"Temporal in the cluster is", `write mode: "external" or "cloud", or "off", and tell the app by app.env where one is`, at(
-		func(e forge.Environment) bool { return e.Services.Temporal.Mode == forge.ModeInCluster }, "services", partTemporal, "mode")},
-	{"encryption to PostgreSQL is", "leave tls out", at(
-		func(e forge.Environment) bool { return e.Services.Postgres.TLS }, "services", "postgres", "tls")},
-	{"backups are", "leave backup out, and dump by other means", at(
-		func(e forge.Environment) bool { return e.Services.Postgres.Backup.Enabled }, "services", "postgres", "backup")},
 
 	// The policy.
 	{"deleting data is", "delete it by hand, and leave destroyData out", at(
@@ -105,16 +89,6 @@ func at(asked func(forge.Environment) bool, path ...string) func(forge.Environme
 			return [][]string{path}
 		}
 		return nil
-	}
-}
-
-func each[T any](list func(forge.Environment) []T, name func(T) string, path ...string) func(forge.Environment) [][]string {
-	return func(env forge.Environment) [][]string {
-		var paths [][]string
-		for _, item := range list(env) {
-			paths = append(paths, append(slices.Clone(path), name(item)))
-		}
-		return paths
 	}
 }
 

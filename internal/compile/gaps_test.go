@@ -26,26 +26,26 @@ func TestGaps(t *testing.T) {
 		{"fly", func(e *forge.Environment) { e.Platform.Kind = forge.PlatformFly }, []string{"platform/kind"}},
 		{"regions", func(e *forge.Environment) { e.Regions = []forge.Region{{Name: "us"}} }, nil},
 		{"images", func(e *forge.Environment) { e.Platform.LoadImages = true }, nil},
-		{"addresses of pods", func(e *forge.Environment) { e.Platform.PodCIDRs = []string{"10.0.0.0/8"} }, []string{"platform/podCIDRs"}},
-		{"login", func(e *forge.Environment) { e.App.Image.PullSecret.Env = "A" }, []string{"app/image/pullSecret"}},
+		{"addresses of pods", func(e *forge.Environment) { e.Platform.PodCIDRs = []string{"10.0.0.0/8"} }, nil},
+		{"login", func(e *forge.Environment) { e.App.Image.PullSecret.Env = "A" }, nil},
 		{"own chart", func(e *forge.Environment) { e.App.Chart = &forge.Chart{} }, nil},
 		{"charts", func(e *forge.Environment) { e.Charts = []forge.NamedChart{{Name: "a"}, {Name: "b"}} }, nil},
 		{"needs", func(e *forge.Environment) { e.App.Needs = []string{"a"} }, nil},
-		{"strict", func(e *forge.Environment) { e.NetworkPolicy = "strict" }, []string{"networkPolicy"}},
-		{"services", func(e *forge.Environment) {
-			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "external", "external", "in-cluster"
-		}, []string{"services/temporal/mode"}},
+		{"strict", func(e *forge.Environment) { e.NetworkPolicy = "strict" }, nil},
 		{"services of others", func(e *forge.Environment) {
 			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "external", "external", "cloud"
 		}, nil},
 		{"from inside", func(e *forge.Environment) {
 			e.Services.Postgres.Check, e.Services.Redis.Check, e.Services.Temporal.Check = "cluster", "daemon", "cluster"
 		}, []string{"services/postgres/check", "services/temporal/check"}},
+		{"services in the cluster", func(e *forge.Environment) {
+			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "in-cluster", "in-cluster", "in-cluster"
+		}, nil},
 		{"services off", func(e *forge.Environment) {
 			e.Services.Postgres.Mode, e.Services.Redis.Mode, e.Services.Temporal.Mode = "off", "off", "off"
 		}, nil},
-		{"encryption", func(e *forge.Environment) { e.Services.Postgres.TLS = true }, []string{"services/postgres/tls"}},
-		{"backup", func(e *forge.Environment) { e.Services.Postgres.Backup.Enabled = true }, []string{"services/postgres/backup"}},
+		{"encryption", func(e *forge.Environment) { e.Services.Postgres.TLS = true }, nil},
+		{"backup", func(e *forge.Environment) { e.Services.Postgres.Backup.Enabled = true }, nil},
 		{"gateway", func(e *forge.Environment) { e.Expose.Kind = forge.ExposeGateway }, nil},
 		{"certificate", func(e *forge.Environment) { e.Expose.TLS.Mode = forge.TLSCertManager }, nil},
 		{"certificate in a Secret", func(e *forge.Environment) { e.Expose.TLS = forge.TLS{Mode: forge.TLSSecret, Secret: "a"} }, nil},
@@ -99,11 +99,11 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
-// TestGapsOfExamples: the first examples that people read run with this
-// build; the others say on which line they do not.
+// TestGapsOfExamples: examples that people read run with this build; the others
+// say on which line they do not.
 func TestGapsOfExamples(t *testing.T) {
 	for _, e := range examples(t) {
-		runs := slices.Contains([]string{"forge", "gke", "minimal"}, e.name)
+		runs := slices.Contains([]string{"aks", "eks", "forge", "gke", "minikube", "minimal", "multi-cluster"}, e.name)
 		if found := compile.Gaps(e.forge); runs != (len(found) == 0) {
 			t.Errorf("%s: %v", e.name, found)
 		}
