@@ -194,39 +194,3 @@ func (s *seen) followRollout(health reconcile.Health) {
 		}
 	}
 }
-
-// Owned implements reconcile.Owner: the releases that the inventories of an
-// environment list.
-func (p *Provider) Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error) {
-	type place struct {
-		target    forge.Target
-		namespace string
-	}
-	seen := map[place]bool{}
-	var out []forge.Resource
-	for _, r := range wanted {
-		spec, ok := r.Spec.(forge.ReleaseSpec)
-		at := place{r.Target, spec.Namespace}
-		if !ok || seen[at] {
-			continue
-		}
-		seen[at] = true
-		c, err := p.clusters.Cluster(ctx, at.target)
-		if err != nil {
-			return nil, err
-		}
-		inv, err := c.Inventory(ctx, environment, at.namespace)
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range inv.IDs() {
-			if rec, ok := inv.Record(id); ok && id.Kind == forge.KindRelease {
-				out = append(out, forge.Resource{
-					ID: id, Target: at.target, Needs: rec.Needs,
-					Spec: forge.ReleaseSpec{Name: rec.Name, Namespace: at.namespace},
-				})
-			}
-		}
-	}
-	return out, nil
-}

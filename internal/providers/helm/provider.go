@@ -43,6 +43,7 @@ type Provider struct {
 	ids      map[releaseKey]forge.ID // of the resource that asked for a release last
 	lookups  map[lookupKey]*lookupWatch
 	sourced  map[releaseKey]struct{} // of charts of the user
+	handles  map[forge.ID]*handle    // as they were opened last, for verification
 	notify   func(reconcile.Event)
 }
 
@@ -78,7 +79,7 @@ func New(o Options) *Provider {
 	if files == nil {
 		files = charts.Files
 	}
-	return &Provider{
+	p := &Provider{
 		clusters: o.Clusters,
 		log:      o.Logger,
 		dead:     deadAfter,
@@ -89,7 +90,12 @@ func New(o Options) *Provider {
 		ids:      map[releaseKey]forge.ID{},
 		lookups:  map[lookupKey]*lookupWatch{},
 		sourced:  map[releaseKey]struct{}{},
+		handles:  map[forge.ID]*handle{},
 	}
+	if o.Clusters != nil {
+		o.Clusters.VerifyBy(forge.KindRelease, p.verify)
+	}
+	return p
 }
 
 // Watch implements reconcile.Provider: it reports changes of the releases'
@@ -185,8 +191,12 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 		delete(p.sourced, key)
 	}
 	p.mu.Unlock()
-	return &handle{
-		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, ownerOf(c.Instance(), res.ID)},
+	h := &handle{
+		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, ownerOf(c.Instance(), kubernetes.HomeID(res.ID))},
 		req: req, spec: spec, cluster: c, inventory: inv, store: st,
-	}, nil
+	}
+	p.mu.Lock()
+	p.handles[res.ID] = h
+	p.mu.Unlock()
+	return h, nil
 }

@@ -190,6 +190,7 @@ func (l *Look) destroy(ctx context.Context, e kubernetes.Entry) error {
 // forget drops what is remembered of a resource that is gone.
 func (p *Provider) forget(l *Look) {
 	p.mu.Lock()
+	delete(p.seen, l.ID())
 	for _, e := range l.Record.Entries {
 		delete(p.verdicts, verdictKey{l.Request.Resource.Target, e.Ref})
 	}

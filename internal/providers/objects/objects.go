@@ -98,6 +98,7 @@ type Provider struct {
 
 	mu       sync.Mutex
 	verdicts map[verdictKey]verdict
+	seen     map[forge.ID]*Look // at the last look, for verification
 }
 
 var (
@@ -107,7 +108,9 @@ var (
 
 // New makes the provider of a kind.
 func New(clusters *kubernetes.Clusters, kind Kind) *Provider {
-	return &Provider{clusters: clusters, kind: kind, verdicts: map[verdictKey]verdict{}}
+	p := &Provider{clusters: clusters, kind: kind, verdicts: map[verdictKey]verdict{}, seen: map[forge.ID]*Look{}}
+	clusters.VerifyBy(kind.Name, p.verify)
+	return p
 }
 
 // Watch implements reconcile.Provider.
@@ -231,6 +234,9 @@ func (p *Provider) look(ctx context.Context, r reconcile.Request) (*Look, error)
 			return nil, &reconcile.Error{Kind: reconcile.Invalid, ID: id, Object: ref.String(), Op: "observe", Err: err}
 		}
 	}
+	p.mu.Lock()
+	p.seen[id] = l
+	p.mu.Unlock()
 	for i, e := range l.Record.Entries {
 		if _, wanted := l.hashes[e.Ref]; !wanted && p.kind.Stays != nil && p.kind.Stays(l, e.Ref) {
 			l.Record.Entries[i].Keep = true

@@ -1,0 +1,44 @@
+package helm
+
+import (
+	"context"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// Owned implements reconcile.Owner: the releases that the inventories of an
+// environment list.
+func (p *Provider) Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error) {
+	return p.clusters.OwnedRecords(ctx, environment, forge.KindRelease, wanted, func(namespace string, r kubernetes.Record) forge.Spec {
+		return forge.ReleaseSpec{Name: r.Name, Namespace: namespace}
+	})
+}
+
+// verify checks one object by applying it again, without effect, as it is in the
+// manifest that was applied last.
+func (p *Provider) verify(ctx context.Context, c *kubernetes.Cluster, namespace string, r kubernetes.Record, e kubernetes.Entry) (kubernetes.Verdict, error) {
+	p.mu.Lock()
+	h := p.handles[r.ID]
+	p.mu.Unlock()
+	if h == nil || h.cluster != c || h.spec.Namespace != namespace || h.spec.Name != r.Name {
+		return kubernetes.VerdictUnknown, nil // it was not looked at yet
+	}
+	objects, err := p.applied(ctx, h)
+	if reconcile.KindOf(err) == reconcile.Stale && err != nil {
+		return kubernetes.VerdictUnknown, nil
+	}
+	if err != nil {
+		return kubernetes.VerdictUnknown, err
+	}
+	o, ok := objects[e.Ref]
+	if !ok || o.hash != e.Desired {
+		return kubernetes.VerdictUnknown, nil
+	}
+	u, err := o.unstructured()
+	if err != nil {
+		return kubernetes.VerdictUnknown, err
+	}
+	return c.Unchanged(ctx, u, e)
+}
