@@ -58,10 +58,11 @@ type Cluster struct {
 	mu          sync.Mutex
 	stopped     bool
 	watches     map[watchKey]*watch
+	confined    map[schema.GroupVersionResource]bool // may not be watched in all namespaces
 	index       map[Ref]*tracked
 	unowned     map[schema.GroupVersionKind]*unowned
-	lenses      map[Ref]Lens // through which watches take digests, where that is not plainly
-	scalers     *scalers     // nil until somebody asks
+	lenses      map[Ref]Lens        // through which watches take digests, where that is not plainly
+	scalers     map[string]*scalers // by namespace; empty: all
 	own         map[Ref]*ownWrite
 	followed    map[Ref]*followed
 	inventories map[inventoryKey]*inventorySlot

@@ -201,7 +201,7 @@ func TestForbiddenIsUnknown(t *testing.T) {
 	}
 	ref := secretRef(env.Namespace, "s")
 	_, err = c.Live(ctx, ref)
-	wantError(t, err, reconcile.Denied, "secrets in all namespaces", "list and watch on secrets, cluster-wide")
+	wantError(t, err, reconcile.Denied, "secrets in namespace "+env.Namespace, "list and watch on secrets in namespace "+env.Namespace)
 	live, err := c.Get(ctx, ref)
 	if wantError(t, err, reconcile.Denied); live != nil {
 		t.Error("got an object")

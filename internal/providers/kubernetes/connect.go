@@ -124,6 +124,8 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		writes:   make(chan struct{}, maxWrites),
 
 		watches:     map[watchKey]*watch{},
+		confined:    map[schema.GroupVersionResource]bool{},
+		scalers:     map[string]*scalers{},
 		index:       map[Ref]*tracked{},
 		unowned:     map[schema.GroupVersionKind]*unowned{},
 		lenses:      map[Ref]Lens{},

@@ -26,7 +26,7 @@ func (inv *Inventory) Drifted(ctx context.Context, id forge.ID) ([]Drift, error)
 	for _, e := range r.Entries {
 		// All at once, so that the first use waits for the slowest, not for
 		// the sum.
-		if _, err := inv.c.watchFor(ctx, e.Ref.GVK, e.Ref.Name); err != nil {
+		if _, err := inv.c.watchOf(ctx, e.Ref); err != nil {
 			return nil, aboutResource(about(err, e.Ref), id)
 		}
 	}

@@ -340,6 +340,6 @@ func (inv *Inventory) judgeAll(id forge.ID) []reconcile.Event {
 // complete when their health is asked for. Failing here is told there.
 func (c *Cluster) warm(ctx context.Context, refs []Ref) {
 	for _, ref := range refs {
-		_, _ = c.watchFor(ctx, ref.GVK, ref.Name)
+		_, _ = c.watchOf(ctx, ref)
 	}
 }

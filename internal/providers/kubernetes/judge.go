@@ -100,7 +100,7 @@ func (c *Cluster) lens(ref Ref) Lens {
 func (c *Cluster) refocus(ref Ref, b Baseline) {
 	c.setLens(ref, b.Lens)
 	for _, w := range c.watches {
-		if w.gvk != ref.GVK || w.key.name != "" && w.key.name != ref.Name {
+		if !w.shows(ref) {
 			continue
 		}
 		if s, ok := w.states[ref.key()]; ok && s.UID == b.UID && s.ResourceVersion == b.ResourceVersion {
@@ -139,7 +139,7 @@ func (c *Cluster) forgetOrder(gvk schema.GroupVersionKind) {
 // complete. The caller holds c.mu.
 func (c *Cluster) lastSeen(ref Ref) (State, bool) {
 	for _, w := range c.watches {
-		if w.gvk != ref.GVK || w.key.name != "" && w.key.name != ref.Name {
+		if !w.shows(ref) {
 			continue
 		}
 		if !w.synced {
@@ -211,7 +211,7 @@ func sameDifference(a, b State) bool {
 func (c *Cluster) eventsOf(w *watch) []reconcile.Event {
 	var ids []forge.ID
 	for ref, t := range c.index {
-		if ref.GVK == w.gvk && (w.key.name == "" || w.key.name == ref.Name) {
+		if w.shows(ref) {
 			ids = append(ids, t.id)
 		}
 	}

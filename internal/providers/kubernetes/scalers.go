@@ -19,11 +19,14 @@ import (
 )
 
 // scalers knows which workloads an autoscaler sets the replicas of, its own
-// or somebody else's: one watch of all autoscalers of the cluster, of which
-// nothing but the target is kept. The fields below mu are guarded by
+// or somebody else's: one watch of all autoscalers of the cluster, or of those
+// of a namespace where more may not be watched, of which nothing but the target
+// is kept. The fields below mu are guarded by
 // Cluster.mu.
 type scalers struct {
-	c *Cluster
+	c         *Cluster
+	namespace string // empty: all
+	stop      context.CancelFunc
 
 	targets map[types.NamespacedName]scaleTarget // by autoscaler
 	count   map[scaleTarget]int
@@ -39,20 +42,10 @@ var autoscalers = schema.GroupVersionResource{Group: "autoscaling", Version: "v2
 // scaled tells whether an autoscaler targets an object. The first use starts
 // the watch. Where autoscalers may not be read, none is known.
 func (c *Cluster) scaled(ctx context.Context, ref Ref) (bool, error) {
-	c.mu.Lock()
-	s := c.scalers
-	if s == nil {
-		s = &scalers{
-			c: c, targets: map[types.NamespacedName]scaleTarget{},
-			count: map[scaleTarget]int{}, moved: make(chan struct{}),
-		}
-		if !c.start(s.run) {
-			c.mu.Unlock()
-			return false, reconcile.Errorf(reconcile.Unavailable, "watch autoscalers", "shutting down")
-		}
-		c.scalers = s
+	s, err := c.scalersFor(ref.Namespace)
+	if err != nil {
+		return false, err
 	}
-	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	target := scaleTarget{ref.GVK.Group, ref.GVK.Kind, ref.Namespace, ref.Name}
@@ -63,6 +56,15 @@ func (c *Cluster) scaled(ctx context.Context, ref Ref) (bool, error) {
 		switch {
 		case synced:
 			return count > 0, nil
+		case reconcile.KindOf(err) == reconcile.Denied && s.namespace == "" && ref.Namespace != "":
+			c.mu.Lock()
+			c.confined[autoscalers] = true
+			s.stop()
+			c.mu.Unlock()
+			if s, err = c.scalersFor(ref.Namespace); err != nil {
+				return false, err
+			}
+			continue
 		case reconcile.KindOf(err) == reconcile.Denied:
 			return false, nil
 		case err != nil:
@@ -78,10 +80,34 @@ func (c *Cluster) scaled(ctx context.Context, ref Ref) (bool, error) {
 	}
 }
 
+// scalersFor are those that know of a namespace.
+func (c *Cluster) scalersFor(namespace string) (*scalers, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.confined[autoscalers] {
+		namespace = ""
+	}
+	if s := c.scalers[namespace]; s != nil {
+		return s, nil
+	}
+	ctx, stop := context.WithCancel(c.ctx)
+	s := &scalers{
+		c: c, namespace: namespace, stop: stop, targets: map[types.NamespacedName]scaleTarget{},
+		count: map[scaleTarget]int{}, moved: make(chan struct{}),
+	}
+	if !c.start(func(context.Context) { s.run(ctx) }) {
+		stop()
+		return nil, reconcile.Errorf(reconcile.Unavailable, "watch autoscalers", "shutting down")
+	}
+	c.scalers[namespace] = s
+	return s, nil
+}
+
 func (s *scalers) run(ctx context.Context) {
+	defer s.stop()
 	ctx = quiet(ctx)
 	logger := logr.Discard()
-	client := s.c.dynamic.Resource(autoscalers)
+	client := s.c.dynamic.Resource(autoscalers).Namespace(s.namespace)
 	cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			l, err := client.List(ctx, o)
@@ -97,14 +123,19 @@ func (s *scalers) run(ctx context.Context) {
 // outcome notes whether autoscalers can be read. Once they were, what is known
 // of them stands until more is known.
 func (s *scalers) outcome(err error) {
-	if err != nil && s.c.ctx.Err() != nil {
+	if err != nil && (s.c.ctx.Err() != nil || errors.Is(err, context.Canceled)) {
 		return
 	}
 	if err != nil {
-		err = Classify("list autoscalers in all namespaces", Ref{}, err)
+		where, which := " in all namespaces", ", cluster-wide"
+		if s.namespace != "" {
+			where = " in namespace " + s.namespace
+			which = where
+		}
+		err = Classify("list autoscalers"+where, Ref{}, err)
 		var e *reconcile.Error
 		if errors.As(err, &e) && e.Kind == reconcile.Denied {
-			e.Hint = "forged needs the verbs list and watch on horizontalpodautoscalers.autoscaling, cluster-wide"
+			e.Hint = "forged needs the verbs list and watch on horizontalpodautoscalers.autoscaling" + which
 		}
 	}
 	s.c.mu.Lock()
@@ -112,7 +143,7 @@ func (s *scalers) outcome(err error) {
 	s.err = err
 	s.advance()
 	s.c.mu.Unlock()
-	if err != nil && was == nil {
+	if err != nil && was == nil && (s.namespace != "" || reconcile.KindOf(err) != reconcile.Denied) {
 		s.c.log.Warn("autoscalers cannot be watched", "error", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -40,12 +41,14 @@ type State struct {
 	SeenAt          time.Time // when the watch brought it
 }
 
-// watchKey tells watches apart: all objects of ours of one resource, or, for
-// namespaces, the one of that name. Whether a namespace is there matters also
-// when it is not ours and bears no label.
+// watchKey tells watches apart: all objects of ours of one resource, or those
+// in one namespace where more may not be watched, or, for namespaces, the one of
+// that name. Whether a namespace is there matters also when it is not ours and
+// bears no label.
 type watchKey struct {
-	gvr  schema.GroupVersionResource
-	name string
+	gvr       schema.GroupVersionResource
+	namespace string
+	name      string
 }
 
 // watch keeps the states of what one watch of the API server shows. It is the
@@ -55,6 +58,7 @@ type watch struct {
 	c    *Cluster
 	key  watchKey
 	gvk  schema.GroupVersionKind
+	wide bool // its objects are in namespaces, and it shows those in all
 	full bool // full objects, for their health; otherwise metadata only
 
 	states map[types.NamespacedName]State
@@ -76,23 +80,39 @@ func (c *Cluster) endWatch(key watchKey, w *watch) {
 	w.advance()
 }
 
-// watchFor returns the watch an object is seen by and starts it at first use.
+// shows tells whether an object is seen by the watch.
+func (w *watch) shows(ref Ref) bool {
+	return w.gvk == ref.GVK && (w.key.name == "" || w.key.name == ref.Name) && (w.key.namespace == "" || w.key.namespace == ref.Namespace)
+}
+
+// watchFor returns the watch that shows all objects of a kind, or a namespace,
+// and starts it at first use.
 func (c *Cluster) watchFor(ctx context.Context, gvk schema.GroupVersionKind, name string) (*watch, error) {
+	return c.watchOf(ctx, Ref{GVK: gvk, Name: name})
+}
+
+// watchOf returns the watch an object is seen by and starts it at first use.
+func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
+	gvk := ref.GVK
 	mapping, err := c.Mapping(ctx, gvk)
 	if err != nil {
 		return nil, err
 	}
 	key := watchKey{gvr: mapping.Resource}
 	if isNamespace(gvk) {
-		key.name = name
+		key.name = ref.Name
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.confined[key.gvr] {
+		key.namespace = ref.Namespace
+	}
 	if w := c.watches[key]; w != nil {
 		return w, nil
 	}
 	w := &watch{
 		c: c, key: key, gvk: gvk, full: hasHealth(gvk.GroupKind()) || c.unowned[gvk] != nil,
+		wide:   mapping.Scope.Name() == meta.RESTScopeNameNamespace && key.namespace == "",
 		states: map[types.NamespacedName]State{},
 		moved:  make(chan struct{}),
 		ending: make(chan struct{}),
@@ -110,7 +130,7 @@ func isNamespace(gvk schema.GroupVersionKind) bool { return gvk.Group == "" && g
 // resource starts the watch and waits until it is complete; later uses cost no
 // request. Writes by Apply are seen. An error means that nothing is known.
 func (c *Cluster) Live(ctx context.Context, ref Ref) (State, error) {
-	w, err := c.watchFor(ctx, ref.GVK, ref.Name)
+	w, err := c.watchOf(ctx, ref)
 	if err != nil {
 		return State{}, about(err, ref)
 	}
@@ -121,7 +141,7 @@ func (c *Cluster) Live(ctx context.Context, ref Ref) (State, error) {
 		c.mu.Lock()
 		if w.ended {
 			c.mu.Unlock()
-			if w, err = c.watchFor(ctx, ref.GVK, ref.Name); err != nil {
+			if w, err = c.watchOf(ctx, ref); err != nil {
 				return State{}, about(err, ref)
 			}
 			continue
@@ -196,15 +216,15 @@ func (w *watch) run(ctx context.Context) {
 func (w *watch) listWatch() cache.ListerWatcher {
 	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		if w.full {
-			return w.c.dynamic.Resource(w.key.gvr).List(ctx, o)
+			return w.c.dynamic.Resource(w.key.gvr).Namespace(w.key.namespace).List(ctx, o)
 		}
-		return w.c.metadata.Resource(w.key.gvr).List(ctx, o)
+		return w.c.metadata.Resource(w.key.gvr).Namespace(w.key.namespace).List(ctx, o)
 	}
 	watch := func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
 		if w.full {
-			return w.c.dynamic.Resource(w.key.gvr).Watch(ctx, o)
+			return w.c.dynamic.Resource(w.key.gvr).Namespace(w.key.namespace).Watch(ctx, o)
 		}
-		return w.c.metadata.Resource(w.key.gvr).Watch(ctx, o)
+		return w.c.metadata.Resource(w.key.gvr).Namespace(w.key.namespace).Watch(ctx, o)
 	}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -248,15 +268,33 @@ func (w *watch) outcome(verb string, err error) {
 	resource := w.key.gvr.GroupResource().String()
 	c := w.c
 	c.mu.Lock()
+	if w.wide && apierrors.IsForbidden(err) && !w.ended {
+		// Who may not look everywhere may look where they work.
+		c.confined[w.key.gvr] = true
+		events := c.eventsOf(w)
+		for i := range events {
+			events[i].Retry = true
+		}
+		c.endWatch(w.key, w)
+		c.mu.Unlock()
+		c.log.Debug("not watched in all namespaces, which is not allowed, but in each by itself", "resource", resource)
+		c.clusters.publish(events)
+		return
+	}
 	was := w.err
 	w.err = nil
 	var events []reconcile.Event
 	switch {
 	case err != nil:
-		classified := Classify(fmt.Sprintf("%s %s in all namespaces", verb, resource), Ref{}, err)
+		where, which := " in all namespaces", ", cluster-wide"
+		if w.key.namespace != "" {
+			where = " in namespace " + w.key.namespace
+			which = where
+		}
+		classified := Classify(verb+" "+resource+where, Ref{}, err)
 		var e *reconcile.Error
 		if errors.As(classified, &e) && e.Kind == reconcile.Denied && e.Hint != "" {
-			e.Hint = fmt.Sprintf("forged needs the verbs list and watch on %s, cluster-wide", resource)
+			e.Hint = fmt.Sprintf("forged needs the verbs list and watch on %s%s", resource, which)
 		}
 		w.err = classified
 	}
