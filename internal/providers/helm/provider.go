@@ -38,7 +38,7 @@ type Provider struct {
 	dead     time.Duration // see deadAfter
 
 	mu       sync.Mutex
-	stores   map[forge.Target]*store
+	stores   map[storeKey]*store
 	releases map[releaseKey]*unit
 	ids      map[releaseKey]forge.ID // of the resource that asked for a release last
 	lookups  map[lookupKey]*lookupWatch
@@ -85,7 +85,7 @@ func New(o Options) *Provider {
 		dead:     deadAfter,
 		secret:   o.Secret,
 		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}, rendering: map[string]bool{}},
-		stores:   map[forge.Target]*store{},
+		stores:   map[storeKey]*store{},
 		releases: map[releaseKey]*unit{},
 		ids:      map[releaseKey]forge.ID{},
 		lookups:  map[lookupKey]*lookupWatch{},
@@ -173,10 +173,11 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 		return nil, err
 	}
 	p.mu.Lock()
-	st := p.stores[res.Target]
+	where := storeKey{res.Target, spec.Namespace}
+	st := p.stores[where]
 	if st == nil || st.cluster != c {
-		st = newStore(c, func(ns, name string) { p.storageChanged(res.Target, ns, name) })
-		p.stores[res.Target] = st
+		st = newStore(c, spec.Namespace, func(ns, name string) { p.storageChanged(res.Target, ns, name) })
+		p.stores[where] = st
 	}
 	key := releaseKey{res.Target, spec.Namespace, spec.Name}
 	r := p.releases[key]

@@ -106,8 +106,15 @@ func (n identity) revisionOf(l map[string]string, created time.Time) revision {
 	return r
 }
 
-// store watches the metadata of Helm's records in one cluster. Their content
-// is read only when an action needs it.
+// storeKey is a namespace of a cluster.
+type storeKey struct {
+	target    forge.Target
+	namespace string
+}
+
+// store watches the metadata of Helm's records in one namespace of a cluster:
+// who may look at the Secrets of one need not be let into all. Their content is
+// read only when an action needs it.
 type store struct {
 	cluster  *kubernetes.Cluster
 	informer cache.SharedIndexInformer
@@ -119,8 +126,8 @@ const byRelease = "release"
 
 var secretsResource = corev1.SchemeGroupVersion.WithResource("secrets")
 
-func newStore(c *kubernetes.Cluster, changed func(namespace, name string)) *store {
-	inf := metadatainformer.NewFilteredMetadataInformer(c.Metadata(), secretsResource, metav1.NamespaceAll, 0,
+func newStore(c *kubernetes.Cluster, namespace string, changed func(namespace, name string)) *store {
+	inf := metadatainformer.NewFilteredMetadataInformer(c.Metadata(), secretsResource, namespace, 0,
 		cache.Indexers{byRelease: func(obj any) ([]string, error) {
 			m := obj.(*metav1.PartialObjectMetadata)
 			return []string{m.Namespace + "/" + m.Labels[labelName]}, nil

@@ -67,7 +67,7 @@ func (w *watch) metadataList(ctx context.Context) (items map[types.NamespacedNam
 	items = map[types.NamespacedName]*metav1.PartialObjectMetadata{}
 	for {
 		bounded, cancel := bound(ctx)
-		list, err := w.c.metadata.Resource(w.key.gvr).List(bounded, o)
+		list, err := w.c.metadata.Resource(w.key.gvr).Namespace(w.key.namespace).List(bounded, o)
 		cancel()
 		if err != nil {
 			return nil, "", err
