@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -39,6 +40,15 @@ func readLocal(path string) Reading {
 	return Reading{Hash: hex.EncodeToString(sum.Sum(nil)), Trees: t.dirs}
 }
 
+// named are the files and directories that a configuration names: the one in
+// force, or a newer one.
+func (r *Reloader) named() map[string][]string {
+	all := map[string][]string{}
+	maps.Copy(all, r.broken)
+	maps.Copy(all, r.local)
+	return all
+}
+
 // treeReading is one look at a directory.
 type treeReading struct {
 	sum   io.Writer
@@ -52,7 +62,7 @@ func (t *treeReading) read(path string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && name != ".":

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -268,15 +267,6 @@ func (r *Reloader) changed(ctx context.Context, c Change) {
 		}
 		r.recheck(env)
 	}
-}
-
-// named are the files and directories that a configuration names: the one in
-// force, or a newer one.
-func (r *Reloader) named() map[string][]string {
-	all := map[string][]string{}
-	maps.Copy(all, r.broken)
-	maps.Copy(all, r.local)
-	return all
 }
 
 func (r *Reloader) recheck(environment string) {

@@ -91,7 +91,7 @@ func (b *budget) survey(archive []byte) error {
 	if err != nil {
 		return fmt.Errorf("it is no archive of a chart: %w", err)
 	}
-	defer packed.Close()
+	defer func() { _ = packed.Close() }()
 	// Headers count as well: an archive of nothing but headers has no end.
 	bounded := &io.LimitedReader{R: packed, N: int64(b.bytes) + int64(b.files)*1024 + 1<<20}
 	names := map[string]bool{}

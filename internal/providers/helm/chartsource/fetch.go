@@ -16,15 +16,10 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"forged.dev/forged/internal/reconcile"
-	"forged.dev/forged/internal/secret"
 )
 
 // userAgent is how servers see forged.
 const userAgent = "forged"
-
-type credentials struct{ username, password secret.Value }
-
-func (c credentials) isZero() bool { return c.username.IsZero() && c.password.IsZero() }
 
 // fetcher is one look at a registry or a repository.
 type fetcher struct {

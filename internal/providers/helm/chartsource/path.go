@@ -80,7 +80,7 @@ func readDir(ctx context.Context, name string) ([]charts.File, error) {
 	if err != nil {
 		return nil, unread(name, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	rules := ignore.Empty()
 	if text, err := readIn(root, ignore.HelmIgnore); err == nil {
 		if rules, err = ignore.Parse(bytes.NewReader(text)); err != nil {

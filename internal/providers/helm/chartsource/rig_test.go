@@ -211,7 +211,7 @@ type repository struct {
 func repositoryServer(t *testing.T, wrap func(http.Handler) http.Handler) *repository {
 	t.Helper()
 	r := &repository{dir: t.TempDir()}
-	h := http.Handler(http.StripPrefix("/stable", http.FileServer(http.Dir(r.dir))))
+	var h http.Handler = http.StripPrefix("/stable", http.FileServer(http.Dir(r.dir)))
 	if wrap != nil {
 		h = wrap(h)
 	}
