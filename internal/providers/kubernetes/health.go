@@ -169,6 +169,9 @@ func jobHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
 		}
 		return reconcile.Health{Status: reconcile.Failed, Message: text}, true
 	}
+	if ending := conditionOf(all, "FailureTarget"); ending.status == "True" {
+		return progressing("is being stopped: %s", ending.text())
+	}
 	if suspended, _, _ := unstructured.NestedBool(obj.Object, "spec", "suspend"); suspended {
 		return progressing("is suspended")
 	}

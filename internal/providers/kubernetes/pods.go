@@ -2,25 +2,19 @@ package kubernetes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	kwatch "k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
@@ -158,16 +152,6 @@ type podWatch struct {
 	refused string // why no pods are made, where the object says so itself
 }
 
-// podSeen is what is kept of a pod.
-type podSeen struct {
-	name    string
-	owner   string // uid of its controller
-	hash    string // of the revision it was made from
-	created time.Time
-	ending  bool
-	trouble trouble
-}
-
 // run watches until ctx ends, or the object has gone.
 func (f *podWatch) run(ctx context.Context) {
 	defer f.once.Do(func() { close(f.judged) })
@@ -219,27 +203,6 @@ func (f *podWatch) forget() {
 	if f.c.pods[f.ref] == f {
 		delete(f.c.pods, f.ref)
 	}
-}
-
-// watch fills the store until ctx ends.
-func (f *podWatch) watch(ctx context.Context, selector labels.Selector) {
-	logger := logr.Discard()
-	api := f.c.client.CoreV1().Pods(f.ref.Namespace)
-	reflector := cache.NewReflectorWithOptions(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = selector.String()
-			l, err := api.List(ctx, o)
-			if err != nil && !errors.Is(err, context.Canceled) {
-				f.tell(podVerdict{}, Classify("list the pods of", f.ref, err))
-			}
-			return l, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
-			o.LabelSelector = selector.String()
-			return api.Watch(ctx, o)
-		},
-	}, nil, f, cache.ReflectorOptions{Logger: &logger, Name: "pods of " + f.ref.String(), TypeDescription: "Pod"})
-	reflector.RunWithContext(ctx)
 }
 
 // look reads the object, and finds out which of its pods are of the newest
@@ -336,15 +299,21 @@ func (f *podWatch) judge(ctx context.Context) (next time.Duration, gone bool) {
 			return next, false
 		}
 	}
+	job := f.ref.GVK.Kind == "Job"
+	if job && len(all) == 0 && f.logged != "" {
+		return next, false // the pod that has said why is gone; what it said stands
+	}
 	slices.SortFunc(all, func(a, b podSeen) int { return strings.Compare(a.name, b.name) })
 	now, worst := time.Now(), trouble{}
 	current := map[string]time.Time{}
 	for _, p := range all {
 		t := p.trouble
-		// Pods on their way out are nobody's trouble, but for those of a Job
-		// that ran out of time: only they can say what took so long.
-		if !f.newest(p) || p.ending && f.ref.GVK.Kind != batchv1.SchemeGroupVersion.WithKind("Job").Kind || t.rank == rankNone {
-			continue
+		if p.ending && job && t.rank == rankNone {
+			// Out of time: only its log can say what took so long.
+			t = trouble{pod: p.name, container: p.first, rank: rankFailed, reason: "it was stopped", log: true}
+		}
+		if !f.newest(p) || p.ending && !job || t.rank == rankNone {
+			continue // on its way out, or nobody's trouble
 		}
 		kind := fmt.Sprintf("%s/%s/%d", p.name, t.container, t.rank)
 		current[kind] = now
@@ -412,69 +381,3 @@ func (f *podWatch) tell(v podVerdict, err error) {
 		f.c.clusters.publish([]reconcile.Event{{ID: f.id, Cause: causePods, At: time.Now(), Object: f.ref.String()}})
 	}
 }
-
-func (f *podWatch) wake() {
-	select {
-	case f.moved <- struct{}{}:
-	default: // it is awake
-	}
-}
-
-func (f *podWatch) put(pod *corev1.Pod) {
-	p := podSeen{
-		name: pod.Name, created: pod.CreationTimestamp.Time, ending: pod.DeletionTimestamp != nil,
-		hash: pod.Labels[appsv1.ControllerRevisionHashLabelKey], trouble: troubleOf(pod),
-	}
-	if o := metav1.GetControllerOfNoCopy(pod); o != nil {
-		p.owner = string(o.UID)
-	}
-	f.mu.Lock()
-	_, known := f.pods[pod.Name]
-	f.pods[pod.Name] = p
-	f.fresh = f.fresh || !known
-	f.mu.Unlock()
-	f.wake()
-}
-
-// Add implements cache.ReflectorStore.
-func (f *podWatch) Add(obj any) error { return f.Update(obj) }
-
-// Update implements cache.ReflectorStore.
-func (f *podWatch) Update(obj any) error {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return fmt.Errorf("watch of the pods of %s: unexpected %T", f.ref, obj)
-	}
-	f.put(pod)
-	return nil
-}
-
-// Delete implements cache.ReflectorStore.
-func (f *podWatch) Delete(obj any) error {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return fmt.Errorf("watch of the pods of %s: unexpected %T", f.ref, obj)
-	}
-	f.mu.Lock()
-	delete(f.pods, pod.Name)
-	f.mu.Unlock()
-	f.wake()
-	return nil
-}
-
-// Replace implements cache.ReflectorStore: this is all there is.
-func (f *podWatch) Replace(list []any, _ string) error {
-	f.mu.Lock()
-	f.pods = map[string]podSeen{}
-	f.mu.Unlock()
-	for _, obj := range list {
-		if err := f.Update(obj); err != nil {
-			return err
-		}
-	}
-	f.wake()
-	return nil
-}
-
-// Resync implements cache.ReflectorStore; there is nothing to do.
-func (f *podWatch) Resync() error { return nil }
