@@ -106,21 +106,7 @@ func TestJobScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 			},
-			// changed BEFORE AFTER [NAME...] wants that these lines differ and no others.
-			"changed": func(ts *testscript.TestScript, _ bool, args []string) {
-				before, after := strings.Split(ts.ReadFile(args[0]), "\n"), strings.Split(ts.ReadFile(args[1]), "\n")
-				var got []string
-				for _, line := range slices.Concat(before, after) {
-					name, _, _ := strings.Cut(line, " ")
-					if slices.Contains(before, line) != slices.Contains(after, line) && !slices.Contains(got, name) {
-						got = append(got, name)
-					}
-				}
-				slices.Sort(got)
-				if strings.Join(got, " ") != strings.Join(args[2:], " ") {
-					ts.Fatalf("changed: %v, want %v\n%s\n%s", got, args[2:], before, after)
-				}
-			},
+			"changed": cmdChanged,
 			// retry deletes the Jobs that have failed, as a person does.
 			"retry": func(ts *testscript.TestScript, _ bool, _ []string) {
 				jobs := cluster.Client.BatchV1().Jobs(cluster.Namespace)
@@ -135,6 +121,23 @@ func TestJobScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// cmdChanged is changed BEFORE AFTER [NAME...]: these lines differ between two
+// files of made, and no others.
+func cmdChanged(ts *testscript.TestScript, _ bool, args []string) {
+	before, after := strings.Split(ts.ReadFile(args[0]), "\n"), strings.Split(ts.ReadFile(args[1]), "\n")
+	var got []string
+	for _, line := range slices.Concat(before, after) {
+		name, _, _ := strings.Cut(line, " ")
+		if slices.Contains(before, line) != slices.Contains(after, line) && !slices.Contains(got, name) {
+			got = append(got, name)
+		}
+	}
+	slices.Sort(got)
+	if strings.Join(got, " ") != strings.Join(args[2:], " ") {
+		ts.Fatalf("changed: %v, want %v\n%s\n%s", got, args[2:], before, after)
+	}
 }
 
 // made are the pod templates and Jobs of the namespace, one on a line: a change
