@@ -41,7 +41,8 @@ mode of the environment allows.
 
 forge.cue is loaded again when it changes, or any other file that it consists of or
 imports, on SIGHUP and on POST /-/reload. While the newest one is invalid the last
-good one stays in force. At the start an invalid forge.cue is an error.
+good one stays in force. At the start an invalid forge.cue is an error. Whoever asks
+for a reload has every object checked against the API server itself, too.
 
 A forge is evaluated by a process of its own, which may take 30s and 1GiB of memory,
 or half of what the control group has; FORGED_MAX_TIME and FORGED_MAX_MEMORY change
@@ -132,7 +133,7 @@ func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log
 		return nil
 	}}
 	reloader := daemon.NewReloader(daemon.ReloadOptions{
-		Path: flags.config, Read: src.read, Logger: log, Notifier: notifier, Recheck: w.recheck,
+		Path: flags.config, Read: src.read, Logger: log, Notifier: notifier, Recheck: w.recheck, Asked: w.clusters.Verify,
 	})
 	alive := daemon.Probe(5*time.Second, func() { w.engine.Changed() })
 	components := []daemon.Component{

@@ -42,6 +42,7 @@ func (s *soak) deeds() []deed {
 		{"take our label off", 4, s.onAny(s.unlabel)},
 		{"add a label of one's own", 4, s.onAny(s.label)},
 		{"save forge.cue", 3, s.save},
+		{"ask for verification", 2, func(ctx context.Context) error { return s.verified(ctx, 0) }},
 		{"kill an API server", 1, s.killServers},
 		{"kill the daemon", 1, func(ctx context.Context) error {
 			return s.restartDaemon(ctx, func(c *child.Child) error { c.Kill(); return nil })

@@ -213,7 +213,7 @@ func (s *soak) metric(ctx context.Context, name string, missing float64) (sum fl
 
 // count adds up what the daemon has counted, before it ends.
 func (s *soak) count(ctx context.Context) error {
-	surprises, err := s.metric(ctx, "forged_verify_surprises_total", -1)
+	surprises, err := s.metric(ctx, "forged_verify_surprises_total", 0)
 	if err != nil {
 		return err
 	}
@@ -264,6 +264,9 @@ func (s *soak) soak(ctx context.Context, length time.Duration) error {
 	if err != nil {
 		return err
 	}
+	if err := s.verified(ctx, len(after)); err != nil {
+		return err
+	}
 	if err := s.count(ctx); err != nil {
 		return err
 	}
@@ -280,6 +283,26 @@ func (s *soak) soak(ctx context.Context, length time.Duration) error {
 	}
 	s.say("live is as it was")
 	return nil
+}
+
+// verified has the daemon check its own belief, and waits for the end of that.
+func (s *soak) verified(ctx context.Context, objects int) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.address+"/-/reload", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("reload: %s", resp.Status)
+	}
+	return child.Until(ctx, s.daemon, patience, "verification", func() (bool, error) {
+		n, err := s.metric(ctx, "forged_verified_objects_total", 0)
+		return err == nil && n >= float64(objects), err
+	})
 }
 
 // pause is how long nobody does anything: often a moment, sometimes longer.

@@ -124,6 +124,7 @@ type ReloadOptions struct {
 	Logger  *slog.Logger
 	Watch   WatchOptions
 	Recheck func(environment string) // a secret file of the environment has changed; must not block
+	Asked   func()                   // somebody has asked for a reload, and it has ended; must not block
 	// Notifier hears of loads while the daemon runs.
 	Notifier Notifier
 }
@@ -201,12 +202,21 @@ func (r *Reloader) Run(ctx context.Context) error {
 		case c := <-r.watcher.Changes():
 			r.changed(ctx, c)
 		case q := <-r.requests:
-			q.reply <- r.reload(ctx, r.read(ctx))
+			err := r.reload(ctx, r.read(ctx))
+			r.asked()
+			q.reply <- err
 		case <-retry:
 			_ = r.reload(ctx, r.read(ctx))
 		case <-r.poke:
 			_ = r.reload(ctx, r.read(ctx)) // logged and counted there
+			r.asked()
 		}
+	}
+}
+
+func (r *Reloader) asked() {
+	if r.opts.Asked != nil {
+		r.opts.Asked()
 	}
 }
 

@@ -64,6 +64,7 @@ type reloaderTest struct {
 	path, token string
 	active      []string
 	rechecked   []string
+	asked       int
 	wayOut      atomic.Bool
 	logs        recorder
 }
@@ -84,6 +85,7 @@ func reloading(t *testing.T, content string, test func(t *testing.T, r *reloader
 			Path: r.path, Read: orUnjudged(r.path, &r.active, &r.wayOut), Logger: slog.New(r.logs),
 			Watch:   WatchOptions{subscribe: func() (subscription, error) { return newFakeSubscription(), nil }},
 			Recheck: func(env string) { r.rechecked = append(r.rechecked, env) },
+			Asked:   func() { r.asked++ },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		must(t, r.Start(ctx))
@@ -175,6 +177,9 @@ func TestReloadBackToWhatIsInForce(t *testing.T) {
 func TestReloadOnRequest(t *testing.T) {
 	reloading(t, "one", func(t *testing.T, r *reloaderTest) {
 		must(t, r.Reload(t.Context()))
+		if r.asked != 1 {
+			t.Errorf("asked %d times", r.asked)
+		}
 		must(t, os.WriteFile(r.path, []byte("bad bad"), 0o600))
 		err := r.Reload(t.Context())
 		if invalid := (*InvalidError)(nil); !errors.As(err, &invalid) || len(invalid.Problems) != 2 {

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -44,6 +45,25 @@ func (cs *Clusters) VerifyBy(kind string, v Verifier) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cs.verifiers[kind] = v
+}
+
+// Verify has every object of every cluster that is connected checked soon
+// against the server itself, instead of in the course of the day. It does not
+// block.
+func (cs *Clusters) Verify() {
+	cs.mu.Lock()
+	slots := slices.Collect(maps.Values(cs.slots))
+	cs.mu.Unlock()
+	for _, s := range slots {
+		select {
+		case s.turn <- struct{}{}:
+			if s.cluster != nil {
+				s.cluster.suspect()
+			}
+			<-s.turn
+		default: // it is being connected; what is found there is new
+		}
+	}
 }
 
 func (cs *Clusters) verifier(kind string) Verifier {
