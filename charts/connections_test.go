@@ -186,6 +186,9 @@ func sourcesOf(pod corev1.PodSpec) []source {
 			}
 		}
 		for _, v := range c.Env {
+			if v.ValueFrom != nil && v.ValueFrom.ConfigMapKeyRef != nil {
+				all = append(all, source{kind: "config", name: v.ValueFrom.ConfigMapKeyRef.Name, key: v.ValueFrom.ConfigMapKeyRef.Key})
+			}
 			if v.ValueFrom != nil && v.ValueFrom.SecretKeyRef != nil {
 				all = append(all, source{kind: "secret", name: v.ValueFrom.SecretKeyRef.Name, key: v.ValueFrom.SecretKeyRef.Key})
 			}

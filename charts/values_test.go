@@ -68,7 +68,7 @@ func other(path []string, value any) any {
 	choices := map[string]any{
 		"pullPolicy": "Never", "type": "LoadBalancer", "eviction": "noeviction", "maxMemory": "77mb",
 		"reference": "example.invalid/other:1", "live": "/other", "ready": "/other",
-		"cpu": "777m", "memory": "777Mi", "cpuLimit": "7", "memoryLimit": "7Gi", "size": "7Gi", "sharedMemory": "7Mi",
+		"NUM_HISTORY_SHARDS": "7", "cpu": "777m", "memory": "777Mi", "cpuLimit": "7", "memoryLimit": "7Gi", "size": "7Gi", "sharedMemory": "7Mi",
 	}
 	key := path[len(path)-1]
 	if choice, ok := choices[key]; ok && choice != value {

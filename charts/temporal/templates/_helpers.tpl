@@ -37,6 +37,10 @@ labels:
 {{ .Release.Name }}-config
 {{- end }}
 
+{{- define "temporal.shards-name" -}}
+{{ .Release.Name }}-history-shards
+{{- end }}
+
 {{/* What the pods of the page read, also hashed into their template. */}}
 {{- define "temporal.web-config" -}}
 temporalGrpcAddress: {{ printf "%s:7233" .Release.Name | quote }}
