@@ -130,7 +130,7 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 		Reason: reconcile.Reason{Code: d.Code},
 		Detail: healing{ref: ref},
 	}
-	if _, err := h.cluster.Mapping(ctx, ref.GVK); reconcile.KindOf(err) == reconcile.Invalid {
+	if _, err := h.cluster.Mapping(ctx, ref.GVK); kubernetes.UnknownKind(err) {
 		return h.p.kindGone(ctx, h, ref)
 	}
 	if d.State.Deleting {

@@ -312,6 +312,15 @@ func TestKindsWithoutManagedFields(t *testing.T) {
 				t.Fatalf("drifts %+v", d)
 			}
 			before := b.get(ref)
+			stamped := obj.DeepCopy()
+			b.c.Stamp(stamped, id)
+			foreseen, err := b.c.DryRun(t.Context(), stamped)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reason, _ := Explain(before, foreseen, b.c.Manager()); !slices.Equal(reason.Paths, []string{"spec.colour"}) {
+				t.Errorf("foreseen: %+v", reason)
+			}
 			a := b.heal(id, obj)
 			reason, changes := Explain(before, a.Object, b.c.Manager())
 			if !slices.Equal(reason.Paths, []string{"spec.colour"}) || len(changes) != 1 || changes[0].From != "blue" {

@@ -89,6 +89,9 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 	} else {
 		c.endWrite(ref, Baseline{}) // the watches select on the label
 	}
+	if err == nil {
+		err = c.defined(ctx, ref, a.Object)
+	}
 	a.Changed = a.Created || before == "" || before != a.Baseline.ResourceVersion
 	return a, err
 }
@@ -97,12 +100,10 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 	// A second writer can step between the requests; the resource version in
 	// the patches notices, and it starts over. Losing that often is a fight.
 	const attempts = 12
+	removed := 0
 	v := lens.view()
 	strict := v
 	for tries := range attempts {
-		if tries > 2 {
-			strict.strict = nil // whoever adds them does it at each apply: told as drift, not fought here
-		}
 		sent, err := c.yielding(ctx, ref, obj, v)
 		if err != nil {
 			return a, err
@@ -116,6 +117,11 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 			return c.project(ctx, mapping, ref, sent, nil, lens)
 		case reconcile.KindOf(err) == reconcile.Stale && sent != obj:
 			continue // what is kept as it is has changed meanwhile
+		case err != nil && tries == 0 && answered(err):
+			if moved, failed := c.leaveVersions(ctx, mapping, ref); moved && (failed == nil || reconcile.KindOf(failed) == reconcile.Stale) {
+				continue
+			}
+			return a, err
 		case err != nil:
 			return a, err
 		}
@@ -143,6 +149,9 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 		a.Baseline.Mutated = changed
 		if !again {
 			return a, nil
+		}
+		if removed++; removed > 2 {
+			strict.strict = nil // whoever adds them does so at each apply: told as drift, not fought here
 		}
 	}
 	return a, &reconcile.Error{
@@ -315,6 +324,9 @@ func (c *Cluster) DryRun(ctx context.Context, obj *unstructured.Unstructured) (*
 	if err != nil {
 		return nil, about(err, ref)
 	}
+	if c.recordsNothing(ref.GVK) != nil {
+		return c.imagined(ctx, ref, obj)
+	}
 	lens, err := c.lensFor(ctx, ref, obj)
 	if err != nil {
 		return nil, err
@@ -329,6 +341,14 @@ func (c *Cluster) DryRun(ctx context.Context, obj *unstructured.Unstructured) (*
 		live, _, err = c.ssa(ctx, mapping, ref, sent, true)
 		if reconcile.KindOf(err) == reconcile.Stale && sent != obj {
 			continue
+		}
+		if errors.Is(err, errNoApply) {
+			return c.imagined(ctx, ref, obj)
+		}
+		if err != nil && answered(err) {
+			if after, ok, failed := c.foresee(ctx, mapping, ref, sent); ok {
+				return after, failed
+			}
 		}
 		if err == nil {
 			for p := range v.extras(live.GetManagedFields(), c.manager).Leaves().All() {

@@ -63,6 +63,9 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 		e.After = retryAfter(s)
 	case s.Code == http.StatusNotFound:
 		e.Kind = reconcile.Unavailable // its namespace or its API is not there, yet or any more
+	case terminating(s):
+		e.Kind = reconcile.Unavailable
+		e.Hint = "the definition of its kind is being deleted; it can be made again when the definition is back"
 	case immutable(s):
 		e.Kind = reconcile.Invalid
 		e.Err = &immutableError{e.Err.Error()}

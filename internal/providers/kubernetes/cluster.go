@@ -60,9 +60,10 @@ type Cluster struct {
 	watches     map[watchKey]*watch
 	confined    map[schema.GroupVersionResource]bool // may not be watched in all namespaces
 	index       map[Ref]*tracked
-	unowned     map[schema.GroupVersionKind]*unowned
+	unowned     map[schema.GroupKind]*unowned
 	lenses      map[Ref]Lens        // through which watches take digests, where that is not plainly
 	scalers     map[string]*scalers // by namespace; empty: all
+	awaited     map[schema.GroupVersionKind]bool
 	own         map[Ref]*ownWrite
 	followed    map[Ref]*followed
 	inventories map[inventoryKey]*inventorySlot

@@ -2,7 +2,7 @@ package kubernetes
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"sync"
 
@@ -21,6 +21,7 @@ type versionCache struct {
 	mu      sync.Mutex
 	version *version.Info
 	apis    []string
+	unknown map[schema.GroupVersionKind]unknownAt
 }
 
 // Mapping finds the resource of a kind. Discovery is cached; a kind that is
@@ -28,18 +29,15 @@ type versionCache struct {
 func (c *Cluster) Mapping(ctx context.Context, gvk schema.GroupVersionKind) (*meta.RESTMapping, error) {
 	op := "find kind " + gvk.Kind
 	ctx = quiet(ctx)
-	m, err := c.mapper.RESTMappingWithContext(ctx, gvk.GroupKind(), gvk.Version)
-	if meta.IsNoMatchError(err) {
-		c.ResetDiscovery()
-		m, err = c.mapper.RESTMappingWithContext(ctx, gvk.GroupKind(), gvk.Version)
-	}
+	m, err := c.find(ctx, gvk)
+	var unknown *unknownKind
 	switch {
-	case meta.IsNoMatchError(err):
-		return nil, &reconcile.Error{
-			Kind: reconcile.Invalid, Op: op,
-			Err:  fmt.Errorf("cluster %s does not know %s", c.target.Context, gvk.GroupVersion().WithKind(gvk.Kind)),
-			Hint: "install its CustomResourceDefinition, or a newer Kubernetes",
+	case errors.As(err, &unknown):
+		hint := "install its CustomResourceDefinition, or a newer Kubernetes"
+		if unknown.serves != "" {
+			hint = "have the manifest ask for the version that is served"
 		}
+		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: unknown, Hint: hint}
 	case err != nil:
 		return nil, Classify(op, Ref{}, err)
 	}
@@ -92,6 +90,6 @@ func apiVersions(groups []*metav1.APIGroup, lists []*metav1.APIResourceList) []s
 func (c *Cluster) ResetDiscovery() {
 	c.mapper.Reset() // and with it the cache behind
 	c.versions.mu.Lock()
-	c.versions.version, c.versions.apis = nil, nil
+	c.versions.version, c.versions.apis, c.versions.unknown = nil, nil, nil
 	c.versions.mu.Unlock()
 }

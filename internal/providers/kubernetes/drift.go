@@ -1,7 +1,10 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -15,6 +18,9 @@ type Drift struct {
 	Entry Entry
 	State State                // what is there now
 	Code  reconcile.ReasonCode // edited, deleted or replaced
+
+	// Blocked is why it cannot be put back now, "" if it can.
+	Blocked string
 }
 
 // Drifted compares all objects of a resource with their baselines. While the
@@ -26,13 +32,18 @@ func (inv *Inventory) Drifted(ctx context.Context, id forge.ID) ([]Drift, error)
 	for _, e := range r.Entries {
 		// All at once, so that the first use waits for the slowest, not for
 		// the sum.
-		if _, err := inv.c.watchOf(ctx, e.Ref); err != nil {
+		if _, err := inv.c.watchOf(ctx, e.Ref); err != nil && !UnknownKind(err) {
 			return nil, aboutResource(about(err, e.Ref), id)
 		}
 	}
 	var drifts []Drift
 	for _, e := range r.Entries {
 		d, err := inv.drift(ctx, id, e)
+		if d != nil && d.Code == reconcile.ReasonDeleted && !d.State.Exists {
+			if _, err := inv.c.mappingOf(ctx, e.Ref.GVK); UnknownKind(err) {
+				d = inv.gone(r.Entries, e)
+			}
+		}
 		if err != nil {
 			return nil, aboutResource(err, id)
 		}
@@ -40,7 +51,21 @@ func (inv *Inventory) Drifted(ctx context.Context, id forge.ID) ([]Drift, error)
 			drifts = append(drifts, *d)
 		}
 	}
+	slices.SortStableFunc(drifts, func(a, b Drift) int { return cmp.Compare(Phase(a.Entry.Ref.GVK), Phase(b.Entry.Ref.GVK)) })
 	return drifts, nil
+}
+
+// gone is the drift of an object whose kind is not served any more. It can be
+// put back when its definition is, which may be what is put back before it.
+func (inv *Inventory) gone(entries []Entry, e Entry) *Drift {
+	d := &Drift{Entry: e, Code: reconcile.ReasonDeleted}
+	if !slices.ContainsFunc(entries, func(other Entry) bool {
+		return other.Ref.GVK.Kind == "CustomResourceDefinition" && strings.HasSuffix(other.Ref.Name, "."+e.Ref.GVK.Group)
+	}) {
+		d.Blocked = UntilDefined(e.Ref.GVK)
+		inv.c.awaitKind(e.Ref.GVK)
+	}
+	return d
 }
 
 func (inv *Inventory) drift(ctx context.Context, id forge.ID, e Entry) (*Drift, error) {

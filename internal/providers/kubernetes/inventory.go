@@ -140,15 +140,15 @@ func (inv *Inventory) adopt(read contents, at stored) {
 // c.mu.
 func (inv *Inventory) unindex(id forge.ID) {
 	for _, e := range inv.records[id].Entries {
-		if t := inv.c.index[e.Ref]; t != nil && t.inv == inv && t.id == id {
-			delete(inv.c.index, e.Ref)
+		if t := inv.c.index[e.Ref.id()]; t != nil && t.inv == inv && t.id == id {
+			delete(inv.c.index, e.Ref.id())
 		}
 	}
 }
 
 func (inv *Inventory) reindex(id forge.ID) {
 	for _, e := range inv.records[id].Entries {
-		inv.c.index[e.Ref] = &tracked{inv: inv, id: id, entry: e}
+		inv.c.index[e.Ref.id()] = &tracked{inv: inv, id: id, entry: e}
 		if e.Baseline.Lens != "" {
 			inv.c.setLens(e.Ref, e.Baseline.Lens)
 		}
@@ -186,7 +186,11 @@ func (inv *Inventory) Begin(ctx context.Context, id forge.ID, pending []Ref) err
 		r := old.clone()
 		r.ID, r.Pending = id, true
 		for _, ref := range pending {
-			if !slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Ref == ref }) {
+			// A manifest that moves to another version of a kind means the same
+			// object: noted as another one, the old would be pruned.
+			if i := slices.IndexFunc(r.Entries, func(e Entry) bool { return e.Ref.Same(ref) }); i >= 0 {
+				r.Entries[i].Ref = ref
+			} else {
 				r.Entries = append(r.Entries, Entry{Ref: ref})
 			}
 		}
@@ -241,7 +245,7 @@ func (inv *Inventory) Rebase(id forge.ID, entries ...Entry) {
 	}
 	r = r.clone()
 	for _, e := range entries {
-		if i := slices.IndexFunc(r.Entries, func(old Entry) bool { return old.Ref == e.Ref }); i >= 0 {
+		if i := slices.IndexFunc(r.Entries, func(old Entry) bool { return old.Ref.Same(e.Ref) }); i >= 0 {
 			r.Entries[i] = e
 		} else {
 			r.Entries = append(r.Entries, e)

@@ -39,10 +39,10 @@ func (c *Cluster) beginWrite(ref Ref, lens Lens) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.setLens(ref, lens)
-	own := c.own[ref]
+	own := c.own[ref.id()]
 	if own == nil {
 		own = &ownWrite{}
-		c.own[ref] = own
+		c.own[ref.id()] = own
 	}
 	own.inFlight++
 	state, known := c.lastSeen(ref)
@@ -59,7 +59,7 @@ func (c *Cluster) beginWrite(ref Ref, lens Lens) string {
 // Baseline is one that no watch will show.
 func (c *Cluster) endWrite(ref Ref, b Baseline) {
 	c.mu.Lock()
-	own := c.own[ref]
+	own := c.own[ref.id()]
 	own.inFlight--
 	if b.ResourceVersion != "" && !olderThan(b.ResourceVersion, own.baseline.ResourceVersion) {
 		own.baseline = b
@@ -70,7 +70,7 @@ func (c *Cluster) endWrite(ref Ref, b Baseline) {
 		events = c.judge(ref, state, state)
 	}
 	if own.inFlight == 0 && own.baseline.ResourceVersion == "" {
-		delete(c.own, ref)
+		delete(c.own, ref.id())
 	}
 	c.mu.Unlock()
 	c.clusters.publish(events)
@@ -80,19 +80,19 @@ func (c *Cluster) endWrite(ref Ref, b Baseline) {
 // The caller holds c.mu.
 func (c *Cluster) setLens(ref Ref, lens Lens) {
 	if lens == "" {
-		delete(c.lenses, ref)
+		delete(c.lenses, ref.id())
 	} else {
-		c.lenses[ref] = lens
+		c.lenses[ref.id()] = lens
 	}
-	if c.unowned[ref.GVK] == nil && lens.has(markProjects) {
-		c.unowned[ref.GVK] = &unowned{} // in a former life
+	if c.unowned[ref.GVK.GroupKind()] == nil && lens.has(markProjects) {
+		c.unowned[ref.GVK.GroupKind()] = &unowned{} // in a former life
 	}
 }
 
 func (c *Cluster) lens(ref Ref) Lens {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.lenses[ref]
+	return c.lenses[ref.id()]
 }
 
 // refocus puts the digest of a baseline in the place of one that was taken of
@@ -114,22 +114,22 @@ func (c *Cluster) refocus(ref Ref, b Baseline) {
 func (c *Cluster) forget(ref Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if own := c.own[ref]; own != nil && own.inFlight == 0 {
-		delete(c.own, ref)
-		delete(c.lenses, ref)
+	if own := c.own[ref.id()]; own != nil && own.inFlight == 0 {
+		delete(c.own, ref.id())
+		delete(c.lenses, ref.id())
 	}
 }
 
 // forgetOrder drops all resource versions noted for a kind. The caller holds
 // c.mu.
-func (c *Cluster) forgetOrder(gvk schema.GroupVersionKind) {
+func (c *Cluster) forgetOrder(gk schema.GroupKind) {
 	for ref, own := range c.own {
-		if ref.GVK == gvk {
+		if ref.GVK.GroupKind() == gk {
 			own.baseline = Baseline{}
 		}
 	}
 	for ref, t := range c.index {
-		if ref.GVK == gvk {
+		if ref.GVK.GroupKind() == gk {
 			t.entry.Baseline.ResourceVersion = ""
 		}
 	}
@@ -159,7 +159,7 @@ func (c *Cluster) lastSeen(ref Ref) (State, bool) {
 // under way: what is left then is judged at its end. The caller holds c.mu and
 // publishes the events without it.
 func (c *Cluster) judge(ref Ref, old, now State) []reconcile.Event {
-	t := c.index[ref]
+	t := c.index[ref.id()]
 	if t == nil {
 		return nil
 	}
@@ -172,7 +172,7 @@ func (c *Cluster) judge(ref Ref, old, now State) []reconcile.Event {
 	if healthMoved {
 		events = append(events, reconcile.Event{ID: t.id, Cause: causeHealth, At: now.SeenAt, Object: ref.String()})
 	}
-	own := c.own[ref]
+	own := c.own[ref.id()]
 	if own != nil && own.inFlight > 0 {
 		return events
 	}
@@ -218,11 +218,23 @@ func (c *Cluster) eventsOf(w *watch) []reconcile.Event {
 	return watchEvents(ids)
 }
 
+// ownersOf are the resources that have objects of a kind. The caller holds
+// c.mu.
+func (c *Cluster) ownersOf(gk schema.GroupKind) []forge.ID {
+	var ids []forge.ID
+	for ref, t := range c.index {
+		if ref.GVK.GroupKind() == gk {
+			ids = append(ids, t.id)
+		}
+	}
+	return ids
+}
+
 // environmentOf is the environment whose inventory lists an object; empty: none.
 func (c *Cluster) environmentOf(ref Ref) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t := c.index[ref]; t != nil {
+	if t := c.index[ref.id()]; t != nil {
 		return t.id.Environment
 	}
 	return ""

@@ -56,9 +56,9 @@ func projecting(lens Lens, sent *unstructured.Unstructured) (Lens, error) {
 // server answered to a server-side apply, nil if it refused to try.
 func (c *Cluster) project(ctx context.Context, mapping *meta.RESTMapping, ref Ref, sent, live *unstructured.Unstructured, lens Lens) (a Applied, err error) {
 	c.mu.Lock()
-	known := c.unowned[ref.GVK]
+	known := c.unowned[ref.GVK.GroupKind()]
 	var before *fieldpath.Set
-	if t := c.index[ref]; t != nil {
+	if t := c.index[ref.id()]; t != nil {
 		before = t.entry.Baseline.Lens.view().project
 	}
 	c.mu.Unlock()
@@ -122,23 +122,55 @@ func (c *Cluster) dropFields(ctx context.Context, mapping *meta.RESTMapping, ref
 	return live, Classify("apply", ref, err)
 }
 
+// imagined is what an apply would make of an object, as far as it can be told
+// without asking a server that may not know what a dry run is.
+func (c *Cluster) imagined(ctx context.Context, ref Ref, obj *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	live, err := c.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	after := obj.DeepCopy()
+	if live != nil {
+		after = live.DeepCopy()
+		overwrite(after.Object, obj.DeepCopy().Object)
+	}
+	return after, nil
+}
+
+func overwrite(to, from map[string]any) {
+	for key, v := range from {
+		inner, isMap := v.(map[string]any)
+		if target := child(to, key); isMap && target != nil {
+			overwrite(target, inner)
+		} else {
+			to[key] = v
+		}
+	}
+}
+
 // errNoApply is that a server knows no server-side apply.
 var errNoApply = errors.New("the API behind this kind knows no server-side apply")
 
 func (c *Cluster) knowsNoApply(gvk schema.GroupVersionKind) bool {
+	known := c.recordsNothing(gvk)
+	return known != nil && known.plain
+}
+
+// recordsNothing is what is known of a kind without managedFields, nil for all
+// others.
+func (c *Cluster) recordsNothing(gvk schema.GroupVersionKind) *unowned {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := c.unowned[gvk]
-	return known != nil && known.plain
+	return c.unowned[gvk.GroupKind()]
 }
 
 // watchInFull has a kind without managedFields watched with its values.
 func (c *Cluster) watchInFull(gvk schema.GroupVersionKind, known *unowned) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unowned[gvk] = known
+	c.unowned[gvk.GroupKind()] = known
 	for key, w := range c.watches {
-		if w.gvk == gvk && !w.full {
+		if w.gvk.GroupKind() == gvk.GroupKind() && !w.full {
 			c.endWatch(key, w)
 		}
 	}

@@ -93,12 +93,13 @@ func (c *Cluster) still(live *unstructured.Unstructured, e Entry) bool {
 	return e.Baseline.UID == "" || e.Baseline.UID == string(live.GetUID())
 }
 
-// other tells whether another resource of the inventory has the object now.
+// other tells whether another resource of the inventory has the object now, or
+// the same resource in another version of its kind.
 func (inv *Inventory) other(id forge.ID, ref Ref) bool {
 	inv.c.mu.Lock()
 	defer inv.c.mu.Unlock()
 	for other, r := range inv.records {
-		if other != HomeID(id) && slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Ref == ref }) {
+		if slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Ref.Same(ref) && (other != HomeID(id) || e.Ref != ref) }) {
 			return true
 		}
 	}
@@ -118,7 +119,7 @@ func (c *Cluster) LetGo(ctx context.Context, ref Ref, uid string, owner forge.ID
 }
 
 func (c *Cluster) letGo(ctx context.Context, ref Ref, live *unstructured.Unstructured, owner forge.ID) error {
-	mapping, err := c.Mapping(ctx, ref.GVK)
+	mapping, err := c.mappingOf(ctx, ref.GVK)
 	if err != nil {
 		return about(err, ref)
 	}

@@ -22,9 +22,13 @@ func (c *Cluster) resource(mapping *meta.RESTMapping, namespace string) dynamic.
 }
 
 // Get reads an object from the server. An object that is not there is nil
-// without an error; an error means that nothing is known.
+// without an error, and so is one of a kind that the server does not serve; an
+// error means that nothing is known.
 func (c *Cluster) Get(ctx context.Context, ref Ref) (*unstructured.Unstructured, error) {
-	mapping, err := c.Mapping(ctx, ref.GVK)
+	mapping, err := c.mappingOf(ctx, ref.GVK)
+	if UnknownKind(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, about(err, ref)
 	}
@@ -50,7 +54,10 @@ func (c *Cluster) Delete(ctx context.Context, ref Ref, uid string) error {
 			Err: errors.New("its uid is not known, and without it another object could be hit"),
 		}
 	}
-	mapping, err := c.Mapping(ctx, ref.GVK)
+	mapping, err := c.mappingOf(ctx, ref.GVK)
+	if UnknownKind(err) {
+		return nil // it went with its kind
+	}
 	if err != nil {
 		return about(err, ref)
 	}

@@ -21,6 +21,17 @@ func RefOf(obj *unstructured.Unstructured) Ref {
 	return Ref{GVK: obj.GroupVersionKind(), Namespace: obj.GetNamespace(), Name: obj.GetName()}
 }
 
+// Same tells whether two Refs name one object, perhaps in two versions of its
+// kind.
+func (r Ref) Same(o Ref) bool { return r.id() == o.id() }
+
+// id is what an object is known by, whatever version of its kind a manifest
+// was written for.
+func (r Ref) id() Ref {
+	r.GVK.Version = ""
+	return r
+}
+
 // String is "Deployment shop/app".
 func (r Ref) String() string {
 	switch {

@@ -85,7 +85,7 @@ var replicasPattern = pattern{{name: "spec"}, {name: "replicas"}}
 func (c *Cluster) rulesFor(ref Ref) []line {
 	c.mu.Lock()
 	environment := ""
-	if t := c.index[ref]; t != nil {
+	if t := c.index[ref.id()]; t != nil {
 		environment = t.inv.key.environment
 	}
 	c.mu.Unlock()

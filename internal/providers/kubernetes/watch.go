@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func (c *Cluster) endWatch(key watchKey, w *watch) {
 
 // shows tells whether an object is seen by the watch.
 func (w *watch) shows(ref Ref) bool {
-	return w.gvk == ref.GVK && (w.key.name == "" || w.key.name == ref.Name) && (w.key.namespace == "" || w.key.namespace == ref.Namespace)
+	return w.gvk.GroupKind() == ref.GVK.GroupKind() && (w.key.name == "" || w.key.name == ref.Name) && (w.key.namespace == "" || w.key.namespace == ref.Namespace)
 }
 
 // watchFor returns the watch that shows all objects of a kind, or a namespace,
@@ -94,7 +95,7 @@ func (c *Cluster) watchFor(ctx context.Context, gvk schema.GroupVersionKind, nam
 // watchOf returns the watch an object is seen by and starts it at first use.
 func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
 	gvk := ref.GVK
-	mapping, err := c.Mapping(ctx, gvk)
+	mapping, err := c.mappingOf(ctx, gvk)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
 		return w, nil
 	}
 	w := &watch{
-		c: c, key: key, gvk: gvk, full: hasHealth(gvk.GroupKind()) || c.unowned[gvk] != nil,
+		c: c, key: key, gvk: gvk, full: hasHealth(gvk.GroupKind()) || c.unowned[gvk.GroupKind()] != nil,
 		wide:   mapping.Scope.Name() == meta.RESTScopeNameNamespace && key.namespace == "",
 		states: map[types.NamespacedName]State{},
 		moved:  make(chan struct{}),
@@ -124,32 +125,40 @@ func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
 	return w, nil
 }
 
+// mostWatches is how often a watch is begun for one question.
+const mostWatches = 4
+
 func isNamespace(gvk schema.GroupVersionKind) bool { return gvk.Group == "" && gvk.Kind == "Namespace" }
 
 // Live is the state of an object as its watch shows it. The first use for a
 // resource starts the watch and waits until it is complete; later uses cost no
 // request. Writes by Apply are seen. An error means that nothing is known.
 func (c *Cluster) Live(ctx context.Context, ref Ref) (State, error) {
-	w, err := c.watchOf(ctx, ref)
-	if err != nil {
-		return State{}, about(err, ref)
-	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	w, err := c.watchOf(ctx, ref)
 	var lag <-chan time.Time
-	for {
+	for begun := 1; ; {
+		if UnknownKind(err) {
+			return State{}, nil // it went with its kind
+		}
+		if err != nil {
+			return State{}, about(err, ref)
+		}
 		c.mu.Lock()
 		if w.ended {
+			failed := w.err
 			c.mu.Unlock()
-			if w, err = c.watchOf(ctx, ref); err != nil {
-				return State{}, about(err, ref)
+			if begun++; begun > mostWatches {
+				return State{}, about(cmp.Or(failed, error(reconcile.Errorf(reconcile.Unavailable, "watch", "it ends as often as it is begun"))), ref)
 			}
+			w, err = c.watchOf(ctx, ref)
 			continue
 		}
 		state, moved := w.states[ref.key()], w.moved
 		synced, failed, seen := w.synced, w.err, w.rv
 		mine := ""
-		if own := c.own[ref]; own != nil {
+		if own := c.own[ref.id()]; own != nil {
 			mine = own.baseline.ResourceVersion
 		}
 		c.mu.Unlock()
@@ -257,7 +266,7 @@ func (w *watch) listWatch() cache.ListerWatcher {
 // the watch is looked at again when it breaks, so that nothing is called ready
 // that nobody sees, and when it works once more.
 func (w *watch) outcome(verb string, err error) {
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || apierrors.IsNotFound(err) && w.c.lostKind(quiet(w.c.ctx), w) {
 		return
 	}
 	if request := (*url.Error)(nil); errors.As(err, &request) {
@@ -441,7 +450,7 @@ func (w *watch) Replace(list []any, rv string) error {
 		// The cluster was put back to an earlier time. Nothing that was noted
 		// of the order of writes holds any more.
 		c.log.Warn("resource versions went backwards: was etcd restored from a backup?", "resource", w.key.gvr.GroupResource().String())
-		c.forgetOrder(w.gvk)
+		c.forgetOrder(w.gvk.GroupKind())
 		c.suspect()
 	}
 	w.states, w.rv, w.synced = states, rv, true

@@ -195,6 +195,10 @@ func (p *Provider) heal(ctx context.Context, l *Look, want Object, d kubernetes.
 		ID: l.ID(), Action: reconcile.ActionHeal, Object: ref.String(),
 		Reason: reconcile.Reason{Code: d.Code}, Detail: ch, Token: l.token(ch.apply),
 	}
+	if d.Blocked != "" {
+		step.Blocked = d.Blocked
+		return step, nil
+	}
 	if d.Code == reconcile.ReasonDeleted {
 		if p.kind.Data {
 			step.Reason.Text = "what it held is not in the new one"
