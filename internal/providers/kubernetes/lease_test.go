@@ -1,17 +1,10 @@
 package kubernetes
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,52 +14,6 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
-
-// fakeClock goes on when it is told to.
-type fakeClock struct {
-	mu    sync.Mutex
-	now   time.Time
-	waits map[chan time.Time]time.Time
-	asked chan struct{} // told about every wait
-}
-
-func newFakeClock() *fakeClock {
-	return &fakeClock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), waits: map[chan time.Time]time.Time{}, asked: make(chan struct{}, 1000)}
-}
-
-func (c *fakeClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *fakeClock) After(d time.Duration) (<-chan time.Time, func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ch := make(chan time.Time, 1)
-	c.waits[ch] = c.now.Add(d)
-	select {
-	case c.asked <- struct{}{}:
-	default:
-	}
-	return ch, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.waits, ch)
-	}
-}
-
-func (c *fakeClock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-	for ch, at := range c.waits {
-		if !at.After(c.now) {
-			delete(c.waits, ch)
-			ch <- c.now
-		}
-	}
-}
 
 // forgedAt is one process among several.
 type forgedAt struct {
@@ -340,129 +287,4 @@ func TestLeaseWithoutAPlace(t *testing.T) {
 			t.Fatal("not given back")
 		}
 	}
-}
-
-// childVariable makes the test binary a forged that holds a lease and writes
-// when it is told to.
-const childVariable = "FORGED_TEST_LEASE_CHILD"
-
-func leaseChild(args string) error {
-	var kubeconfig, cluster, namespace, instance string
-	if _, err := fmt.Sscan(args, &kubeconfig, &cluster, &namespace, &instance); err != nil {
-		return err
-	}
-	ctx := context.Background()
-	cs := NewClusters(Options{Instance: instance})
-	leases := NewLeases(cs)
-	leases.times = leaseTimes{duration: 2 * time.Second, renew: 500 * time.Millisecond, lapse: time.Second, retry: 100 * time.Millisecond}
-	r := forge.Resource{ID: releaseID("shop"), Target: forge.Target{Kubeconfig: kubeconfig, Context: cluster}, Spec: forge.ReleaseSpec{Namespace: namespace}}
-	c, err := cs.Cluster(ctx, r.Target)
-	if err != nil {
-		return err
-	}
-	if l, err := leases.Hold(ctx, "prod", r); err != nil || !l.Held {
-		return fmt.Errorf("%+v, %w", l, err)
-	}
-	inv, err := c.Inventory(ctx, "prod", namespace)
-	if err != nil {
-		return err
-	}
-	if err := inv.Begin(ctx, r.ID, []Ref{secretRef(namespace, "late")}); err != nil {
-		return err
-	}
-	fmt.Println("holds")
-	in := bufio.NewScanner(os.Stdin)
-	for n := 0; in.Scan(); n++ {
-		err := c.Client().CoreV1().ConfigMaps(namespace).Delete(ctx, "precious", metav1.DeleteOptions{})
-		fmt.Println("direct:", err)
-		fmt.Println("noted:", inv.Commit(ctx, Record{ID: r.ID}))
-	}
-	return nil
-}
-
-// stopped tells whether all threads of a process have stopped.
-func stopped(t testing.TB, pid int) bool {
-	t.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	if err != nil || len(threads) == 0 {
-		t.Fatal("no threads of the child are seen", err)
-	}
-	for _, thread := range threads {
-		b, err := os.ReadFile(thread)
-		if err != nil {
-			return false
-		}
-		if f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:])); f[0] != "T" {
-			return false
-		}
-	}
-	return true
-}
-
-// A holder that is stopped for longer than its lease, and goes on when another
-// one has taken over, has its writes refused.
-func TestStoppedHolderWritesNothing(t *testing.T) {
-	b := newBed(t)
-	b.foreign("precious", `{}`)
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childVariable+"="+strings.Join([]string{b.Kubeconfig, b.Context, b.Namespace, b.Instance}, " "))
-	child.Stderr = os.Stderr
-	in, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = child.Process.Kill()
-		_ = child.Wait()
-	}()
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "holds" {
-		t.Fatalf("the child says %q", lines.Text())
-	}
-	if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(patience)
-	for !stopped(t, child.Process.Pid) {
-		if time.Now().After(deadline) {
-			t.Fatal("the child does not stop")
-		}
-	}
-	if _, err := io.WriteString(in, "write\n"); err != nil {
-		t.Fatal(err)
-	}
-	young := b.another(nil)
-	young.leases.times = leaseTimes{duration: 2 * time.Second, renew: 500 * time.Millisecond, lapse: time.Second, retry: 100 * time.Millisecond}
-	won := make(chan struct{}, 10)
-	watching, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = young.leases.Watch(watching, func(string) { won <- struct{}{} }) })
-	defer wg.Wait()
-	defer stop()
-	if l := young.hold(); l.Held {
-		t.Fatal("taken over at once from a process that lives")
-	}
-	await(t, won)
-	if l := young.hold(); !l.Held {
-		t.Fatalf("%+v", l)
-	}
-	if err := child.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	for _, what := range []string{"direct: ", "noted: "} {
-		if !lines.Scan() || !strings.HasPrefix(lines.Text(), what) || strings.HasSuffix(lines.Text(), "<nil>") {
-			t.Errorf("it did what it is not to do any more: %q", lines.Text())
-		}
-	}
-	if b.get(RefOf(b.configMap("precious", "{}"))) == nil {
-		t.Error("it deleted something")
-	}
-	in.Close()
 }

@@ -1,0 +1,52 @@
+package kubernetes
+
+import (
+	"sync"
+	"time"
+)
+
+// fakeClock goes on when it is told to.
+type fakeClock struct {
+	mu    sync.Mutex
+	now   time.Time
+	waits map[chan time.Time]time.Time
+	asked chan struct{} // told about every wait
+}
+
+func newFakeClock() *fakeClock {
+	return &fakeClock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), waits: map[chan time.Time]time.Time{}, asked: make(chan struct{}, 1000)}
+}
+
+func (c *fakeClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *fakeClock) After(d time.Duration) (<-chan time.Time, func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := make(chan time.Time, 1)
+	c.waits[ch] = c.now.Add(d)
+	select {
+	case c.asked <- struct{}{}:
+	default:
+	}
+	return ch, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.waits, ch)
+	}
+}
+
+func (c *fakeClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+	for ch, at := range c.waits {
+		if !at.After(c.now) {
+			delete(c.waits, ch)
+			ch <- c.now
+		}
+	}
+}
