@@ -1,7 +1,9 @@
 package kubernetes
 
 import (
+	"runtime"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -48,5 +50,28 @@ func (c *fakeClock) advance(d time.Duration) {
 			delete(c.waits, ch)
 			ch <- c.now
 		}
+	}
+}
+
+// stand waits until n wait for a time that is d from now.
+func (c *fakeClock) stand(t testing.TB, d time.Duration, n int) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		c.mu.Lock()
+		found := 0
+		for _, at := range c.waits {
+			if at.Equal(c.now.Add(d)) {
+				found++
+			}
+		}
+		c.mu.Unlock()
+		if found >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d wait for %s, want %d", found, d, n)
+		}
+		runtime.Gosched()
 	}
 }

@@ -111,14 +111,13 @@ func TestLeaseIsRenewed(t *testing.T) {
 	one, two := b.another(clock), b.another(clock)
 	one.hold()
 	two.hold()
-	await(t, clock.asked)
-	await(t, clock.asked)
+	const period = 30 * time.Second
+	clock.stand(t, period, 2)
 	for range 8 {
 		one.requests.reset()
 		before := b.liveLease().ResourceVersion
-		clock.advance(30 * time.Second)
-		await(t, clock.asked)
-		await(t, clock.asked) // both wait again
+		clock.advance(period)
+		clock.stand(t, period, 2) // both are done
 		if all := one.requests.all(); len(all) != 1 || all[0] != "PATCH 200" {
 			t.Errorf("a renewal is %q", all)
 		}
@@ -266,12 +265,9 @@ func TestLeaseWithoutAPlace(t *testing.T) {
 	if err := b.Client.CoordinationV1().Leases(b.Namespace).Delete(t.Context(), "forged-prod", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < 2; i++ {
-		await(t, clock.asked)
-	}
+	clock.stand(t, 30*time.Second, 2)
 	clock.advance(30 * time.Second)
-	await(t, clock.asked)
-	await(t, clock.asked) // both places wait again
+	clock.stand(t, 30*time.Second, 2) // both places have been tended to
 	if h := b.liveLease().Spec.HolderIdentity; *h != one.leases.holder {
 		t.Errorf("held by %s", *h)
 	}
