@@ -171,9 +171,7 @@ func stampOf(path string) (stamp, error) {
 		return stamp{}, reconcile.Errorf(reconcile.Invalid, "read "+path, "it is not a regular file")
 	}
 	s := stamp{size: info.Size(), modified: info.ModTime()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.inode, s.changed = sys.Ino, time.Unix(sys.Ctim.Unix())
-	}
+	s.inode, s.changed = identity(info)
 	return s, nil
 }
 
