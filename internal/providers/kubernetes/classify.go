@@ -48,6 +48,18 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 	case s.Code == http.StatusUnauthorized:
 		e.Kind = reconcile.Denied
 		e.Hint = "the cluster does not accept the credentials of this context; renew them"
+	case exhausted(s):
+		e.Kind = reconcile.Denied
+		e.Hint = "a ResourceQuota of the namespace is used up: raise it, or make room"
+	case rejectedBy(s) != "" && s.Code == http.StatusForbidden:
+		e.Kind = reconcile.Denied
+		e.Hint = "a policy of the cluster rejects it: change what it objects to, or have an exception made"
+	case rejectedBy(s) != "":
+		e.Kind = reconcile.Invalid
+		e.Hint = "a policy of the cluster rejects it: change what it objects to, or have an exception made"
+	case oversized(s):
+		e.Kind = reconcile.Invalid
+		e.Hint = "the API server takes objects of about 1 MiB: make it smaller, or divide it"
 	case s.Code == http.StatusForbidden:
 		e.Kind = reconcile.Denied
 		e.Hint = "grant the permission, or use another context"
@@ -101,6 +113,9 @@ func describe(ref Ref, s metav1.Status) string {
 		text = "the manifest does not fit the schema of Secrets"
 	case text == "":
 		text = fmt.Sprintf("status %d", s.Code)
+	}
+	if by := rejectedBy(s); by != "" {
+		text += ": " + by
 	}
 	if s.Details != nil {
 		for _, c := range s.Details.Causes {
