@@ -6,7 +6,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/providers/kubernetes"
-	"forged.dev/forged/internal/reconcile"
 )
 
 // admit lets an object be made, unless one is there already that
@@ -15,7 +14,7 @@ func (h *handle) admit(ctx context.Context, o object, uid string) (kubernetes.Ad
 	a, err := h.cluster.Admit(ctx, kubernetes.Claim{
 		Ref: o.ref, Owner: h.id, Adopt: h.req.Policy.Adopt, UID: uid, Marked: h.marked,
 	})
-	if reconcile.KindOf(err) == reconcile.Invalid {
+	if kubernetes.UnknownKind(err) {
 		return kubernetes.Admission{}, nil // its kind comes with the release
 	}
 	if err == nil {

@@ -73,7 +73,7 @@ func (h *handle) client(ctx context.Context) *client {
 // definition that comes before the objects.
 func (c *client) mapping(gvk schema.GroupVersionKind, also crds) (*meta.RESTMapping, error) {
 	m, err := c.h.cluster.Mapping(c.ctx, gvk)
-	if reconcile.KindOf(err) == reconcile.Invalid {
+	if kubernetes.UnknownKind(err) {
 		for _, defined := range []crds{c.planned, also} {
 			if m := defined.mapping(gvk); m != nil {
 				return m, nil
@@ -221,52 +221,39 @@ func (c *client) UpdateThreeWayMerge(original, target kube.ResourceList, force b
 	return c.Update(original, target, force)
 }
 
-// afterOthers are the kinds applied when everything they may refer to is
-// there.
-var afterOthers = []string{
+// workloads are the kinds applied when everything is there that they may refer
+// to.
+var workloads = []string{
 	"Pod", "ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob",
-	"HorizontalPodAutoscaler", "Ingress", "APIService",
-	"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration",
+	"HorizontalPodAutoscaler", "Ingress",
+}
+
+// phaseOf says when an object is applied, within an action: definitions, then
+// what others refer to, then what refers to it, then what could stop all of it.
+func phaseOf(ref kubernetes.Ref) int {
+	switch phase := kubernetes.Phase(ref.GVK); {
+	case phase == 0, phase == 4:
+		return min(phase, 3)
+	case phase == 3, slices.Contains(workloads, ref.GVK.Kind):
+		return 2
+	}
+	return 1
 }
 
 // apply sends all that is wanted, phase after phase, each side by side; the
 // cluster bounds how many are in flight.
 func (c *client) apply() error {
-	refs := make([]kubernetes.Ref, 0, len(c.wanted))
-	var phases [3][]object
-	defined := crds{}
+	var phases [4][]object
 	for _, o := range c.wanted {
-		refs = append(refs, o.ref)
-		switch {
-		case o.ref.GVK.Kind == crdKind:
-			u, err := o.unstructured()
-			if err != nil {
-				return c.fail(reconcile.Errorf(reconcile.Internal, "apply "+o.ref.String(), "%v", err))
-			}
-			defined = append(defined, u)
-			phases[0] = append(phases[0], o)
-		case slices.Contains(afterOthers, o.ref.GVK.Kind):
-			phases[2] = append(phases[2], o)
-		default:
-			phases[1] = append(phases[1], o)
-		}
+		phases[phaseOf(o.ref)] = append(phases[phaseOf(o.ref)], o)
 	}
-	slices.SortFunc(refs, kubernetes.Ref.Compare)
-	if err := c.h.inventory.Begin(c.ctx, c.h.id, refs); err != nil {
-		return c.fail(err)
-	}
-	for i, phase := range phases {
+	for _, phase := range phases {
 		g, ctx := errgroup.WithContext(c.ctx)
 		for _, o := range phase {
 			g.Go(func() error { return c.applyOne(ctx, o) })
 		}
 		if err := g.Wait(); err != nil {
 			return c.fail(err)
-		}
-		if i == 0 {
-			if err := c.h.served(c.ctx, defined); err != nil {
-				return c.fail(err)
-			}
 		}
 	}
 	return nil

@@ -107,7 +107,7 @@ func (p *Provider) definitions(ctx context.Context, h *handle) (beside, among cr
 // bringKind makes the definition of a kind that has gone, or waits for it.
 func (p *Provider) bringKind(ctx context.Context, h *handle, ref kubernetes.Ref) error {
 	_, err := h.cluster.Mapping(ctx, ref.GVK)
-	if reconcile.KindOf(err) != reconcile.Invalid {
+	if !kubernetes.UnknownKind(err) {
 		return err
 	}
 	beside, among, err := p.definitions(ctx, h)

@@ -48,7 +48,7 @@ type lookupWatch struct {
 // looked is the digest of what a chart would be told now.
 func (h *handle) looked(ctx context.Context, l lookup) (string, error) {
 	m, err := h.cluster.Mapping(ctx, l.GVK)
-	if reconcile.KindOf(err) == reconcile.Invalid {
+	if kubernetes.UnknownKind(err) {
 		return "", nil // its kind has gone, and all of it
 	}
 	if err != nil {

@@ -21,6 +21,7 @@ const longestWhy = 500 // runes of a failure that are remembered
 // its inventory record, so that a restart forgets nothing. They hold no
 // secret.
 type notes struct {
+	Name   string  `json:"name,omitempty"`   // of the release: a record has none before the first install has ended
 	Chart  string  `json:"chart,omitempty"`  // its version, of the applied revision
 	Source string  `json:"source,omitempty"` // what a chart of the user was, likewise
 	Good   good    `json:"good,omitzero"`    // the last revision that was ready

@@ -187,7 +187,7 @@ func (c *client) removeOne(ref kubernetes.Ref) error {
 		return nil
 	}
 	live, err := c.h.cluster.Get(c.ctx, ref)
-	if reconcile.KindOf(err) == reconcile.Invalid {
+	if kubernetes.UnknownKind(err) {
 		err, live = nil, nil // its kind has gone, and all of it
 	}
 	if err != nil {

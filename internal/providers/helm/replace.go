@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func (h *handle) check(ctx context.Context, c *client, objs []object, missing cr
 			if err != nil {
 				return reconcile.Errorf(reconcile.Internal, "check "+o.ref.String(), "%v", err)
 			}
-			if _, err = h.cluster.Mapping(gctx, o.ref.GVK); reconcile.KindOf(err) == reconcile.Invalid {
+			if _, err = h.cluster.Mapping(gctx, o.ref.GVK); kubernetes.UnknownKind(err) {
 				return nil // it comes with the release; prepare has seen to it
 			}
 			if _, err = h.cluster.DryRun(gctx, u); kubernetes.IsImmutable(err) {
@@ -114,7 +115,7 @@ func (h *handle) immutable(ctx context.Context, old kubernetes.Entry, o object, 
 	}
 	if !may {
 		if step.Blocked == "" {
-			step.Blocked = refusal.Error()
+			step.Blocked = withoutValue(refusal)
 		}
 		return nil
 	}
@@ -132,6 +133,24 @@ func (h *handle) immutable(ctx context.Context, old kubernetes.Entry, o object, 
 		step.Destroys = append(step.Destroys, o.ref.String())
 	}
 	return nil
+}
+
+// withoutValue is a refusal as a person wants to read it: the API server puts
+// the whole new value of the field into it.
+func withoutValue(refusal error) string {
+	const value = ": Invalid value: "
+	var e *reconcile.Error
+	if !errors.As(refusal, &e) {
+		return refusal.Error()
+	}
+	text := e.Err.Error()
+	if from, to := strings.Index(text, value), strings.LastIndex(text, ": "); from >= 0 && to > from {
+		text = text[:from] + text[to:]
+	}
+	if e.Hint != "" {
+		text += "; " + e.Hint
+	}
+	return text
 }
 
 // couldBeMade asks the API server whether it would take an object as a new one:

@@ -132,7 +132,7 @@ func (s *seen) announce(ctx context.Context, c *client, plan rollout, next *rend
 	if plan.why != "" {
 		s.notes = s.notes.failed(s.desired.key, plan.why)
 	}
-	s.notes.Trying = nil
+	s.notes.Name, s.notes.Trying = h.spec.Name, nil
 	if next.key != "" && next.key == s.desired.key {
 		s.notes.Trying = &trying{Revision: s.newest.number + 1, Key: next.key, Asked: next.asked}
 	}

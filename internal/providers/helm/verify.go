@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"cmp"
 	"context"
 
 	"forged.dev/forged/internal/forge"
@@ -12,7 +13,7 @@ import (
 // environment list.
 func (p *Provider) Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error) {
 	return p.clusters.OwnedRecords(ctx, environment, forge.KindRelease, wanted, func(namespace string, r kubernetes.Record) forge.Spec {
-		return forge.ReleaseSpec{Name: r.Name, Namespace: namespace}
+		return forge.ReleaseSpec{Name: cmp.Or(r.Name, notesOf(r).Name), Namespace: namespace}
 	})
 }
 
