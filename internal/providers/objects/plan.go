@@ -230,13 +230,12 @@ func (p *Provider) heal(ctx context.Context, l *Look, want Object, d kubernetes.
 		return step, nil
 	}
 	after, err := l.Cluster.DryRun(ctx, l.manifest(want))
-	if step.Blocked != "" && err != nil {
-		return step, nil // what the server would not do it does not try either
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		step.Reason, step.Changes = explained(want, before, after, ch.other, l.Cluster.Manager())
+	case step.Blocked == "": // what is blocked the server may well refuse
 		return step, err
 	}
-	step.Reason, step.Changes = explained(want, before, after, ch.other, l.Cluster.Manager())
 	p.mu.Lock()
 	p.verdicts[key] = verdict{
 		uid: ch.uid, resourceVersion: before.GetResourceVersion(), desired: l.hashes[ref],
