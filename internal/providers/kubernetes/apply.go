@@ -117,11 +117,8 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 			return c.project(ctx, mapping, ref, sent, nil, lens)
 		case reconcile.KindOf(err) == reconcile.Stale && sent != obj:
 			continue // what is kept as it is has changed meanwhile
-		case err != nil && tries == 0 && answered(err):
-			if moved, failed := c.leaveVersions(ctx, mapping, ref); moved && (failed == nil || reconcile.KindOf(failed) == reconcile.Stale) {
-				continue
-			}
-			return a, err
+		case err != nil && tries == 0 && answered(err) && c.remedied(ctx, mapping, ref, sent, err):
+			continue
 		case err != nil:
 			return a, err
 		}
@@ -158,6 +155,17 @@ func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 		Kind: reconcile.Stale, Op: "apply", Object: ref.String(),
 		Err: errors.New("another writer changes it at the same time"),
 	}
+}
+
+// remedied removes what stands in the way of an apply that was refused, where
+// it is known what that is. It is tried once: whoever puts it back each time is
+// a fight. What the remedy itself ran into is for the next attempt to show.
+func (c *Cluster) remedied(ctx context.Context, mapping *meta.RESTMapping, ref Ref, sent *unstructured.Unstructured, refusal error) bool {
+	moved, err := c.leaveVersions(ctx, mapping, ref)
+	if !moved {
+		moved, err = c.makeRoom(ctx, mapping, ref, sent, refusal)
+	}
+	return moved && (err == nil || reconcile.KindOf(err) == reconcile.Stale)
 }
 
 // yielding is what is sent for an object some of whose fields are left to
@@ -346,7 +354,7 @@ func (c *Cluster) DryRun(ctx context.Context, obj *unstructured.Unstructured) (*
 			return c.imagined(ctx, ref, obj)
 		}
 		if err != nil && answered(err) {
-			if after, ok, failed := c.foresee(ctx, mapping, ref, sent); ok {
+			if after, ok, failed := c.foresee(ctx, mapping, ref, sent, err); ok {
 				return after, failed
 			}
 		}

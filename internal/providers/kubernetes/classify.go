@@ -82,6 +82,9 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 		e.Kind = reconcile.Invalid
 		e.Err = &immutableError{e.Err.Error()}
 		e.Hint = immutableHint(ref)
+	case len(crowded(s)) > 0 && !ref.isSecret():
+		e.Kind = reconcile.Invalid
+		e.Err = &crowdedError{e.Err.Error(), crowded(s)}
 	case s.Code == http.StatusBadRequest, s.Code == http.StatusUnprocessableEntity,
 		s.Code == http.StatusMethodNotAllowed, s.Code == http.StatusNotAcceptable,
 		s.Code == http.StatusRequestEntityTooLarge, s.Code == http.StatusUnsupportedMediaType:

@@ -220,6 +220,11 @@ spec: {colour: red, tags: [a, b]}`
 		{name: "foreign label and annotation", object: "configmap", edit: patch("kubectl-label", merge, `{"metadata":{"labels":{"team":"x"},"annotations":{"note":"y"}}}`)},
 		{name: "foreign key in a ConfigMap", object: "configmap", edit: patch("kubectl-edit", merge, `{"data":{"c":"3"}}`)},
 		{name: "foreign key in a Secret", object: "secret", edit: patch("kubectl-edit", merge, `{"stringData":{"extra":"3"}}`)},
+		{
+			// The API server takes no two ports of one name, and theirs stays.
+			name: "port of a service renumbered", object: "service", code: "edited", writer: "kubectl-edit",
+			edit: patch("kubectl-edit", jsonPatch, `[{"op":"replace","path":"/spec/ports/0/port","value":81}]`),
+		},
 		{name: "extra port of a service", object: "service", edit: patch("kubectl-edit", strategic, `{"spec":{"ports":[{"name":"more","port":81}]}}`)},
 		{name: "extra env", object: "deployment", edit: patch("kubectl-set", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":"C","value":"3"}]}]}}}}`)},
 		{name: "finalizer", object: "configmap", edit: func(b *bed, ref Ref) string {
@@ -323,6 +328,11 @@ spec: {colour: red, tags: [a, b]}`
 				drifts = b.drifted(id)
 			}
 			before := b.get(entry.Ref)
+			stamped := obj.DeepCopy()
+			b.c.Stamp(stamped, id)
+			if _, err := b.c.DryRun(t.Context(), stamped); err != nil {
+				t.Errorf("the heal cannot be foreseen: %v", err)
+			}
 			a := b.apply(id, obj)
 			reason, changes := Explain(before, a.Object, b.c.Manager())
 			want := tt.reason

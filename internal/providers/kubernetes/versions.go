@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,15 +42,20 @@ func (c *Cluster) leaveVersions(ctx context.Context, mapping *meta.RESTMapping, 
 	return true, err
 }
 
-// foresee is a dry run of what the server would refuse for the sake of
-// versions that are gone: a merge, with what is recorded of them left aside.
-func (c *Cluster) foresee(ctx context.Context, mapping *meta.RESTMapping, ref Ref, obj *unstructured.Unstructured) (*unstructured.Unstructured, bool, error) {
+// foresee is a dry run of what the server has refused for the sake of versions
+// that are gone, or of elements that others have put beside ours: a merge, with
+// what is recorded of writers left aside, and lists as we send them.
+func (c *Cluster) foresee(ctx context.Context, mapping *meta.RESTMapping, ref Ref, obj *unstructured.Unstructured, refusal error) (*unstructured.Unstructured, bool, error) {
+	var full *crowdedError
+	crowded := errors.As(refusal, &full)
 	live, err := c.Get(ctx, ref)
-	if err != nil || live == nil || builtIn(ref.GVK.Group) {
+	if err != nil || live == nil || builtIn(ref.GVK.Group) && !crowded {
 		return nil, false, err
 	}
-	if _, changed, err := c.renamed(ctx, mapping, ref, live); err != nil || !changed {
-		return nil, false, err
+	if !crowded {
+		if _, changed, err := c.renamed(ctx, mapping, ref, live); err != nil || !changed {
+			return nil, false, err
+		}
 	}
 	sent := obj.DeepCopy()
 	put(sent.Object, fieldpath.MakePathOrDie("metadata", "managedFields"), 0, []any{map[string]any{}})
