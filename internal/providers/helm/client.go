@@ -272,6 +272,10 @@ func (c *client) applyOne(ctx context.Context, o object) error {
 			c.done(o, e.Baseline)
 			return nil
 		}
+		if err == nil && e.Baseline.Vanished(s) {
+			c.done(o, e.Baseline) // it has run; made again it would run again
+			return nil
+		}
 	}
 	u, err := o.unstructured()
 	if err != nil {

@@ -149,6 +149,8 @@ func (s *seen) health(ctx context.Context) (reconcile.Health, error) {
 		}
 		one := s.h.cluster.Health(ctx, s.h.id, e.Ref, live)
 		switch {
+		case e.Baseline.Vanished(live):
+			one = reconcile.Health{Status: reconcile.Ready}
 		case !live.Exists:
 			one = reconcile.Health{Status: reconcile.Progressing, Message: "not there"}
 		case one.Status == reconcile.Ready && one.Message != "":

@@ -64,6 +64,8 @@ type Cluster struct {
 	lenses      map[Ref]Lens        // through which watches take digests, where that is not plainly
 	scalers     map[string]*scalers // by namespace; empty: all
 	awaited     map[schema.GroupVersionKind]bool
+	completed   map[Ref]string // uids of Jobs that have
+	verdicts    map[Ref]explained
 	own         map[Ref]*ownWrite
 	followed    map[Ref]*followed
 	inventories map[inventoryKey]*inventorySlot

@@ -130,6 +130,8 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		unowned:     map[schema.GroupKind]*unowned{},
 		lenses:      map[Ref]Lens{},
 		awaited:     map[schema.GroupVersionKind]bool{},
+		completed:   map[Ref]string{},
+		verdicts:    map[Ref]explained{},
 		own:         map[Ref]*ownWrite{},
 		followed:    map[Ref]*followed{},
 		inventories: map[inventoryKey]*inventorySlot{},

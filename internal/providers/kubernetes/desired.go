@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -17,6 +18,14 @@ func (c *Cluster) explainDesired(ctx context.Context, d Drift, desired *unstruct
 	if d.Code != reconcile.ReasonEdited {
 		return reconcile.Reason{Code: d.Code}, nil, nil
 	}
+	// The same version of an object differs from the same wish in the same way.
+	key := verdict{uid: d.State.UID, resourceVersion: d.State.ResourceVersion, desired: sha256.Sum256([]byte(compact(desired.Object)))}
+	c.mu.Lock()
+	known := c.verdicts[d.Entry.Ref.id()]
+	c.mu.Unlock()
+	if known.verdict == key && d.State.Exists {
+		return known.reason, known.changes, nil
+	}
 	live, err := c.Get(ctx, d.Entry.Ref)
 	if err != nil {
 		return reconcile.Reason{}, nil, err
@@ -30,7 +39,25 @@ func (c *Cluster) explainDesired(ctx context.Context, d Drift, desired *unstruct
 	}
 	extras := d.State.Lens.view().extras(live.GetManagedFields(), c.manager)
 	reason, changes := explain(live, desired, held, leavesOf(desired), extras, c.manager)
+	if key.uid == string(live.GetUID()) && key.resourceVersion == live.GetResourceVersion() {
+		c.mu.Lock()
+		c.verdicts[d.Entry.Ref.id()] = explained{key, reason, changes}
+		c.mu.Unlock()
+	}
 	return reason, changes, nil
+}
+
+// verdict names a comparison: of one version of an object with one wish.
+type verdict struct {
+	uid, resourceVersion string
+	desired              [sha256.Size]byte // of everything, values of Secrets too: it stays in memory
+}
+
+// explained is what a comparison has shown.
+type explained struct {
+	verdict
+	reason  reconcile.Reason
+	changes []reconcile.Change
 }
 
 // leavesOf is the set of fields an object made of maps and scalars sets.

@@ -22,6 +22,7 @@ type Baseline struct {
 	ResourceVersion string `json:"rv,omitempty"`
 	Digest          string `json:"digest,omitempty"`
 	Lens            Lens   `json:"lens,omitempty"`    // through which the digest was taken
+	Done            bool   `json:"done,omitempty"`    // a Job that has completed: it may vanish
 	Mutated         string `json:"mutated,omitempty"` // paths of fields that came back with another value than was sent, by line
 }
 

@@ -84,7 +84,10 @@ func (inv *Inventory) drift(ctx context.Context, id forge.ID, e Entry) (*Drift, 
 	if missing, dropped := e.Baseline.Lens.against(lines); e.Baseline.Digest != "" && (missing || len(dropped) > 0) {
 		return inv.refocus(ctx, id, e, lines, dropped)
 	}
-	if same {
+	c.mu.Lock()
+	done := e.Baseline.gone(state) && c.done(e.Ref, e.Baseline)
+	c.mu.Unlock()
+	if same || done {
 		return nil, nil
 	}
 	if !state.Exists || state.Lens != e.Baseline.Lens {

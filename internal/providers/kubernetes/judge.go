@@ -114,6 +114,7 @@ func (c *Cluster) refocus(ref Ref, b Baseline) {
 func (c *Cluster) forget(ref Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	delete(c.completed, ref.id())
 	if own := c.own[ref.id()]; own != nil && own.inFlight == 0 {
 		delete(c.own, ref.id())
 		delete(c.lenses, ref.id())
@@ -168,6 +169,7 @@ func (c *Cluster) judge(ref Ref, old, now State) []reconcile.Event {
 		busy.health = busy.health || healthMoved
 		return nil
 	}
+	c.noteDone(ref, t, now)
 	var events []reconcile.Event
 	if healthMoved {
 		events = append(events, reconcile.Event{ID: t.id, Cause: causeHealth, At: now.SeenAt, Object: ref.String()})
@@ -181,8 +183,9 @@ func (c *Cluster) judge(ref Ref, old, now State) []reconcile.Event {
 		base = own.baseline
 	}
 	switch {
-	case base.matches(now):
+	case base.matches(now), c.done(ref, base) && base.gone(now):
 		t.told = State{}
+		delete(c.verdicts, ref.id())
 	case olderThan(now.ResourceVersion, base.ResourceVersion):
 		// From before our last write.
 	case sameDifference(t.told, now):

@@ -404,3 +404,41 @@ spec:
 	}
 	b.still(id, "at the end")
 }
+
+// As long as nobody may put an object back, every look at it explains the same
+// difference. That is found out once for each version.
+func TestExplanationIsRemembered(t *testing.T) {
+	b := newBed(t)
+	id := releaseID("explained")
+	obj := b.configMap("c", `{a: "1"}`)
+	ref := RefOf(obj)
+	b.own(id, obj)
+	b.c.Stamp(obj, id)
+	b.edit(ref, "kubectl-edit", merge, `{"data":{"a":"2"}}`)
+	b.event(id, causeLive)
+	look := func() (reconcile.Reason, int) {
+		t.Helper()
+		d := b.drifted(id)
+		if len(d) != 1 {
+			t.Fatalf("drifts %+v", d)
+		}
+		b.requests.reset()
+		reason, changes, err := b.c.explainDesired(t.Context(), d[0], obj)
+		if err != nil || len(changes) != 1 {
+			t.Fatalf("changes %+v, %v", changes, err)
+		}
+		return reason, len(b.requests.all())
+	}
+	first, cost := look()
+	if cost != 1 || first.Writer != "kubectl-edit" {
+		t.Errorf("%d requests, reason %+v", cost, first)
+	}
+	if again, cost := look(); cost != 0 || again.String() != first.String() {
+		t.Errorf("again: %d requests, reason %+v", cost, again)
+	}
+	live := b.edit(ref, "kubectl-patch", merge, `{"data":{"a":"3"}}`)
+	b.seen(ref, live.GetResourceVersion())
+	if next, cost := look(); cost != 1 || next.Writer != "kubectl-patch" {
+		t.Errorf("another version: %d requests, reason %+v", cost, next)
+	}
+}

@@ -405,6 +405,7 @@ func (w *watch) put(obj any) error {
 	c.mu.Lock()
 	old := w.states[s.key]
 	w.states[s.key] = s.state
+	c.complete(w.ref(s.key), s.state)
 	w.reached(s.state.ResourceVersion)
 	events := c.judge(w.ref(s.key), old, s.state)
 	c.mu.Unlock()
@@ -457,6 +458,7 @@ func (w *watch) Replace(list []any, rv string) error {
 	w.advance()
 	var events []reconcile.Event
 	for key, state := range states {
+		c.complete(w.ref(key), state)
 		events = append(events, c.judge(w.ref(key), old[key], state)...)
 	}
 	for key, state := range old {
