@@ -85,6 +85,9 @@ policy does not allow.`,
 			return err
 		}
 		l, err := loadFile(c.Context(), e, flags.configFlags, s)
+		if err != nil && c.Context().Err() != nil && !flags.once {
+			return nil // told to stop before it had begun
+		}
 		if err != nil {
 			return err
 		}

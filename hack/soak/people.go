@@ -380,6 +380,13 @@ func (s *soak) killServers(ctx context.Context) error {
 
 // restartDaemon ends the daemon in some way and starts another one.
 func (s *soak) restartDaemon(ctx context.Context, end func(*child.Child) error) error {
+	err := child.Until(ctx, s.daemon, time.Minute, "an answer of the daemon", func() (bool, error) {
+		_, err := s.status(ctx)
+		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
 	if err := s.count(ctx); err != nil {
 		return err
 	}
