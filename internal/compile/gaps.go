@@ -54,10 +54,6 @@ var clusterGaps = []gap{
 	// The policy.
 	{"deleting data is", "delete it by hand, and leave destroyData out", at(
 		func(e forge.Environment) bool { return !slices.Contains([]string{"", "never"}, e.Policy.DestroyData) }, "policy", "destroyData")},
-	{"replacing what cannot be changed in place is", "leave recreate out, and delete the object by hand", at(
-		func(e forge.Environment) bool { return !slices.Contains([]string{"", "never"}, e.Policy.Recreate) }, "policy", "recreate")},
-	{"going back when a rollout fails is", "leave rollback out", at(
-		func(e forge.Environment) bool { return e.Policy.Rollback }, "policy", "rollback")},
 	{"ignoring fields is", "leave ignore out", at(
 		func(e forge.Environment) bool { return len(e.Policy.Ignore) > 0 }, "policy", "ignore")},
 }

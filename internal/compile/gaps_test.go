@@ -54,9 +54,7 @@ func TestGaps(t *testing.T) {
 			e.Platform.Distribution, e.Expose = forge.DistributionEKS, forge.Expose{Kind: forge.ExposeIngress, ClassName: "alb"}
 		}, nil},
 		{"data", func(e *forge.Environment) { e.Policy.DestroyData = "with-token" }, []string{"policy/destroyData"}},
-		{"recreate", func(e *forge.Environment) { e.Policy.Recreate = "any" }, []string{"policy/recreate"}},
 		{"defaults", func(e *forge.Environment) { e.Policy.Recreate, e.Policy.DestroyData = "never", "never" }, nil},
-		{"rollback", func(e *forge.Environment) { e.Policy.Rollback = true }, []string{"policy/rollback"}},
 		{"ignore", func(e *forge.Environment) { e.Policy.Ignore = []forge.FieldRule{{}} }, []string{"policy/ignore"}},
 	}
 	for _, test := range tests {
