@@ -27,7 +27,7 @@ func TestBadUpgradeChangesNothing(t *testing.T) {
 		"an object twice":   {"templates/bad.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n", []string{"settings", "templates/bad.yaml", "templates/all.yaml"}},
 		"a hook elsewhere":  {"templates/bad.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: kube-system, annotations: {helm.sh/hook: pre-install}}\n", []string{"templates/bad.yaml", "namespace kube-system"}},
 		"an unknown field":  {"templates/bad.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {}\nbogus: 1\n", []string{"ConfigMap", ".bogus: field not declared in schema"}},
-		"too large a chart": {"files/noise.txt", base64.StdEncoding.EncodeToString(noise), []string{"Helm's record", "demo/files/noise.txt", "4194304 bytes"}},
+		"too large a chart": {"files/noise.txt", base64.StdEncoding.EncodeToString(noise), []string{"its record in Helm's storage", "demo/files/noise.txt", "4194304 bytes"}},
 		"no definition":     {"crds/bad.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n", []string{"crds/bad.yaml"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -170,12 +170,11 @@ func TestVersionOfAKindRemoved(t *testing.T) {
 	d := r.dynamic()
 	crd := func(versions ...string) {
 		t.Helper()
-		u := &unstructured.Unstructured{}
 		objs, err := parseManifest("---\n" + r.crd(versions...))
 		if err != nil {
 			t.Fatal(err)
 		}
-		u = objs[0].Unstructured
+		u := objs[0].Unstructured
 		live, err := d.Resource(crdResource).Get(t.Context(), u.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			_, err = d.Resource(crdResource).Create(t.Context(), u, metav1.CreateOptions{})

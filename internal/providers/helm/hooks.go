@@ -190,7 +190,7 @@ func (c *client) gone(ctx context.Context, ref kubernetes.Ref, uid types.UID) er
 func (h *handle) ownHook(ref kubernetes.Ref, live *unstructured.Unstructured) error {
 	notes := live.GetAnnotations()
 	of, hook := notes[annotationHookOf], notes[release.HookAnnotation] != ""
-	why := ""
+	var why string
 	switch owner := kubernetes.ForeignOwner(live, h.cluster.Instance()); {
 	case of == h.hookOf():
 		return nil

@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -180,9 +181,9 @@ func stored(rel *release.Release, key string, a asked) *rendering {
 
 // named adds the release to an error that does not name it.
 func (s *seen) named(err error) error {
-	e, ok := err.(*reconcile.Error)
-	if !ok {
-		return err
+	var e *reconcile.Error
+	if !errors.As(err, &e) || e.Error() != err.Error() {
+		return err // it says more than the typed error within
 	}
 	named := *e
 	named.ID = s.h.id

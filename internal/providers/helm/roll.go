@@ -58,7 +58,7 @@ func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error
 func (s *seen) lost(number int) error {
 	return &reconcile.Error{
 		Kind: reconcile.Invalid, ID: s.h.id, Object: s.object(), Op: "take back",
-		Err:  fmt.Errorf("Helm's record of revision %d is gone", number),
+		Err:  fmt.Errorf("the record of revision %d in Helm's storage is gone", number),
 		Hint: "set policy.mode to apply, so that what forge.cue asks for is installed",
 	}
 }
@@ -66,7 +66,8 @@ func (s *seen) lost(number int) error {
 // roll brings the release to a new revision.
 func (p *Provider) roll(ctx context.Context, s *seen, j *journal, step reconcile.Step) error {
 	h, plan := s.h, step.Detail.(rollout)
-	next, err := plan.next, error(nil)
+	var err error
+	next := plan.next
 	if next == nil {
 		if next, err = p.next(ctx, s, plan.deed); err != nil {
 			return err

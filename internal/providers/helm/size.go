@@ -42,7 +42,7 @@ func (s *seen) fits(r *rendering) error {
 	walk(r.chart)
 	return &reconcile.Error{
 		Kind: reconcile.Invalid, ID: s.h.id, Object: s.object(), Op: "plan",
-		Err: fmt.Errorf("Helm's record of it would be %d bytes, and a Secret holds %d; the biggest part is %s with %d bytes",
+		Err: fmt.Errorf("its record in Helm's storage would be %d bytes, and a Secret holds %d; the biggest part is %s with %d bytes",
 			size, corev1.MaxSecretSize, name, biggest),
 		Hint: "take files out of the chart that no template needs (.helmignore), or divide it",
 	}
