@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -77,11 +78,14 @@ func (inv *Inventory) Prune(ctx context.Context, id forge.ID, e Entry) (Pruned, 
 	if e.Keep || Kept(live) || holdsData(e.Ref) {
 		return PrunedKept, aboutResource(c.letGo(ctx, e.Ref, live, id), id)
 	}
-	err = c.Delete(ctx, e.Ref, uid)
-	if reconcile.KindOf(err) == reconcile.Stale && err != nil {
-		return PrunedForeign, nil // somebody made another one under the name
+	if err = c.Delete(ctx, e.Ref, uid); err == nil {
+		return PrunedDeleted, nil
 	}
-	return PrunedDeleted, aboutResource(err, id)
+	var lapsed errLapsed
+	if reconcile.KindOf(err) == reconcile.Stale && !errors.As(err, &lapsed) {
+		err = nil // somebody made another one under the name
+	}
+	return PrunedForeign, aboutResource(err, id)
 }
 
 // still tells whether a live object is the one that was recorded, and ours.
