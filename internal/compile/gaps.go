@@ -50,12 +50,6 @@ var platformGaps = []gap{
 var clusterGaps = []gap{
 	// The app.
 	{"a service that only the cluster reaches is", `leave check out, and let this machine reach it`, checkGap},
-
-	// The policy.
-	{"deleting data is", "delete it by hand, and leave destroyData out", at(
-		func(e forge.Environment) bool { return !slices.Contains([]string{"", "never"}, e.Policy.DestroyData) }, "policy", "destroyData")},
-	{"ignoring fields is", "leave ignore out", at(
-		func(e forge.Environment) bool { return len(e.Policy.Ignore) > 0 }, "policy", "ignore")},
 }
 
 func gaps(env forge.Environment) []forge.Finding {

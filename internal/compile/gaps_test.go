@@ -53,9 +53,7 @@ func TestGaps(t *testing.T) {
 		{"distribution that matters", func(e *forge.Environment) {
 			e.Platform.Distribution, e.Expose = forge.DistributionEKS, forge.Expose{Kind: forge.ExposeIngress, ClassName: "alb"}
 		}, nil},
-		{"data", func(e *forge.Environment) { e.Policy.DestroyData = "with-token" }, []string{"policy/destroyData"}},
 		{"defaults", func(e *forge.Environment) { e.Policy.Recreate, e.Policy.DestroyData = "never", "never" }, nil},
-		{"ignore", func(e *forge.Environment) { e.Policy.Ignore = []forge.FieldRule{{}} }, []string{"policy/ignore"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
