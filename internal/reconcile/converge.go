@@ -51,7 +51,7 @@ func (e *Engine) atRest() bool {
 	}
 	gen := e.gen.Load()
 	for name, s := range e.sweeps {
-		if !s.done && s.attempts < convergeAttempts && gen.environments[name].Policy.Mode != forge.ModePaused {
+		if !s.done && !lasting(s.err) && s.attempts < convergeAttempts && gen.environments[name].Policy.Mode != forge.ModePaused {
 			return false
 		}
 	}
@@ -63,6 +63,11 @@ func (e *Engine) atRest() bool {
 	return true
 }
 
+// lasting tells of an error that waiting does not mend.
+func lasting(err error) bool { return err != nil && lastingKind(KindOf(err)) }
+
+func lastingKind(kind ErrorKind) bool { return kind == Invalid || kind == Denied || kind == Conflict }
+
 // rests tells whether a unit will not change by itself. The caller holds
 // Engine.mu.
 func (u *unit) rests(mode forge.Mode) bool {
@@ -73,11 +78,7 @@ func (u *unit) rests(mode forge.Mode) bool {
 		if s.Error == nil {
 			return true // in its health; forged has nothing to try again
 		}
-		switch s.Error.Kind {
-		case Invalid, Denied, Conflict:
-			return true
-		}
-		return max(u.attempts, u.stales) >= convergeAttempts
+		return lastingKind(s.Error.Kind) || max(u.attempts, u.stales) >= convergeAttempts
 	}
 	return true
 }

@@ -42,6 +42,7 @@ func TestConverge(t *testing.T) {
 		{"observe", observe, func(*forgeYard) {}, reconcile.StateDrifted, 0},
 		{"paused", paused, func(*forgeYard) {}, reconcile.StatePaused, 0},
 		{"rival", policy, func(y *forgeYard) { y.Rival(id("db"), "pod", "evil") }, reconcile.StateDrifted, time.Minute},
+		{"owners do not let us look", policy, func(y *forgeYard) { y.Fail("owned", forge.ID{}, fail(reconcile.Denied)) }, reconcile.StateUnknown, 0},
 		{"owners do not answer", policy, func(y *forgeYard) { y.Fail("owned", forge.ID{}, fail(reconcile.Unavailable)) }, reconcile.StateUnknown, time.Minute},
 	}
 	for _, tt := range tests {
