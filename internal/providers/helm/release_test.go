@@ -35,15 +35,33 @@ func TestInstallThenSteady(t *testing.T) {
 	if h := r.history(); h != "deployed" {
 		t.Errorf("history %q", h)
 	}
-	before := r.requests.Load()
-	for range 50 {
-		if steps, err := r.pass(t.Context(), r.request()); err != nil || len(steps) > 0 {
-			t.Fatalf("steps %v, err %v", steps, err)
+	r.untilReady()
+	passes := func() int64 {
+		t.Helper()
+		before := r.requests.Load()
+		for range 50 {
+			if steps, err := r.pass(t.Context(), r.request()); err != nil || len(steps) > 0 {
+				t.Fatalf("steps %v, err %v", steps, err)
+			}
 		}
+		return r.requests.Load() - before
 	}
-	if n := r.requests.Load() - before; n != 0 {
-		t.Errorf("50 passes in the steady state cost %d requests", n)
+	// What was learned on the way is written down a moment later.
+	r.eventually("all is written down", func() bool { return !r.record().Pending && r.written() && passes() == 0 })
+	if n := passes() + passes(); n != 0 {
+		t.Errorf("100 passes in the steady state cost %d requests", n)
 	}
+}
+
+// written tells whether the inventory in the cluster says what is known of the
+// last revision that was ready.
+func (r *rig) written() bool {
+	r.t.Helper()
+	known := notesOf(r.record())
+	other := &rig{t: r.t, env: r.env, target: r.target, mode: r.mode}
+	other.start()
+	defer other.stop()
+	return notesOf(other.record()).Good.Revision == known.Good.Revision
 }
 
 func TestRestartFindsItsBaselines(t *testing.T) {
