@@ -87,7 +87,7 @@ func minimalForge() *forge.Forge {
 		NetworkPolicy: "baseline",
 		Policy: forge.Policy{
 			Mode: forge.ModeApply, Interval: 2 * time.Minute, Timeout: 10 * time.Minute, MaxDelete: 5,
-			Pin: "tag", DestroyData: "never", Recreate: "never", Adopt: "must-match",
+			Pin: "tag", DestroyData: "never", Recreate: "stateless", Rollback: true, Adopt: "must-match",
 		},
 	}}}
 }
