@@ -139,7 +139,8 @@ type podWatch struct {
 
 	mu    sync.Mutex
 	pods  map[string]podSeen
-	fresh bool // a pod has come since the newest revision was looked for
+	fresh bool  // a pod has come since the newest revision was looked for
+	blind error // of the last list of the pods
 
 	// Of run alone:
 	since  map[string]time.Time // when troubles were first seen, by kind of trouble
@@ -156,10 +157,16 @@ type podWatch struct {
 func (f *podWatch) run(ctx context.Context) {
 	defer f.once.Do(func() { close(f.judged) })
 	selector, err := f.look(ctx)
-	if err != nil || selector == nil {
-		if ctx.Err() == nil {
-			f.tell(podVerdict{}, err)
+	for pause := f.grace; err != nil && ctx.Err() == nil; pause = min(2*pause, mostPause) {
+		f.tell(podVerdict{}, err)
+		f.once.Do(func() { close(f.judged) })
+		select {
+		case <-time.After(pause):
+			selector, err = f.look(ctx)
+		case <-ctx.Done():
 		}
+	}
+	if err != nil || selector == nil {
 		f.forget()
 		f.stop()
 		return
@@ -278,10 +285,14 @@ func (f *podWatch) judge(ctx context.Context) (next time.Duration, gone bool) {
 	for _, p := range f.pods {
 		all = append(all, p)
 	}
-	fresh := f.fresh
+	fresh, blind := f.fresh, f.blind
 	f.fresh = false
 	f.mu.Unlock()
 	next = f.grace
+	if blind != nil {
+		f.tell(podVerdict{}, blind)
+		return next, false
+	}
 	if len(all) == 0 {
 		f.pause = min(max(f.grace, 2*f.pause), mostPause)
 		next = f.pause

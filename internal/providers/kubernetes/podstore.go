@@ -33,8 +33,12 @@ func (f *podWatch) watch(ctx context.Context, selector labels.Selector) {
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = selector.String()
 			l, err := api.List(ctx, o)
-			if err != nil && !errors.Is(err, context.Canceled) {
-				f.tell(podVerdict{}, Classify("list the pods of", f.ref, err))
+			f.mu.Lock()
+			was := f.blind
+			f.blind = Classify("list the pods of", f.ref, err)
+			f.mu.Unlock()
+			if (was == nil) != (err == nil) && !errors.Is(err, context.Canceled) {
+				f.wake()
 			}
 			return l, err
 		},
