@@ -87,11 +87,16 @@ func (p *issuers) want(ctx context.Context, l *objects.Look) ([]objects.Object, 
 	if err != nil || live == nil {
 		return []objects.Object{want}, err
 	}
-	if contains(live.Object["spec"], obj.Object["spec"]) {
-		return nil, nil // it is as it is asked for, whoever has made it
+	owner := ""
+	if live.GetLabels()[kubernetes.LabelInstance] == l.Cluster.Instance() {
+		owner = live.GetAnnotations()[kubernetes.AnnotationOwner]
 	}
-	owner := live.GetAnnotations()[kubernetes.AnnotationOwner]
-	if live.GetLabels()[kubernetes.LabelInstance] == l.Cluster.Instance() && owner != "" && owner != l.ID().String() {
+	switch {
+	case owner == l.ID().String():
+		return []objects.Object{want}, nil // whoever made it for us was cut before that was written down
+	case contains(live.Object["spec"], obj.Object["spec"]):
+		return nil, nil // it is as it is asked for, whoever has made it
+	case owner != "":
 		return nil, &reconcile.Error{
 			Kind: reconcile.Conflict, Op: "apply", Object: want.Ref().String(),
 			Err:  fmt.Errorf("it belongs to %s, which asks for another one", owner),
