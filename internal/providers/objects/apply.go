@@ -73,13 +73,18 @@ func (l *Look) entry(o Object, a kubernetes.Applied) kubernetes.Entry {
 // putBack undoes what somebody else did to an object.
 func (l *Look) putBack(ctx context.Context, ch *change) (*reconcile.Reason, error) {
 	o := ch.apply[0]
-	if ch.other || ch.uid == "" {
-		if err := l.take(ctx, o.Ref()); err != nil {
+	uid := types.UID(ch.uid)
+	if ch.other || uid == "" {
+		found, err := l.take(ctx, o.Ref())
+		if err != nil {
 			return nil, err
+		}
+		if uid == "" {
+			uid = found
 		}
 	}
 	obj := l.manifest(o)
-	obj.SetUID(types.UID(ch.uid)) // the server refuses another object under the same name
+	obj.SetUID(uid) // the server refuses another object under the same name
 	a, err := l.Cluster.Apply(ctx, obj)
 	if err != nil {
 		return nil, err
@@ -104,12 +109,17 @@ func (l *Look) roll(ctx context.Context, objects []Object) error {
 	defer l.Inventory.Abort(l.ID()) // after a Commit there is nothing left to abort
 	entries := make([]kubernetes.Entry, 0, len(objects))
 	for _, o := range objects {
-		if entry, _ := l.Applied(o.Ref()); entry.Baseline.UID == "" {
-			if err := l.take(ctx, o.Ref()); err != nil {
+		entry, _ := l.Applied(o.Ref())
+		uid := types.UID(entry.Baseline.UID)
+		if d := l.Drift(o.Ref()); uid == "" || d != nil && d.State.UID != string(uid) {
+			var err error
+			if uid, err = l.take(ctx, o.Ref()); err != nil {
 				return err
 			}
 		}
-		a, err := l.Cluster.Apply(ctx, l.manifest(o))
+		obj := l.manifest(o)
+		obj.SetUID(uid) // the server refuses another object under the same name
+		a, err := l.Cluster.Apply(ctx, obj)
 		if err != nil {
 			return err
 		}
@@ -127,16 +137,16 @@ func (l *Look) roll(ctx context.Context, objects []Object) error {
 }
 
 // take makes sure that nobody else's object is written over, and takes over
-// what the policy says may be.
-func (l *Look) take(ctx context.Context, ref kubernetes.Ref) error {
+// what the policy says may be. It returns the uid of what is there.
+func (l *Look) take(ctx context.Context, ref kubernetes.Ref) (types.UID, error) {
 	a, err := l.admit(ctx, ref)
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.Err("create")
 	}
-	if err := a.Err("create"); err != nil {
-		return err
+	if err != nil || a.Live == nil {
+		return "", err
 	}
-	return l.Cluster.TakeOver(ctx, a)
+	return a.Live.GetUID(), l.Cluster.TakeOver(ctx, a)
 }
 
 // delete deletes what is recorded, if it still is what was recorded, and lets

@@ -144,6 +144,7 @@ func (c *claims) review(ctx context.Context, l *Look, o Object, live *unstructur
 		return err
 	}
 	class, _, _ := unstructured.NestedString(live.Object, "spec", "storageClassName")
+	phase, _, _ := unstructured.NestedString(live.Object, "status", "phase")
 	modes, _, _ := unstructured.NestedStringSlice(live.Object, "spec", "accessModes")
 	switch {
 	case spec.StorageClass != "" && class != spec.StorageClass:
@@ -152,6 +153,8 @@ func (c *claims) review(ctx context.Context, l *Look, o Object, live *unstructur
 		step.Blocked = fmt.Sprintf("its access mode is %v and cannot become %s; make a volume of another name and copy the data", modes, spec.Access)
 	case want.Cmp(has) < 0:
 		step.Blocked = fmt.Sprintf("it has %s and cannot shrink to %s; make a volume of another name and copy the data", has.String(), want.String())
+	case want.Cmp(has) > 0 && phase != string(corev1.ClaimBound):
+		step.Blocked = fmt.Sprintf("it asks for %s and cannot grow to %s before it is bound to a volume", has.String(), want.String())
 	case want.Cmp(has) > 0:
 		class, err := classOf(ctx, l.Cluster, o.Ref())
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -22,12 +23,12 @@ func TestClaimsConform(t *testing.T) {
 	t.Parallel()
 	providertest.Test(t, func(t *testing.T) providertest.Harness {
 		env, h := harness(t, newClaims)
-		ask := func(size string) forge.Spec {
-			return forge.ClaimSpec{Namespace: env.Namespace, Name: "data", Labels: map[string]string{"app": "shop"}, Size: size, Access: "ReadWriteOnce"}
+		ask := func(tier string) forge.Spec {
+			return forge.ClaimSpec{Namespace: env.Namespace, Name: "data", Labels: map[string]string{"app": "shop", "tier": tier}, Size: "1Gi", Access: "ReadWriteOnce"}
 		}
 		h.Resource.ID = forge.ID{Environment: "prod", Kind: forge.KindClaim, Name: "data"}
 		h.Changed.ID = h.Resource.ID
-		h.Resource.Spec, h.Changed.Spec = ask("1Gi"), ask("2Gi")
+		h.Resource.Spec, h.Changed.Spec = ask("one"), ask("two")
 		claims := env.Client.CoreV1().PersistentVolumeClaims(env.Namespace)
 		h.Edit = func(t *testing.T) {
 			if _, err := claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"labels":{"app":"edited"}}}`), person); err != nil {
@@ -36,11 +37,19 @@ func TestClaimsConform(t *testing.T) {
 		}
 		h.Delete = func(t *testing.T) {
 			// Nothing uses it: what protects it while something does would only
-			// make the test wait.
-			if _, err := claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), person); err != nil {
+			// make the test wait. The controller may put it back before the
+			// deletion, and not after it.
+			unprotect := func() error {
+				_, err := claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), person)
+				return err
+			}
+			if err := unprotect(); err != nil {
 				t.Fatal(err)
 			}
 			if err := claims.Delete(t.Context(), "data", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := unprotect(); err != nil && !apierrors.IsNotFound(err) {
 				t.Fatal(err)
 			}
 		}
@@ -155,6 +164,11 @@ func TestClaimThatWaitsForItsPodIsReady(t *testing.T) {
 	r.asked()
 	if r.plan(r.ask()); len(r.asked()) > 0 {
 		t.Error("a look at a claim that waits costs requests")
+	}
+	r.spec.Size = "2Gi"
+	_, steps := r.plan(r.ask())
+	if s := r.single(steps); !strings.Contains(s.Blocked, "cannot grow to 2Gi before it is bound") {
+		t.Errorf("planned %s", s)
 	}
 	r.spec.Name, r.spec.StorageClass = "lost", "there-is-none"
 	if o := r.converge(r.ask()); o.Health.Status != reconcile.Progressing {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -152,5 +153,30 @@ func TestHealAndRolloutAreTwoThings(t *testing.T) {
 	r.converge(ask())
 	if cm, err := cms.Get(t.Context(), "open", metav1.GetOptions{}); err != nil || cm.Data["key"] != "two" {
 		t.Errorf("%v, %v", cm.Data, err)
+	}
+}
+
+// Between the last look and the write somebody puts another object in the place
+// of ours. It is not written over, although no watch has told of it yet.
+func TestUpdateDoesNotWriteOverAnotherObject(t *testing.T) {
+	t.Parallel()
+	r, p, ask := newPair(t)
+	r.converge(ask())
+	p.text = "two"
+	_, steps := r.plan(ask())
+	ch := r.single(steps).Detail.(*change)
+	api := r.Client.CoreV1().ConfigMaps(r.Namespace)
+	if err := api.Delete(t.Context(), "open", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	theirs := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "open"}, Data: map[string]string{"key": "theirs"}}
+	if _, err := api.Create(t.Context(), theirs, metav1.CreateOptions{FieldManager: "somebody"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.look.roll(t.Context(), ch.apply); reconcile.KindOf(err) != reconcile.Stale {
+		t.Errorf("error %v", err)
+	}
+	if live, err := api.Get(t.Context(), "open", metav1.GetOptions{}); err != nil || live.Data["key"] != "theirs" {
+		t.Errorf("it was written over: %v, err %v", live.Data, err)
 	}
 }
