@@ -167,8 +167,18 @@ func (p *Provider) putBack(ctx context.Context, l *look) (*reconcile.Reason, err
 	return &reason, nil
 }
 
-// remove deletes Jobs, and with them their pods.
+// remove deletes Jobs, and with them their pods. One that has begun since that
+// was planned is not cut.
 func (l *look) remove(ctx context.Context, ch *change) error {
+	if slices.ContainsFunc(ch.remove, job.running) {
+		_, begun, err := l.pods(ctx, "")
+		if err != nil {
+			return err
+		}
+		if begun {
+			return reconcile.Errorf(reconcile.Stale, "remove", "it has begun since that was planned")
+		}
+	}
 	if err := l.inv.Begin(ctx, l.id(), nil); err != nil {
 		return err
 	}

@@ -529,3 +529,38 @@ func (r *rig) fit(_ string, job *unstructured.Unstructured) error {
 	}
 	return unstructured.SetNestedField(job.Object, r.life, "spec", "template", "metadata", "annotations", "sandbox.forged.dev/pod")
 }
+
+// A Job that was to make room because it had not begun has begun when it comes
+// to that: it is not cut.
+func TestJobThatBeginsAfterThePlanIsNotCut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.spec.Resources.CPU = never
+	r.pass()
+	first := r.jobs()[0]
+	pods := r.Client.CoreV1().Pods(r.Namespace)
+	var pod string
+	eventually(t, "there is a pod", func() bool {
+		list, err := pods.List(t.Context(), metav1.ListOptions{})
+		if err != nil || len(list.Items) == 0 {
+			return false
+		}
+		pod = list.Items[0].Name
+		return true
+	})
+	r.spec.Image = "shop:2"
+	_, steps := r.look()
+	if len(steps) != 1 || steps[0].Deletes != 1 {
+		t.Fatalf("steps: %v", steps)
+	}
+	running := `{"status":{"phase":"Running","containerStatuses":[{"name":"job","image":"shop:1","imageID":"","ready":true,"restartCount":0,"state":{"running":{}}}]}}`
+	if _, err := pods.Patch(t.Context(), pod, types.StrategicMergePatchType, []byte(running), person, "status"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.p.Apply(t.Context(), r.request(), steps[0]); reconcile.KindOf(err) != reconcile.Stale {
+		t.Errorf("error %v", err)
+	}
+	if live, err := r.Client.BatchV1().Jobs(r.Namespace).Get(t.Context(), first, metav1.GetOptions{}); err != nil || live.DeletionTimestamp != nil {
+		t.Errorf("it was cut: %v", err)
+	}
+}
