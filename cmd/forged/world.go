@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -49,7 +50,7 @@ func newWorld(o worldOptions) (*world, error) {
 	if !instanceName.MatchString(o.instance) {
 		return nil, fmt.Errorf("the instance %q is not a name: want at most 63 of a-z, 0-9 and -, with none of the last at an end", o.instance)
 	}
-	klog.SetSlogLogger(o.log) // what client-go has to say
+	klog.SetSlogLogger(slog.New(warnings{o.log.Handler()})) // what client-go has to say
 	options := reconcile.Options{Logger: o.log, Grace: stepGrace(o.grace), Approved: o.approved}
 	clusters := kubernetes.Options{Instance: o.instance, Logger: o.log}
 	if o.metrics != nil {
@@ -112,3 +113,20 @@ func (w *world) close() {
 	w.clusters.Close()
 	w.charts.Close()
 }
+
+// warnings lets through what is no detail. client-go would write a line for each
+// of its attempts while a cluster is away; how that goes is logged once already.
+type warnings struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+
+// WithAttrs implements slog.Handler.
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }

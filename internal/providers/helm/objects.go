@@ -11,7 +11,6 @@ import (
 	"helm.sh/helm/v3/pkg/releaseutil"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	"forged.dev/forged/internal/providers/kubernetes"
@@ -76,20 +75,12 @@ func parseManifest(manifest string) ([]parsed, error) {
 		if err := u.UnmarshalJSON(raw); err != nil {
 			return nil, reconcile.Errorf(reconcile.Invalid, "read rendered "+source(doc), "%v", err)
 		}
-		if !u.IsList() {
-			out = append(out, parsed{u, source(doc)})
-			continue
-		}
-		err = u.EachListItem(func(o runtime.Object) error {
-			item, ok := o.(*unstructured.Unstructured)
-			if !ok {
-				return fmt.Errorf("list item is a %T", o)
-			}
-			out = append(out, parsed{item, source(doc)})
-			return nil
-		})
+		flat, err := kubernetes.Flatten(u)
 		if err != nil {
 			return nil, reconcile.Errorf(reconcile.Invalid, "read rendered "+source(doc), "%v", err)
+		}
+		for _, item := range flat {
+			out = append(out, parsed{item, source(doc)})
 		}
 	}
 	return out, nil

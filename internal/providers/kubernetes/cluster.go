@@ -44,8 +44,9 @@ type Cluster struct {
 	mapper    *restmapper.DeferredDiscoveryRESTMapper
 	versions  versionCache
 
-	writes chan struct{} // semaphore
-	fence  fence
+	writes    chan struct{} // semaphore
+	fence     fence
+	elsewhere atomic.Pointer[error] // set when another cluster answers
 
 	verification *verification
 
@@ -110,6 +111,9 @@ func (c *Cluster) onRequest(verb string, code int) {
 // outdated tells whether the kubeconfig leads elsewhere than when we connected.
 // It is looked at only while the cluster does not answer.
 func (c *Cluster) outdated() bool {
+	if c.strayed() != nil {
+		return true
+	}
 	if !c.trouble.Load() {
 		return false
 	}
@@ -164,8 +168,10 @@ func (c *Cluster) Go(f func(context.Context)) bool {
 	return c.start(f)
 }
 
-// bound gives ctx a deadline if it has none.
+// bound gives ctx a deadline if it has none, and keeps client-go from logging
+// each of its own attempts.
 func bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx = quiet(ctx)
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -145,11 +146,18 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 	cfg.QPS, cfg.Burst = -1, 0
 	cfg.UserAgent = userAgent()
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return &counting{next: next, observe: c.onRequest, refuse: c.fence.request}
+		return &counting{next: next, observe: c.onRequest, refuse: c.refuse}
 	})
 	if cs.wrap != nil {
 		cfg.Wrap(cs.wrap)
 	}
+	// A connection that somebody in between has forgotten is found out within
+	// a quarter of a minute; where something answers in the server's place, by
+	// the pings of HTTP/2, which take three times as long.
+	cfg.Dial = (&net.Dialer{
+		Timeout:         connectTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3},
+	}).DialContext
 	c.rest = cfg
 	if c.http, err = rest.HTTPClientFor(cfg); err != nil {
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err, Hint: "repair the context's cluster or user in the kubeconfig"}
@@ -175,11 +183,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 	c.uid = string(ns.UID)
 	if known != "" && known != c.uid {
 		c.http.CloseIdleConnections()
-		return nil, &reconcile.Error{
-			Kind: reconcile.Conflict, Op: op,
-			Err:  fmt.Errorf("context %s leads to another cluster than before (kube-system was %s and is %s); nothing is done to it", target.Context, known, c.uid),
-			Hint: "if this is meant, restart forged; if not, repair the kubeconfig",
-		}
+		return nil, anotherCluster(target.Context, known, c.uid)
 	}
 	c.ctx, c.cancel = context.WithCancel(cs.ctx)
 	c.verification = newVerification(c)

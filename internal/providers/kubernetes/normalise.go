@@ -16,19 +16,29 @@ import (
 // Secrets included.
 const annotationLastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
-// Flatten turns a manifest of kind List into its items; any other is itself.
-func Flatten(obj *unstructured.Unstructured) []*unstructured.Unstructured {
+// Flatten turns a manifest of kind List into its items, lists among them into
+// theirs; any other is itself. An item that is no object is an error.
+func Flatten(obj *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	items, ok := obj.Object["items"].([]any)
 	if !ok || !strings.HasSuffix(obj.GetKind(), "List") {
-		return []*unstructured.Unstructured{obj}
+		return []*unstructured.Unstructured{obj}, nil
 	}
 	var flat []*unstructured.Unstructured
-	for _, item := range items {
-		if m, ok := item.(map[string]any); ok {
-			flat = append(flat, Flatten(&unstructured.Unstructured{Object: m})...)
+	for i, item := range items {
+		m, ok := item.(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("item %d of the %s is a %s, and must be an object", i+1, obj.GetKind(), typeName(item))
 		}
+		if m["kind"] == nil && obj.GetKind() != "List" { // the list of one kind, as the API server shows it
+			m["kind"], m["apiVersion"] = strings.TrimSuffix(obj.GetKind(), "List"), obj.GetAPIVersion()
+		}
+		more, err := Flatten(&unstructured.Unstructured{Object: m})
+		if err != nil {
+			return nil, err
+		}
+		flat = append(flat, more...)
 	}
-	return flat
+	return flat, nil
 }
 
 // Normalise brings a manifest, in place, to the form in which server-side
@@ -363,6 +373,10 @@ func isText(v any) bool { _, ok := v.(string); return ok }
 
 func typeName(v any) string {
 	switch v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "string"
 	case bool:
 		return "boolean"
 	case int64, float64:

@@ -140,13 +140,22 @@ func yaml11(t testing.TB, text string) *unstructured.Unstructured {
 }
 
 func TestFlatten(t *testing.T) {
-	list := yaml11(t, "{apiVersion: v1, kind: List, items: [{kind: A}, {kind: List, items: [{kind: B}]}]}")
+	list := yaml11(t, "{apiVersion: v1, kind: List, items: [{kind: A}, {kind: List, items: [{kind: B}]}, {apiVersion: v1, kind: CList, items: [{metadata: {name: c}}]}]}")
+	flat, err := Flatten(list)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var kinds []string
-	for _, o := range Flatten(list) {
+	for _, o := range flat {
 		kinds = append(kinds, o.GetKind())
 	}
-	if strings.Join(kinds, " ") != "A B" {
+	if strings.Join(kinds, " ") != "A B C" {
 		t.Errorf("got %q", kinds)
+	}
+	for _, wrong := range []string{"5", "text", "null", "[]"} {
+		if _, err := Flatten(yaml11(t, "{apiVersion: v1, kind: List, items: [{kind: A}, "+wrong+"]}")); err == nil || !strings.Contains(err.Error(), "item 2 of the List") {
+			t.Errorf("an item %s: %v", wrong, err)
+		}
 	}
 }
 

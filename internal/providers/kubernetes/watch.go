@@ -142,6 +142,9 @@ func (c *Cluster) Live(ctx context.Context, ref Ref) (State, error) {
 		if UnknownKind(err) {
 			return State{}, nil // it went with its kind
 		}
+		if err == nil {
+			err = c.strayed()
+		}
 		if err != nil {
 			return State{}, about(err, ref)
 		}
@@ -266,6 +269,9 @@ func (w *watch) listWatch() cache.ListerWatcher {
 // the watch is looked at again when it breaks, so that nothing is called ready
 // that nobody sees, and when it works once more.
 func (w *watch) outcome(verb string, err error) {
+	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		return // it lists anew at once
+	}
 	if errors.Is(err, context.Canceled) || apierrors.IsNotFound(err) && w.c.lostKind(quiet(w.c.ctx), w) {
 		return
 	}
@@ -445,6 +451,14 @@ func (w *watch) Replace(list []any, rv string) error {
 	}
 	now := time.Now()
 	c := w.c
+	c.mu.Lock()
+	mistaken := w.mistaken(states, rv)
+	c.mu.Unlock()
+	if mistaken {
+		if err := c.identify(c.ctx); err != nil {
+			return err // it lists again
+		}
+	}
 	c.mu.Lock()
 	old := w.states
 	if olderThan(rv, w.rv) {
