@@ -14,6 +14,7 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
 
+	"forged.dev/forged/charts"
 	"forged.dev/forged/internal/providers/helm/chartsource"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -48,12 +49,17 @@ func Open(ctx context.Context, path string) (*Chart, error) {
 		}
 		return nil, err
 	}
+	return Of(read.Files), nil
+}
+
+// Of is the chart that consists of these files.
+func Of(files []charts.File) *Chart {
 	c := &Chart{files: map[string]string{}}
-	for _, f := range read.Files {
+	for _, f := range files {
 		c.files[f.Name] = string(f.Data)
 		c.buffer = append(c.buffer, &loader.BufferedFile{Name: f.Name, Data: f.Data})
 	}
-	return c, nil
+	return c
 }
 
 // Files are the texts of its files, by name. Charts that lie in it are
