@@ -138,6 +138,38 @@ func TestChanceSurvivesACut(t *testing.T) {
 	}
 }
 
+// A plan that is looked at twice says the same twice, and what it shows is what
+// is applied, also of a chart of chance.
+func TestPlanOfChanceIsOne(t *testing.T) {
+	r := newRig(t)
+	r.with(map[string]string{"templates/chance.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: dice}\ndata: {n: {{ randAlphaNum 20 }}}\n"})
+	r.converge()
+	r.values = map[string]any{"level": "two"}
+	plan := func() reconcile.Step {
+		t.Helper()
+		o, err := r.p.Observe(t.Context(), r.request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps, err := r.p.Plan(t.Context(), r.request(), o)
+		if err != nil || len(steps) != 1 {
+			t.Fatalf("steps %v, err %v", steps, err)
+		}
+		return steps[0]
+	}
+	first, second := plan(), plan()
+	if text(first.Changes) != text(second.Changes) {
+		t.Errorf("two plans: %v and %v", first.Changes, second.Changes)
+	}
+	if _, err := r.p.Apply(t.Context(), r.request(), second); err != nil {
+		t.Fatal(err)
+	}
+	m, err := r.env.Client.CoreV1().ConfigMaps(r.env.Namespace).Get(t.Context(), "dice", metav1.GetOptions{})
+	if err != nil || !strings.Contains(text(first.Changes), m.Data["n"]) {
+		t.Errorf("applied %v, planned %v, err %v", m.Data, first.Changes, err)
+	}
+}
+
 // A chart asks for what a cluster can do; only the answers it got count.
 func TestCapabilities(t *testing.T) {
 	r := newRig(t)

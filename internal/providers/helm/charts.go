@@ -44,6 +44,7 @@ type chartStore struct {
 	mu        sync.Mutex
 	loaded    map[string]loadedChart
 	rendering map[string]bool // keys of renderings that have not come to their end
+	planned   map[releaseKey]pending
 }
 
 // loadedChart is a chart as it lies in its files.
@@ -134,6 +135,27 @@ func (s *chartStore) bounded(ctx context.Context, key string, f func() (*renderi
 			return nil, endless()
 		}
 	}
+}
+
+// kept is what was rendered for a release and not applied yet.
+func (s *chartStore) kept(key releaseKey) pending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.planned[key]
+}
+
+// keep notes what was rendered for a release; nothing, once it was applied.
+func (s *chartStore) keep(key releaseKey, p pending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.planned == nil {
+		s.planned = map[releaseKey]pending{}
+	}
+	if p.r == nil {
+		delete(s.planned, key)
+		return
+	}
+	s.planned[key] = p
 }
 
 // load parses the chart anew: rendering writes into the charts it is given.

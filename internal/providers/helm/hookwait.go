@@ -49,6 +49,7 @@ func (c *client) WatchUntilReady(list kube.ResourceList, timeout time.Duration) 
 		if u, ok := info.Object.(*unstructured.Unstructured); ok {
 			uid = string(u.GetUID())
 		}
+		timeout = min(timeout, hookTimeout(c.ctx, c.h.req.Policy)) // there may be others after it
 		ctx, cancel := context.WithTimeout(c.ctx, timeout)
 		bad, err := c.await(ctx, ref, uid, ended)
 		timedOut := ctx.Err() != nil && c.ctx.Err() == nil

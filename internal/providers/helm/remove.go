@@ -125,6 +125,7 @@ func (p *Provider) uninstall(ctx context.Context, s *seen, j *journal) error {
 	if err := h.prune(c); err != nil {
 		return err
 	}
+	h.p.charts.keep(h.key(), pending{})
 	h.mu.Lock()
 	h.objects, h.revision, h.wrote = nil, 0, revision{}
 	clear(h.verdicts)

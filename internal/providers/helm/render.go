@@ -134,6 +134,42 @@ func templates(ch *chart.Chart) map[string]string {
 	return out
 }
 
+// pending is a rendering that was planned and not applied yet.
+type pending struct {
+	at place
+	r  *rendering
+}
+
+// renderOnce renders what is wanted, unless that was done for a plan before:
+// the same world makes the same plan, also of a chart of chance, and what a
+// person has looked at is what is applied.
+func (s *seen) renderOnce(ctx context.Context) (*rendering, error) {
+	h, at := s.h, s.place()
+	was := h.p.charts.kept(h.key())
+	if was.r != nil && was.at == at && was.r.key == s.desired.key {
+		if moved, err := h.moved(ctx, was.r.asked); err == nil && moved == "" {
+			return was.r, nil
+		}
+	}
+	r, err := s.render(ctx)
+	if err == nil {
+		h.p.charts.keep(h.key(), pending{at, r})
+	}
+	return r, err
+}
+
+func (h *handle) key() releaseKey {
+	return releaseKey{h.req.Resource.Target, h.spec.Namespace, h.spec.Name}
+}
+
+// place is where the next revision is rendered.
+func (s *seen) place() place {
+	return place{
+		name: s.h.spec.Name, namespace: s.h.spec.Namespace,
+		revision: s.newest.number + 1, install: s.installs(),
+	}
+}
+
 // render renders what is wanted, for the next revision.
 func (s *seen) render(ctx context.Context) (*rendering, error) {
 	ch, err := s.desired.chart.load()
@@ -153,10 +189,7 @@ func (s *seen) render(ctx context.Context) (*rendering, error) {
 		return nil, err
 	}
 	r, err := s.h.p.charts.bounded(ctx, s.desired.key, func() (*rendering, error) {
-		return render(ch, values, place{
-			name: s.h.spec.Name, namespace: s.h.spec.Namespace,
-			revision: s.newest.number + 1, install: s.installs(),
-		}, w.version, w)
+		return render(ch, values, s.place(), w.version, w)
 	})
 	if err != nil {
 		return nil, s.named(err)

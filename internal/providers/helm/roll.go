@@ -52,7 +52,7 @@ func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error
 	case d == deedRestore && s.desired.key != s.record.RenderKey && (s.h.req.Policy.Mode == forge.ModeHeal || s.notes.failures(s.desired.key) > 0):
 		return nil, s.lost(s.record.Revision)
 	}
-	return s.render(ctx)
+	return s.renderOnce(ctx)
 }
 
 func (s *seen) lost(number int) error {
@@ -191,6 +191,7 @@ func (s *seen) commit(ctx context.Context, c *client, j *journal, plan rollout, 
 		h.inventory.Abort(h.id)
 		return err
 	}
+	h.p.charts.keep(h.key(), pending{})
 	h.mu.Lock()
 	h.objects, h.revision = c.wanted, number
 	h.wrote = revision{number: number, status: release.StatusDeployed, ours: true, written: time.Now()}
