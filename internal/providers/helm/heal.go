@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -24,9 +25,10 @@ type verdict struct {
 // healing is the Detail of a step that puts one object back.
 type healing struct {
 	ref      kubernetes.Ref
-	uid      string                     // live; empty: deleted
-	before   *unstructured.Unstructured // live, when the reason is still to be found
-	replaced bool                       // it is another object than the one applied last
+	uid      string                      // live; empty: deleted
+	before   *unstructured.Unstructured  // live, when the reason is still to be found
+	writers  []metav1.ManagedFieldsEntry // the same, where they tell enough
+	replaced bool                        // it is another object than the one applied last
 }
 
 // planHeal makes one step for each drifted object.
@@ -144,6 +146,10 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 		step.Reason, step.Changes, step.Detail = v.reason, v.changes, healing{ref: ref, uid: v.uid}
 		return step, nil
 	}
+	if !h.req.Explain && d.Code == reconcile.ReasonEdited && kubernetes.TellsWhy(d.State, h.cluster.Manager()) {
+		step.Detail = healing{ref: ref, uid: d.State.UID, writers: d.State.Writers}
+		return step, nil
+	}
 	u, err := o.unstructured()
 	if err != nil {
 		return nil, reconcile.Errorf(reconcile.Internal, "plan "+ref.String(), "%v", err)
@@ -224,7 +230,11 @@ func (p *Provider) heal(ctx context.Context, h *handle, d healing) (*reconcile.R
 		return nil, err
 	}
 	h.inventory.Rebase(h.id, kubernetes.Entry{Ref: d.ref, Desired: o.hash, Baseline: applied.Baseline, Keep: o.keep})
-	if d.before == nil {
+	switch {
+	case d.writers != nil:
+		reason := kubernetes.ExplainWriters(d.writers, applied.Object, h.cluster.Manager())
+		return &reason, nil
+	case d.before == nil:
 		return nil, nil
 	}
 	reason, _ := kubernetes.Explain(d.before, applied.Object, h.cluster.Manager())

@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"bytes"
 	"encoding/json"
 
 	"forged.dev/forged/internal/providers/kubernetes"
@@ -50,6 +51,23 @@ type trying struct {
 	Revision int    `json:"revision"`
 	Key      string `json:"key"`
 	Asked    asked  `json:"asked,omitzero"`
+}
+
+// noted are the notes that were read last, and from what.
+type noted struct {
+	raw   json.RawMessage
+	notes notes
+}
+
+// notesOf is the function of that name for the steady state, in which they stay
+// as they are.
+func (u *unit) notesOf(r kubernetes.Record) notes {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !bytes.Equal(u.noted.raw, r.Detail) {
+		u.noted = noted{r.Detail, notesOf(r)}
+	}
+	return u.noted.notes
 }
 
 func notesOf(r kubernetes.Record) notes {

@@ -90,7 +90,7 @@ func (s *seen) told() []reconcile.Notice {
 // read takes down what the inventory knows.
 func (s *seen) read() {
 	s.record, s.recorded = s.h.inventory.Record(s.h.id)
-	s.notes = notesOf(s.record)
+	s.notes = s.h.notesOf(s.record)
 }
 
 // listen asks again what the chart asked the cluster when the applied revision

@@ -66,6 +66,10 @@ type unit struct {
 	unready  sighting // of our revision, as long as it is not ready
 	foreign  sighting // of somebody else's record that is not terminal
 	notices  []reconcile.Notice
+	noted    noted
+
+	owned forge.ID // guarded by the mutex of the provider: whose owner is known
+	owner string
 }
 
 var (
@@ -186,6 +190,10 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 		p.releases[key] = r
 	}
 	p.ids[key] = res.ID
+	if r.owned != res.ID {
+		r.owned, r.owner = res.ID, ownerOf(c.Instance(), kubernetes.HomeID(res.ID))
+	}
+	owner := r.owner
 	if spec.Source != nil {
 		p.sourced[key] = struct{}{}
 	} else {
@@ -193,7 +201,7 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 	}
 	p.mu.Unlock()
 	h := &handle{
-		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, ownerOf(c.Instance(), kubernetes.HomeID(res.ID))},
+		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, owner},
 		req: req, spec: spec, cluster: c, inventory: inv, store: st,
 	}
 	p.mu.Lock()

@@ -59,6 +59,7 @@ type Cluster struct {
 	mu          sync.Mutex
 	stopped     bool
 	watches     map[watchKey]*watch
+	wide        map[schema.GroupVersionKind]*watch   // those of all namespaces, once more
 	confined    map[schema.GroupVersionResource]bool // may not be watched in all namespaces
 	index       map[Ref]*tracked
 	unowned     map[schema.GroupKind]*unowned

@@ -125,6 +125,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		writes:   make(chan struct{}, maxWrites),
 
 		watches:     map[watchKey]*watch{},
+		wide:        map[schema.GroupVersionKind]*watch{},
 		confined:    map[schema.GroupVersionResource]bool{},
 		scalers:     map[string]*scalers{},
 		index:       map[Ref]*tracked{},

@@ -22,16 +22,24 @@ type versionCache struct {
 	version *version.Info
 	apis    []string
 	unknown map[schema.GroupVersionKind]unknownAt
+	found   map[schema.GroupVersionKind]*meta.RESTMapping
+	resets  int
 }
 
 // Mapping finds the resource of a kind. Discovery is cached; a kind that is
 // not in the cache makes it be read again once, then the error is Invalid.
 func (c *Cluster) Mapping(ctx context.Context, gvk schema.GroupVersionKind) (*meta.RESTMapping, error) {
+	// Each look at each object passes here, and the mapper takes a hundred times
+	// as long as a map.
+	c.versions.mu.Lock()
+	m, resets := c.versions.found[gvk], c.versions.resets
+	c.versions.mu.Unlock()
+	if m != nil {
+		return m, nil
+	}
 	op := "find kind " + gvk.Kind
-	ctx = quiet(ctx)
-	m, err := c.find(ctx, gvk)
-	var unknown *unknownKind
-	switch {
+	m, err := c.find(quiet(ctx), gvk)
+	switch unknown := (*unknownKind)(nil); {
 	case errors.As(err, &unknown):
 		hint := "install its CustomResourceDefinition, or a newer Kubernetes"
 		if unknown.serves != "" {
@@ -40,6 +48,14 @@ func (c *Cluster) Mapping(ctx context.Context, gvk schema.GroupVersionKind) (*me
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: unknown, Hint: hint}
 	case err != nil:
 		return nil, Classify(op, Ref{}, err)
+	}
+	c.versions.mu.Lock()
+	defer c.versions.mu.Unlock()
+	if c.versions.resets == resets { // otherwise it may be from before
+		if c.versions.found == nil {
+			c.versions.found = map[schema.GroupVersionKind]*meta.RESTMapping{}
+		}
+		c.versions.found[gvk] = m
 	}
 	return m, nil
 }
@@ -90,6 +106,7 @@ func apiVersions(groups []*metav1.APIGroup, lists []*metav1.APIResourceList) []s
 func (c *Cluster) ResetDiscovery() {
 	c.mapper.Reset() // and with it the cache behind
 	c.versions.mu.Lock()
-	c.versions.version, c.versions.apis, c.versions.unknown = nil, nil, nil
+	c.versions.version, c.versions.apis, c.versions.unknown, c.versions.found = nil, nil, nil, nil
+	c.versions.resets++
 	c.versions.mu.Unlock()
 }

@@ -28,8 +28,10 @@ type Drift struct {
 // that nothing is known. An object whose deletion has begun counts as deleted;
 // it is still there, so State.Deleting tells to wait.
 func (inv *Inventory) Drifted(ctx context.Context, id forge.ID) ([]Drift, error) {
-	r, _ := inv.Record(id)
-	for _, e := range r.Entries {
+	inv.c.mu.Lock()
+	entries := inv.records[HomeID(id)].Entries // a record is replaced, and not changed
+	inv.c.mu.Unlock()
+	for _, e := range entries {
 		// All at once, so that the first use waits for the slowest, not for
 		// the sum.
 		if _, err := inv.c.watchOf(ctx, e.Ref); err != nil && !UnknownKind(err) {
@@ -37,11 +39,11 @@ func (inv *Inventory) Drifted(ctx context.Context, id forge.ID) ([]Drift, error)
 		}
 	}
 	var drifts []Drift
-	for _, e := range r.Entries {
+	for _, e := range entries {
 		d, err := inv.drift(ctx, id, e)
 		if d != nil && d.Code == reconcile.ReasonDeleted && !d.State.Exists {
 			if _, err := inv.c.mappingOf(ctx, e.Ref.GVK); UnknownKind(err) {
-				d = inv.gone(r.Entries, e)
+				d = inv.gone(entries, e)
 			}
 		}
 		if err != nil {

@@ -104,7 +104,7 @@ func (c *Cluster) refocus(ref Ref, b Baseline) {
 			continue
 		}
 		if s, ok := w.states[ref.key()]; ok && s.UID == b.UID && s.ResourceVersion == b.ResourceVersion {
-			s.Digest, s.Lens = b.Digest, b.Lens
+			s.Digest, s.Lens, s.Writers = b.Digest, b.Lens, nil
 			w.states[ref.key()] = s
 		}
 	}

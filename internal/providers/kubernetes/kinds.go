@@ -43,6 +43,9 @@ func (e *unknownKind) Error() string {
 // at all: nothing of it exists there, and what is wanted of it is not known
 // until somebody defines it.
 func UnknownKind(err error) bool {
+	if err == nil {
+		return false
+	}
 	var e *unknownKind
 	return errors.As(err, &e) && e.serves == ""
 }
@@ -146,6 +149,9 @@ func (c *Cluster) serves(ctx context.Context, gvk schema.GroupVersionKind) (bool
 // asked for, or else in any that is served. An object is the same in all.
 func (c *Cluster) mappingOf(ctx context.Context, gvk schema.GroupVersionKind) (*meta.RESTMapping, error) {
 	m, err := c.Mapping(ctx, gvk)
+	if err == nil {
+		return m, nil
+	}
 	var unknown *unknownKind
 	if errors.As(err, &unknown) && unknown.serves != "" {
 		gvk.Version = unknown.serves

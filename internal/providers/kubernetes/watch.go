@@ -40,6 +40,10 @@ type State struct {
 	Health          reconcile.Health
 	Strange         string    // of a Secret: keys that others have put into it, and who
 	SeenAt          time.Time // when the watch brought it
+
+	// Writers hold which fields, of an object that differs from what was applied
+	// last; nil where that is not known.
+	Writers []metav1.ManagedFieldsEntry
 }
 
 // watchKey tells watches apart: all objects of ours of one resource, or those
@@ -76,6 +80,9 @@ type watch struct {
 // c.mu.
 func (c *Cluster) endWatch(key watchKey, w *watch) {
 	delete(c.watches, key)
+	if c.wide[w.gvk] == w {
+		delete(c.wide, w.gvk)
+	}
 	w.ended = true
 	close(w.ending)
 	w.advance()
@@ -95,6 +102,13 @@ func (c *Cluster) watchFor(ctx context.Context, gvk schema.GroupVersionKind, nam
 // watchOf returns the watch an object is seen by and starts it at first use.
 func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
 	gvk := ref.GVK
+	c.mu.Lock()
+	w := c.wide[gvk]
+	known := w != nil && !c.confined[w.key.gvr]
+	c.mu.Unlock()
+	if known {
+		return w, nil
+	}
 	mapping, err := c.mappingOf(ctx, gvk)
 	if err != nil {
 		return nil, err
@@ -111,7 +125,7 @@ func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
 	if w := c.watches[key]; w != nil {
 		return w, nil
 	}
-	w := &watch{
+	w = &watch{
 		c: c, key: key, gvk: gvk, full: hasHealth(gvk.GroupKind()) || c.unowned[gvk.GroupKind()] != nil,
 		wide:   mapping.Scope.Name() == meta.RESTScopeNameNamespace && key.namespace == "",
 		states: map[types.NamespacedName]State{},
@@ -122,7 +136,24 @@ func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
 		return nil, reconcile.Errorf(reconcile.Unavailable, "watch "+mapping.Resource.Resource, "shutting down")
 	}
 	c.watches[key] = w
+	if w.wide {
+		c.wide[gvk] = w
+	}
 	return w, nil
+}
+
+// glance is Live while nothing is to be waited for, as it is nearly always.
+func (c *Cluster) glance(ref Ref) (State, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.wide[ref.GVK]
+	if w == nil || !w.synced || w.err != nil || w.ended {
+		return State{}, false
+	}
+	if own := c.own[ref.id()]; own != nil && olderThan(w.rv, own.baseline.ResourceVersion) {
+		return State{}, false
+	}
+	return w.states[ref.key()], true
 }
 
 // mostWatches is how often a watch is begun for one question.
@@ -134,6 +165,9 @@ func isNamespace(gvk schema.GroupVersionKind) bool { return gvk.Group == "" && g
 // resource starts the watch and waits until it is complete; later uses cost no
 // request. Writes by Apply are seen. An error means that nothing is known.
 func (c *Cluster) Live(ctx context.Context, ref Ref) (State, error) {
+	if state, ok := c.glance(ref); ok {
+		return state, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	w, err := c.watchOf(ctx, ref)
@@ -370,6 +404,9 @@ func (w *watch) reduce(obj any) (any, error) {
 		if u, ok := obj.(*unstructured.Unstructured); ok {
 			s.Health = HealthOf(u)
 		}
+		w.c.mu.Lock()
+		w.c.keepWriters(w.ref(key), &s, o)
+		w.c.mu.Unlock()
 		return &seen{key, s}, nil
 	default:
 		return nil, fmt.Errorf("watch of %s: unexpected %T", w.key.gvr.Resource, obj)
