@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -37,20 +38,34 @@ func TestClaimsConform(t *testing.T) {
 		}
 		h.Delete = func(t *testing.T) {
 			// Nothing uses it: what protects it while something does would only
-			// make the test wait. The controller may put it back before the
-			// deletion, and not after it.
-			unprotect := func() error {
-				_, err := claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), person)
-				return err
+			// make the test wait. A controller may put it back before it is deleted.
+			for {
+				bare, err := claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), person)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = claims.Delete(t.Context(), "data", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &bare.ResourceVersion}})
+				if err == nil {
+					return
+				}
+				if !apierrors.IsConflict(err) {
+					t.Fatal(err)
+				}
 			}
-			if err := unprotect(); err != nil {
-				t.Fatal(err)
-			}
-			if err := claims.Delete(t.Context(), "data", metav1.DeleteOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			if err := unprotect(); err != nil && !apierrors.IsNotFound(err) {
-				t.Fatal(err)
+		}
+		// What protects it is taken off by a controller, in its own time.
+		h.Settle = func(t *testing.T) {
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for late := time.After(patience); ; {
+				if _, err := claims.Get(t.Context(), "data", metav1.GetOptions{}); apierrors.IsNotFound(err) {
+					return
+				}
+				select {
+				case <-tick.C:
+				case <-late:
+					t.Fatal("the claim does not go")
+				}
 			}
 		}
 		return h
