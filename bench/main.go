@@ -27,8 +27,9 @@ type result struct {
 	Value  float64 `json:"value"`
 	Unit   string  `json:"unit"`
 	Floor  float64 `json:"floor,omitempty"`
-	Target string  `json:"target"`
+	Target string  `json:"target,omitempty"`
 	Met    bool    `json:"met"`
+	Note   string  `json:"note,omitempty"`
 }
 
 func main() {
@@ -36,17 +37,26 @@ func main() {
 	bin := flag.String("bin", "bin", "directory of the forged binary")
 	releases := flag.Int("releases", 50, "releases to install")
 	edits := flag.Int("edits", 200, "edits to heal")
+	environments := flag.Int("environments", 10, "environments of ten releases of ten objects each")
 	idle := flag.Duration("idle", time.Minute, "how long the steady state is watched")
+	only := flag.String("only", "", "one part: validate, scale or install; empty: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *bin, *releases, *edits, *idle, *asJSON); err != nil {
+	if err := run(ctx, options{*bin, *only, *releases, *edits, *environments, *idle, *asJSON}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin string, releases, edits int, idle time.Duration, asJSON bool) error {
+type options struct {
+	bin, only                     string
+	releases, edits, environments int
+	idle                          time.Duration
+	json                          bool
+}
+
+func run(ctx context.Context, o options) error {
 	sandbox := os.Getenv("FORGED_SANDBOX_DIR")
 	if sandbox == "" {
 		return fmt.Errorf("FORGED_SANDBOX_DIR is not set (run `make bench`)")
@@ -56,7 +66,7 @@ func run(ctx context.Context, bin string, releases, edits int, idle time.Duratio
 		return err
 	}
 	defer os.RemoveAll(dir)
-	forged, err := filepath.Abs(filepath.Join(bin, "forged"))
+	forged, err := filepath.Abs(filepath.Join(o.bin, "forged"))
 	if err != nil {
 		return err
 	}
@@ -64,32 +74,59 @@ func run(ctx context.Context, bin string, releases, edits int, idle time.Duratio
 	if err := b.connect(); err != nil {
 		return err
 	}
+	s := &scale{bench: b, environments: o.environments, idle: o.idle}
 	var all []result
-	for _, part := range []func(context.Context) ([]result, error){
-		b.validate,
-		func(ctx context.Context) ([]result, error) { return b.install(ctx, releases, edits, idle) },
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) ([]result, error)
+	}{
+		{"validate", b.validate},
+		{"scale", s.measure},
+		{"install", func(ctx context.Context) ([]result, error) { return b.install(ctx, o.releases, o.edits) }},
 	} {
-		rs, err := part(ctx)
+		if o.only != "" && o.only != part.name {
+			continue
+		}
+		rs, err := part.measure(ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 		all = append(all, rs...)
 	}
+	return show(all, o.json)
+}
+
+func show(all []result, asJSON bool) error {
 	if asJSON {
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(all)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "WHAT\tRESULT\tFLOOR\tRATIO\tTARGET\tMET")
+	fmt.Fprintln(w, "WHAT\tRESULT\tFLOOR\tRATIO\tTARGET\tMET\t")
 	for _, r := range all {
-		floor, ratio := "-", "-"
+		floor, ratio, target, met := "-", "-", "-", "-"
 		if r.Floor > 0 {
-			floor, ratio = fmt.Sprintf("%.1f %s", r.Floor, r.Unit), fmt.Sprintf("%.2f×", r.Value/r.Floor)
+			floor, ratio = number(r.Floor, r.Unit), fmt.Sprintf("%.2f×", r.Value/r.Floor)
 		}
-		fmt.Fprintf(w, "%s\t%.1f %s\t%s\t%s\t%s\t%t\n", r.Name, r.Value, r.Unit, floor, ratio, r.Target, r.Met)
+		if r.Target != "" {
+			target, met = r.Target, fmt.Sprint(r.Met)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, number(r.Value, r.Unit), floor, ratio, target, met, r.Note)
 	}
 	return w.Flush()
+}
+
+// number is a value with its unit; without one it is a count.
+func number(v float64, unit string) string {
+	switch unit {
+	case "":
+		return fmt.Sprintf("%.0f", v)
+	case "s":
+		return fmt.Sprintf("%.2f s", v)
+	default:
+		return fmt.Sprintf("%.1f %s", v, unit)
+	}
 }
 
 // quantile of durations, in milliseconds.
