@@ -115,7 +115,7 @@ func (h *handle) immutable(ctx context.Context, old kubernetes.Entry, o object, 
 	}
 	if !may {
 		if step.Blocked == "" {
-			step.Blocked = withoutValue(refusal)
+			step.Blocked = refused(refusal)
 		}
 		return nil
 	}
@@ -135,22 +135,16 @@ func (h *handle) immutable(ctx context.Context, old kubernetes.Entry, o object, 
 	return nil
 }
 
-// withoutValue is a refusal as a person wants to read it: the API server puts
-// the whole new value of the field into it.
-func withoutValue(refusal error) string {
-	const value = ": Invalid value: "
+// refused is a refusal as a step tells it.
+func refused(refusal error) string {
 	var e *reconcile.Error
 	if !errors.As(refusal, &e) {
 		return refusal.Error()
 	}
-	text := e.Err.Error()
-	if from, to := strings.Index(text, value), strings.LastIndex(text, ": "); from >= 0 && to > from {
-		text = text[:from] + text[to:]
+	if e.Hint == "" {
+		return e.Err.Error()
 	}
-	if e.Hint != "" {
-		text += "; " + e.Hint
-	}
-	return text
+	return e.Err.Error() + "; " + e.Hint
 }
 
 // couldBeMade asks the API server whether it would take an object as a new one:

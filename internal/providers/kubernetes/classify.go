@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,6 +79,8 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 	case terminating(s):
 		e.Kind = reconcile.Unavailable
 		e.Hint = "the definition of its kind is being deleted; it can be made again when the definition is back"
+	case another(s):
+		e.Kind = reconcile.Stale
 	case immutable(s):
 		e.Kind = reconcile.Invalid
 		e.Err = &immutableError{e.Err.Error()}
@@ -106,7 +109,7 @@ func describe(ref Ref, s metav1.Status) string {
 		s.Code == http.StatusForbidden && strings.Contains(s.Message, "denied the request")
 	if !ref.isSecret() || !quotes {
 		if s.Message != "" {
-			return s.Message
+			return withoutValues(s)
 		}
 		return string(s.Reason)
 	}
@@ -146,6 +149,14 @@ func hasCause(s metav1.Status, cause metav1.CauseType) bool {
 		}
 	}
 	return false
+}
+
+// another tells that the object of that name is not the one with the uid that
+// was sent. To a patch the API server says so as if the uid could be changed.
+func another(s metav1.Status) bool {
+	return s.Code == http.StatusUnprocessableEntity && s.Details != nil && slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool {
+		return c.Field == "metadata.uid" && c.Type == metav1.CauseTypeFieldValueInvalid
+	})
 }
 
 // immutable looks at the causes: a plain mistake is a 422 just the same.

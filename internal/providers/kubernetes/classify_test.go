@@ -115,3 +115,48 @@ func TestClassifyHidesSecrets(t *testing.T) {
 		t.Errorf("a refusal of the authorizer has lost its words: %v", got)
 	}
 }
+
+// The API server puts the whole value of a field that it refuses into its
+// answer: a template of a pod with everything in its environment.
+func TestClassifyLeavesOutWholeValues(t *testing.T) {
+	const canary = "c4n4ry"
+	ref := Ref{GVK: schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}, Namespace: "n", Name: "j"}
+	env := []map[string]string{{"name": "A", "value": canary + "}: x: {"}}
+	at := field.NewPath("spec", "template")
+	for name, test := range map[string]struct {
+		errs field.ErrorList
+		want string
+	}{
+		"JSON":      {field.ErrorList{field.Invalid(at, env, "field is immutable")}, `Job.batch "j" is invalid: spec.template: field is immutable`},
+		"duplicate": {field.ErrorList{field.Duplicate(at, env)}, `Job.batch "j" is invalid: spec.template: Duplicate value`},
+		"long text": {field.ErrorList{field.Invalid(at, strings.Repeat(canary, 50), "too long: by much")}, `Job.batch "j" is invalid: spec.template: too long: by much`},
+		"two": {
+			field.ErrorList{field.Invalid(at, env, "field is immutable"), field.Invalid(at.Child("x"), "a/b", "no slash")},
+			`Job.batch "j" is invalid: [spec.template: field is immutable, spec.template.x: Invalid value: "a/b": no slash]`,
+		},
+		"short": {field.ErrorList{field.Invalid(at, 7, "too many")}, `Job.batch "j" is invalid: spec.template: Invalid value: 7: too many`},
+	} {
+		err := Classify("apply", ref, apierrors.NewInvalid(ref.GVK.GroupKind(), "j", test.errs))
+		var e *reconcile.Error
+		if !errors.As(err, &e) || e.Err.Error() != test.want {
+			t.Errorf("%s: %v\nwant %s", name, err, test.want)
+		}
+	}
+	old := apierrors.NewInvalid(ref.GVK.GroupKind(), "j", nil)
+	message := `Invalid value: core.PodTemplateSpec{Env:[]core.EnvVar{{Value:"` + canary + `"}}}: field is immutable`
+	old.ErrStatus.Message = `Job.batch "j" is invalid: spec.template: ` + message
+	old.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueInvalid, Field: "spec.template", Message: message}}
+	if err := Classify("apply", ref, old); strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "spec.template: field is immutable") || !IsImmutable(err) {
+		t.Errorf("of an older server: %v", err)
+	}
+}
+
+// Somebody has put another object in the place of the one that was meant. Its
+// uid is not to be changed back, and it is not to be deleted for it.
+func TestClassifyAnotherUID(t *testing.T) {
+	ref := Ref{GVK: schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, Namespace: "n", Name: "c"}
+	err := Classify("apply", ref, apierrors.NewInvalid(ref.GVK.GroupKind(), "c", field.ErrorList{field.Invalid(field.NewPath("metadata", "uid"), "1-2", "field is immutable")}))
+	if reconcile.KindOf(err) != reconcile.Stale || IsImmutable(err) || strings.Contains(err.Error(), "kubectl delete") {
+		t.Errorf("%v", err)
+	}
+}

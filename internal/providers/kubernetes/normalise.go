@@ -20,6 +20,9 @@ const annotationLastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 // theirs; any other is itself. An item that is no object is an error.
 func Flatten(obj *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	items, ok := obj.Object["items"].([]any)
+	if obj.Object["items"] == nil && obj.GetKind() == "List" && obj.GetAPIVersion() == "v1" {
+		return nil, nil // a template that has put nothing into it
+	}
 	if !ok || !strings.HasSuffix(obj.GetKind(), "List") {
 		return []*unstructured.Unstructured{obj}, nil
 	}
