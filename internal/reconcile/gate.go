@@ -44,10 +44,15 @@ func (e *Engine) gate(j *job, steps []Step) []held {
 
 	e.mu.Lock()
 	u := j.unit
-	blocked := e.overdelete(j, steps)
 	keep, forever := "", false
 	if j.orphan {
 		keep, forever = e.keep(j)
+	}
+	blocked := ""
+	if forever {
+		u.deletes, u.deleteCount = nil, 0 // what stays takes nothing away from what may go
+	} else {
+		blocked = e.overdelete(j, steps)
 	}
 	behind := ""
 	u.permits = nil

@@ -282,13 +282,16 @@ func (s *survey) limit(items []Item) {
 	}
 	total, names := 0, []string(nil)
 	for _, i := range items {
+		if i.Kept != "" {
+			continue
+		}
 		n, count := deletesOf(i.Steps)
 		total, names = total+count, append(names, n...)
 	}
 	text := tooMany(s.env.Name, s.env.Policy.MaxDelete, total, names)
 	for _, i := range items {
 		for k := range i.Steps {
-			if text != "" && i.Steps[k].Deletes > 0 && i.Steps[k].Blocked == "" {
+			if text != "" && i.Kept == "" && i.Steps[k].Deletes > 0 && i.Steps[k].Blocked == "" {
 				i.Steps[k].Blocked = text
 			}
 		}

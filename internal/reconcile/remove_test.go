@@ -139,6 +139,30 @@ func TestMaxDelete(t *testing.T) {
 	})
 }
 
+// What stays because of prune is not about to be deleted: it neither reads as
+// too much, nor keeps an update from deleting what it may.
+func TestMaxDeleteCountsNothingThatStays(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		seven := map[string]any{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6, "g": 7}
+		p := policy
+		p.Prune = false
+		y.set(gen(1, p, res("old", seven), res("keep", seven)))
+		next := gen(2, p, res("keep", map[string]any{"a": 1, "b": 2, "c": 3, "d": 4}))
+		for _, i := range y.plan(next, nil).Environments[0].Items {
+			for _, s := range i.Steps {
+				if s.Blocked != "" {
+					t.Errorf("plan: %s is blocked: %s", i.ID, s.Blocked)
+				}
+			}
+		}
+		y.set(next)
+		y.pass(time.Hour)
+		y.wantState("old", reconcile.StateOrphaned)
+		y.wantState("keep", reconcile.StateReady)
+		y.wantCount("delete", 3)
+	})
+}
+
 // Objects that go with an update count too, and what was deleted already counts.
 func TestMaxDeleteOfUpdates(t *testing.T) {
 	run(t, func(y *forgeYard) {
