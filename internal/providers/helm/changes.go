@@ -32,6 +32,9 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, d decision, step *r
 		return false, err
 	}
 	planned := rollout{deed: d.deed, state: d.state, next: next, objects: objs, replace: map[kubernetes.Ref]string{}}
+	if d.deed == deedGoBack {
+		planned.why = s.unready
+	}
 	step.Detail = planned
 	var last map[kubernetes.Ref]object
 	if s.applied() {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,7 +44,7 @@ type chartStore struct {
 
 	mu        sync.Mutex
 	loaded    map[string]loadedChart
-	rendering map[string]bool // keys of renderings that have not come to their end
+	rendering map[string]time.Time // since when, of renderings that have not come to their end, by key
 	planned   map[releaseKey]pending
 }
 
@@ -90,29 +91,40 @@ func (s *chartStore) own(name string) (loadedChart, error) {
 // stopped: what does not come to its end is not begun again while it runs, so
 // that a chart that never ends costs one processor and not all.
 func (s *chartStore) bounded(ctx context.Context, key string, f func() (*rendering, error)) (*rendering, error) {
-	endless := func() error {
-		return &reconcile.Error{
-			Kind: reconcile.Invalid, Op: "render chart", Err: fmt.Errorf("its templates do not come to an end"),
-			Hint: "look for a template that includes itself, or a range over a very large number",
-		}
+	endless := &reconcile.Error{
+		Kind: reconcile.Invalid, Op: "render chart", Err: errors.New("its templates do not come to an end"),
+		Hint: "look for a template that includes itself, or a range over a very large number",
 	}
 	s.mu.Lock()
-	if s.rendering[key] {
-		s.mu.Unlock()
-		return nil, endless()
+	since, runs := s.rendering[key]
+	if !runs {
+		s.rendering[key] = time.Now()
 	}
 	s.mu.Unlock()
+	switch {
+	case runs && time.Since(since) >= renderLimit:
+		return nil, endless
+	case runs: // for somebody who has given up waiting
+		return nil, reconcile.Errorf(reconcile.Unavailable, "render chart", "it is being rendered since %s", time.Since(since).Round(time.Second))
+	}
 	type outcome struct {
 		r   *rendering
 		err error
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		r, err := f()
-		s.mu.Lock()
-		delete(s.rendering, key)
-		s.mu.Unlock()
-		done <- outcome{r, err}
+		var o outcome
+		defer func() {
+			// Nobody above this goroutine would stop a panic.
+			if what := recover(); what != nil {
+				o = outcome{nil, reconcile.Errorf(reconcile.Internal, "render chart", "its templates made a library panic: %v", what)}
+			}
+			s.mu.Lock()
+			delete(s.rendering, key)
+			s.mu.Unlock()
+			done <- o
+		}()
+		o.r, o.err = f()
 	}()
 	limit := time.NewTimer(renderLimit)
 	defer limit.Stop()
@@ -122,18 +134,7 @@ func (s *chartStore) bounded(ctx context.Context, key string, f func() (*renderi
 	case <-ctx.Done():
 		return nil, reconcile.Errorf(reconcile.Unavailable, "render chart", "%v", context.Cause(ctx))
 	case <-limit.C:
-		s.mu.Lock()
-		s.rendering[key] = true
-		s.mu.Unlock()
-		select {
-		case o := <-done: // just now
-			s.mu.Lock()
-			delete(s.rendering, key)
-			s.mu.Unlock()
-			return o.r, o.err
-		default:
-			return nil, endless()
-		}
+		return nil, endless
 	}
 }
 

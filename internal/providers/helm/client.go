@@ -34,6 +34,7 @@ type client struct {
 	old     map[kubernetes.Ref]kubernetes.Entry // of the inventory, before the action
 	cut     bool                                // the action before this one was not seen to end
 	planned crds                                // that are there, or will be before the action
+	among   crds                                // that the action makes, before the objects of their kinds
 	wanted  map[kubernetes.Ref]object           // what is to be there after it; nil: nothing
 	replace map[kubernetes.Ref]string           // uids of objects to be made anew
 	spare   bool                                // what holds data is left as it is
@@ -74,7 +75,7 @@ func (h *handle) client(ctx context.Context) *client {
 func (c *client) mapping(gvk schema.GroupVersionKind, also crds) (*meta.RESTMapping, error) {
 	m, err := c.h.cluster.Mapping(c.ctx, gvk)
 	if kubernetes.UnknownKind(err) {
-		for _, defined := range []crds{c.planned, also} {
+		for _, defined := range []crds{c.planned, c.among, also} {
 			if m := defined.mapping(gvk); m != nil {
 				return m, nil
 			}

@@ -65,6 +65,22 @@ func definedBy(objs []parsed) crds {
 	return all
 }
 
+// definitionsIn are the definitions among the objects of an action.
+func definitionsIn(objs []object) (crds, error) {
+	var all crds
+	for _, o := range objs {
+		if o.ref.GVK.Kind != crdKind || o.ref.GVK.Group != crdResource.Group {
+			continue
+		}
+		d, err := o.unstructured()
+		if err != nil {
+			return nil, reconcile.Errorf(reconcile.Internal, "read "+o.ref.String(), "%v", err)
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
 // versions are the API versions and kinds that the definitions bring, as a
 // chart asks for them.
 func (c crds) versions() []string {

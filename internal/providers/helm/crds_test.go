@@ -217,3 +217,38 @@ func TestVersionOfAKindRemoved(t *testing.T) {
 		t.Errorf("the resource was made anew: %v", err)
 	}
 }
+
+// A hook that runs when everything is there may make a resource of a kind that
+// the templates define, as Helm lets it.
+func TestHookOfAKindAmongTheTemplates(t *testing.T) {
+	r := newRig(t)
+	d := r.dynamic()
+	custom := strings.Replace(r.widget(), "metadata: {name: one}", `metadata: {name: one, annotations: {"helm.sh/hook": post-install}}`, 1)
+	r.with(map[string]string{"templates/widget.yaml": r.crd("v1"), "templates/hook.yaml": custom})
+	r.converge()
+	if _, err := r.widgets(d).Get(t.Context(), "one", metav1.GetOptions{}); err != nil {
+		t.Errorf("the custom resource: %v", err)
+	}
+}
+
+// A chart brings a newer definition than the cluster has, which is left as it
+// is: the chart is told what the cluster serves, and not what it will never
+// serve. Otherwise it would be rendered anew with every look, for ever.
+func TestChartIsToldWhatTheClusterServes(t *testing.T) {
+	r := newRig(t)
+	d := r.dynamic()
+	asks := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: told}\ndata: {v2: '{{ .Capabilities.APIVersions.Has %q }}'}\n", r.group()+"/v2")
+	r.with(map[string]string{"crds/widget.yaml": r.crd("v1")})
+	r.converge()
+	r.with(map[string]string{"crds/widget.yaml": r.crd("v1", "v2"), "templates/told.yaml": asks})
+	r.converge()
+	told, err := r.env.Client.CoreV1().ConfigMaps(r.env.Namespace).Get(t.Context(), "told", metav1.GetOptions{})
+	if err != nil || told.Data["v2"] != "false" {
+		t.Errorf("it was told %v, err %v", told.Data, err)
+	}
+	o, err := r.p.Observe(t.Context(), r.request())
+	if err != nil || o.Detail.(*seen).moved != "" {
+		t.Errorf("it is to be rendered anew: %q, err %v", o.Detail.(*seen).moved, err)
+	}
+	r.untilDefined(d, true)
+}

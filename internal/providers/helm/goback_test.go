@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
@@ -163,4 +165,39 @@ func (r *rig) record() kubernetes.Record {
 	}
 	rec, _ := h.inventory.Record(h.id)
 	return rec
+}
+
+// The way back from a rollout that made an object anew is to make it anew once
+// more: as much as the policy lets it, told before it is done, and not a
+// revision that fails half way, again and again, until none is left to go to.
+func TestGoingBackMakesAnewWhatCannotChange(t *testing.T) {
+	r := newRig(t)
+	r.policy, r.timeout = forge.Policy{Rollback: true, Recreate: "stateless"}, 2
+	r.with(map[string]string{"templates/role.yaml": role})
+	r.converge()
+	r.untilReady()
+	r.values = map[string]any{"role": "two", "nowhere": true}
+	r.converge()
+	steps := r.until("the way back", func(_ reconcile.Observed, s []reconcile.Step) bool { return len(s) > 0 })
+	if len(steps) != 1 || steps[0].Action != reconcile.ActionRepair || steps[0].Deletes != 1 {
+		t.Errorf("steps %+v", steps)
+	}
+	if _, err := r.p.Apply(t.Context(), r.request(), steps[0]); err != nil {
+		t.Error(err)
+	}
+	now, err := r.env.Client.RbacV1().RoleBindings(r.env.Namespace).Get(t.Context(), "app", metav1.GetOptions{})
+	if err != nil || now.RoleRef.Name != "one" {
+		t.Errorf("role %s, err %v", now.RoleRef.Name, err)
+	}
+	if h := r.history(); h != "superseded superseded deployed" {
+		t.Errorf("history %q", h)
+	}
+	// Without the policy it is told, and nothing is begun.
+	r.values = map[string]any{"role": "three", "nowhere": true}
+	r.converge()
+	r.policy.Recreate = "never"
+	steps = r.until("the way back", func(_ reconcile.Observed, s []reconcile.Step) bool { return len(s) > 0 })
+	if len(steps) != 1 || !strings.Contains(steps[0].Blocked, "roleRef") {
+		t.Errorf("steps %+v", steps)
+	}
 }

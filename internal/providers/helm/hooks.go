@@ -236,6 +236,9 @@ func (c *client) preflightHooks(ctx context.Context, hooks []*release.Hook, even
 			}
 			ref := kubernetes.RefOf(o.Unstructured)
 			live, err := c.h.cluster.Get(ctx, ref)
+			if kubernetes.UnknownKind(err) {
+				continue // its kind comes with the release
+			}
 			if err != nil {
 				return err
 			}

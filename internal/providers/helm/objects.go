@@ -172,12 +172,17 @@ func (h *handle) prepare(c *client, r *rendering) ([]object, error) {
 		return nil, err
 	}
 	c.planned = planned
+	objs, err := parseManifest(r.manifest)
+	if err != nil {
+		return nil, err
+	}
+	c.among = definedBy(objs)
 	for _, hook := range r.hooks {
-		objs, err := parseManifest("---\n# Source: " + hook.Path + "\n" + hook.Manifest)
+		inHook, err := parseManifest("---\n# Source: " + hook.Path + "\n" + hook.Manifest)
 		if err != nil {
 			return nil, err
 		}
-		for _, o := range objs {
+		for _, o := range inHook {
 			m, err := c.mapping(o.GroupVersionKind(), nil)
 			if err != nil {
 				return nil, h.chartError(o.source, kubernetes.RefOf(o.Unstructured), err)
@@ -187,15 +192,10 @@ func (h *handle) prepare(c *client, r *rendering) ([]object, error) {
 			}
 		}
 	}
-	objs, err := parseManifest(r.manifest)
-	if err != nil {
-		return nil, err
-	}
-	also := definedBy(objs)
 	out := make([]object, 0, len(objs))
 	from := map[kubernetes.Ref]string{}
 	for _, p := range objs {
-		m, err := c.mapping(p.GroupVersionKind(), also)
+		m, err := c.mapping(p.GroupVersionKind(), nil)
 		if err != nil {
 			return nil, h.chartError(p.source, kubernetes.RefOf(p.Unstructured), err)
 		}

@@ -162,8 +162,6 @@ func (p *Provider) planWhole(ctx context.Context, s *seen, d decision) (*reconci
 	case deedGoBack:
 		step.Action = reconcile.ActionRepair
 		step.Reason.Text = fmt.Sprintf("%s; back to revision %d", cmp.Or(s.unready, s.notes.Failed.Why, d.text), s.notes.Good.Revision)
-		step.Detail = rollout{deed: d.deed, state: d.state, why: s.unready}
-		return step, nil
 	case deedBlock:
 		step.Action = reconcile.ActionUpdate
 		step.Reason.Text = cmp.Or(s.notes.Failed.Why, d.text)
@@ -173,7 +171,7 @@ func (p *Provider) planWhole(ctx context.Context, s *seen, d decision) (*reconci
 		step.Action = reconcile.ActionRepair
 	}
 	step.Detail = rollout{deed: d.deed, state: d.state}
-	if s.desired.missing != nil {
+	if s.desired.missing != nil && d.deed != deedGoBack {
 		return nil, s.desired.missing
 	}
 	same, err := p.planChanges(ctx, s, d, step)

@@ -88,7 +88,7 @@ func New(o Options) *Provider {
 		log:      o.Logger,
 		dead:     deadAfter,
 		secret:   o.Secret,
-		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}, rendering: map[string]bool{}},
+		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}, rendering: map[string]time.Time{}},
 		stores:   map[storeKey]*store{},
 		releases: map[releaseKey]*unit{},
 		ids:      map[releaseKey]forge.ID{},

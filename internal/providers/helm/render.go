@@ -184,7 +184,13 @@ func (s *seen) render(ctx context.Context) (*rendering, error) {
 	if err != nil {
 		return nil, s.named(err)
 	}
-	w, err := s.h.listen(ctx, ch, crds)
+	// Definitions that are there stay as they are, so that only the others
+	// change what the cluster serves.
+	missing, _, err := s.h.missingCRDs(ctx, crds)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.h.listen(ctx, ch, missing)
 	if err != nil {
 		return nil, err
 	}

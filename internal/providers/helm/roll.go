@@ -90,6 +90,9 @@ func (p *Provider) roll(ctx context.Context, s *seen, j *journal, step reconcile
 	for _, o := range objs {
 		c.wanted[o.ref] = o
 	}
+	if c.among, err = definitionsIn(objs); err != nil {
+		return err
+	}
 	if err := h.makeCRDs(ctx, c.planned); err != nil {
 		return s.wrap("make definitions of", err)
 	}
@@ -267,8 +270,14 @@ func (h *handle) preflight(ctx context.Context, c *client, objs []object, s *see
 		return admitted, err
 	}
 	var step reconcile.Step
-	if err := h.check(ctx, c, objs, nil, &rollout{replace: map[kubernetes.Ref]string{}}, &step); err != nil {
+	found := rollout{replace: map[kubernetes.Ref]string{}}
+	if err := h.check(ctx, c, objs, nil, &found, &step); err != nil {
 		return nil, err
+	}
+	for ref := range found.replace {
+		if c.replace[ref] == "" && step.Blocked == "" {
+			step.Blocked = ref.String() + " would have to be made anew, which was not planned"
+		}
 	}
 	if step.Blocked != "" {
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, ID: h.id, Object: s.object(), Op: "check", Err: errors.New(step.Blocked)}
