@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -152,13 +151,6 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 	if cs.wrap != nil {
 		cfg.Wrap(cs.wrap)
 	}
-	// A connection that somebody in between has forgotten is found out within
-	// a quarter of a minute; where something answers in the server's place, by
-	// the pings of HTTP/2, which take three times as long.
-	cfg.Dial = (&net.Dialer{
-		Timeout:         connectTimeout,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3},
-	}).DialContext
 	c.rest = cfg
 	if c.http, err = rest.HTTPClientFor(cfg); err != nil {
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err, Hint: "repair the context's cluster or user in the kubeconfig"}

@@ -142,6 +142,9 @@ func through(t *testing.T) (*bed, *relay) {
 	}
 	r := newRelay(t, at.Host)
 	cluster.Server = "https://" + r.listener.Addr().String()
+	// client-go shares connections, and what was set for them, among all that
+	// trust the same text.
+	cluster.CertificateAuthorityData = append(cluster.CertificateAuthorityData, []byte("\n# "+env.Instance+"\n")...)
 	env.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(*cfg, env.Kubeconfig); err != nil {
 		t.Fatal(err)
