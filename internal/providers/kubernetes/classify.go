@@ -63,7 +63,7 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 		e.Hint = "the API server takes objects of about 1 MiB: make it smaller, or divide it"
 	case s.Code == http.StatusForbidden:
 		e.Kind = reconcile.Denied
-		e.Hint = "grant the permission, or use another context"
+		e.Hint = "grant the permission (forged rbac ENVIRONMENT prints what is needed), or use another context"
 	case s.Reason == metav1.StatusReasonAlreadyExists:
 		e.Kind = reconcile.Stale
 	case s.Code == http.StatusConflict && hasCause(s, metav1.CauseTypeFieldManagerConflict):
@@ -190,9 +190,9 @@ func immutableHint(ref Ref) string {
 	case "PersistentVolumeClaim", "Namespace", "CustomResourceDefinition":
 		return same + "; deleting the object would destroy data"
 	case "StatefulSet":
-		return same + ", or keep its pods and let it be made again: " + del + " --cascade=orphan"
+		return same + ", give leave with policy.recreate, or keep its pods and let it be made again: " + del + " --cascade=orphan"
 	default:
-		return same + ", or let the object be made again: " + del
+		return same + ", give leave with policy.recreate, or let the object be made again: " + del
 	}
 }
 

@@ -53,7 +53,7 @@ func loadConfig(target forge.Target) (*rest.Config, error) {
 		return nil, &reconcile.Error{
 			Kind: reconcile.Invalid, Op: op,
 			Err:  fmt.Errorf("no such context in %s", source(rules)),
-			Hint: "known contexts: " + contexts(raw),
+			Hint: contextHint(raw),
 		}
 	}
 	cfg, err := clientcmd.NewNonInteractiveClientConfig(*raw, target.Context, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
@@ -74,16 +74,18 @@ func source(rules *clientcmd.ClientConfigLoadingRules) string {
 	return strings.Join(rules.Precedence, ", ")
 }
 
-func contexts(raw *clientcmdapi.Config) string {
+// contextHint names the contexts there are. Without any it is rather the file
+// that is not the one that was meant.
+func contextHint(raw *clientcmdapi.Config) string {
 	if len(raw.Contexts) == 0 {
-		return "none"
+		return "known contexts: none; name the kubeconfig in KUBECONFIG or platform.kubeconfig"
 	}
 	names := make([]string, 0, len(raw.Contexts))
 	for name := range raw.Contexts {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return "known contexts: " + strings.Join(names, ", ")
 }
 
 // fingerprint changes when a kubeconfig leads to another server or brings

@@ -28,7 +28,7 @@ func mutated(sent, live *unstructured.Unstructured, manager string) string {
 		if !ok {
 			continue // the key of a list element, or a default
 		}
-		if got, ok := lookup(live.Object, p); !ok || !means(want, got) {
+		if got, ok := lookup(live.Object, p); !ok && !empty(want) || ok && !means(want, got) {
 			paths = append(paths, pathText(p))
 		}
 	}

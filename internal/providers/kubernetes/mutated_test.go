@@ -174,3 +174,22 @@ func TestStoredFormsAreNoMutation(t *testing.T) {
 		}
 	}
 }
+
+// A chart that renders an empty map gets nothing back for it: nobody has
+// changed anything.
+func TestEmptyIsNotMutated(t *testing.T) {
+	sent := parse(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: {}}, data: {x: "1"}}`)
+	live := sent.DeepCopy()
+	live.SetAnnotations(nil)
+	live.SetManagedFields([]metav1.ManagedFieldsEntry{{
+		Manager: "forged", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "v1", FieldsType: "FieldsV1",
+		FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:annotations":{}},"f:data":{"f:x":{}}}`)},
+	}})
+	if got := mutated(sent, live, "forged"); got != "" {
+		t.Errorf("mutated: %s", got)
+	}
+	live.Object["data"] = map[string]any{}
+	if got := mutated(sent, live, "forged"); got != "data.x" {
+		t.Errorf("a value that is gone: %q", got)
+	}
+}
