@@ -178,6 +178,12 @@ func runOnce(ctx context.Context, flags runFlags, l *loaded, log *slog.Logger, s
 	status, err := w.engine.Converge(ctx, l.generation)
 	stop()
 	<-told
+	if ctx.Err() != nil {
+		if err := showStatus(newPrinter(s.out), status, time.Now()); err != nil {
+			return err
+		}
+		return errors.New("interrupted before everything was as it should be; what was begun is taken up again by the next run")
+	}
 	if err != nil {
 		return err
 	}

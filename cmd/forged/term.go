@@ -69,7 +69,7 @@ func (p *printer) wrapped(c color, first, text string) {
 }
 
 // wrap breaks text into lines of at most n characters, inside a word only
-// when the word alone is longer.
+// when the word alone is longer, and there between parts of a path if it can.
 func wrap(text string, n int) []string {
 	var lines []string
 	for _, paragraph := range strings.Split(text, "\n") {
@@ -80,6 +80,9 @@ func wrap(text string, n int) []string {
 			}
 			for width(word) > n {
 				head, rest := cut(word, n)
+				if i := strings.LastIndexAny(head, "./,[@"); i > len(head)/2 {
+					head, rest = word[:i], word[i:]
+				}
 				lines, word = append(lines, head), rest
 			}
 			if line != "" {

@@ -31,6 +31,7 @@ func TestWrap(t *testing.T) {
 		{"one two three", 7, []string{"one two", "three"}},
 		{"äöü äöü", 3, []string{"äöü", "äöü"}},
 		{"a unbreakable", 5, []string{"a", "unbre", "akabl", "e"}},
+		{"spec.containers.image", 17, []string{"spec.containers", ".image"}},
 		{"two\nlines", 80, []string{"two", "lines"}},
 	}
 	for _, tt := range tests {
