@@ -71,6 +71,9 @@ func (c *Cluster) Delete(ctx context.Context, ref Ref, uid string) error {
 	}
 	ctx, cancel := bound(ctx)
 	defer cancel()
+	if err := c.retainClaims(ctx, mapping, ref, uid); err != nil {
+		return err
+	}
 	id, background := types.UID(uid), metav1.DeletePropagationBackground
 	err = c.resource(mapping, ref.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{
 		Preconditions:     &metav1.Preconditions{UID: &id},

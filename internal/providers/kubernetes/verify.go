@@ -209,7 +209,7 @@ func (v *verification) settled(ref Ref) (moment, bool) {
 	if t == nil || t.inv.busy[t.id] != nil {
 		return moment{}, false
 	}
-	if own := c.own[ref]; own != nil && own.inFlight > 0 {
+	if own := c.own[ref.id()]; own != nil && own.inFlight > 0 {
 		return moment{}, false
 	}
 	state, known := c.lastSeen(ref)
