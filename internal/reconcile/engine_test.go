@@ -525,3 +525,26 @@ func TestRunCanBeRunAgain(t *testing.T) {
 		}
 	})
 }
+
+// After a restart, what was applied before is healed although what it needs is
+// in trouble; only what is new waits for that.
+func TestHealAfterRestartDoesNotWaitForNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t)
+		if _, err := y.engine.Converge(t.Context(), gen(1, policy, one("db"), one("app", "db"))); err != nil {
+			t.Fatal(err)
+		}
+		y.Fail("observe", id("db"), func() error { return reconcile.Errorf(reconcile.Denied, "read", "no rights") })
+		y.Edit(id("app"), "pod", "2", "kubectl")
+		y.engine = engineOn(y.World, y.saw)
+		if _, err := y.engine.Converge(t.Context(), gen(2, policy, one("db"), one("app", "db"), one("new", "db"))); err != nil {
+			t.Fatal(err)
+		}
+		if live := y.Live(id("app")); live["pod"] != "1" {
+			t.Errorf("not healed: %v", live)
+		}
+		if live := y.Live(id("new")); len(live) != 0 {
+			t.Errorf("rolled out before what it needs: %v", live)
+		}
+	})
+}

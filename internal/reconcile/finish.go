@@ -258,6 +258,9 @@ func (e *Engine) publish(j *job, out *outcome, now time.Time) {
 	if s.State == old.State {
 		s.Since = old.Since
 	}
+	if s.State != old.State {
+		e.warn(j, out, s)
+	}
 	if !reflect.DeepEqual(s, old) {
 		u.status = s
 		e.touch()
@@ -271,6 +274,22 @@ func (e *Engine) notice(j *job, before, now []Notice) {
 			e.log.Info("notice", "environment", j.id.Environment, "resource", j.id.String(),
 				"code", n.Code, "object", n.Object, "message", n.Message)
 		}
+	}
+}
+
+// warn logs that a resource has come to need somebody. Errors are logged where
+// they are counted.
+func (e *Engine) warn(j *job, out *outcome, s *ResourceStatus) {
+	switch {
+	case s.State == StateBlocked:
+		for _, step := range s.Steps {
+			if step.Blocked != "" {
+				e.log.Warn("blocked", "environment", j.id.Environment, "resource", j.id.String(),
+					"action", string(step.Action), "object", step.Object, "why", step.Blocked)
+			}
+		}
+	case s.State == StateFailed && out.err == nil:
+		e.log.Warn("failed", "environment", j.id.Environment, "resource", j.id.String(), "message", s.Message)
 	}
 }
 

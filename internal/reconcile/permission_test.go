@@ -27,6 +27,9 @@ func TestDestroysNeedPermission(t *testing.T) {
 		y.set(gen(1, never, disk, one("keep")))
 		y.set(gen(2, never, one("keep")))
 		y.wantState("db", reconcile.StateBlocked)
+		if told := strings.Count(y.saw.lines(), "msg=blocked"); told != 1 {
+			t.Errorf("told %d times that a person is needed:\n%s", told, y.saw.lines())
+		}
 		if blocked := y.status("db").Steps[0].Blocked; !strings.Contains(blocked, "destroys data: volume") || tokenText.MatchString(blocked) {
 			t.Errorf("blocked: %s", blocked)
 		}

@@ -80,7 +80,7 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 	j := job{
 		id: id, unit: u, epoch: u.epoch, gen: gen, env: env, provider: u.provider,
 		request: Request{Resource: u.resource, Inputs: e.inputs(u), Policy: env.Policy, Remove: u.orphan, Explain: looksOnly},
-		orphan:  u.orphan, seen: u.seen, event: u.event, began: now,
+		orphan:  u.orphan, seen: u.seen || u.recorded, event: u.event, began: now,
 	}
 	u.event = time.Time{}
 	if !u.orphan {

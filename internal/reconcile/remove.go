@@ -96,6 +96,12 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	s.done, s.said = true, ""
 	for _, r := range owned {
 		p := e.providers[r.ID.Kind]
+		if u := e.units[r.ID]; u != nil && !u.recorded {
+			// From before a restart: it is kept as it is, whatever becomes of
+			// what it needs.
+			u.recorded = true
+			e.enqueue(u)
+		}
 		if r.ID.Environment != name || gen.nodes[r.ID] != nil || e.units[r.ID] != nil || p == nil {
 			continue
 		}

@@ -19,11 +19,12 @@ type unit struct {
 	event time.Time // when the oldest event not yet handled was seen
 	epoch int       // grows with every reset: what a pass of an older one says of failures is void
 
-	looked  bool // a pass has come to its end since the last reset
-	seen    bool // was read at least once
-	ready   bool // in sync and serving, but for late steps: what needs it may roll out
-	late    bool // there are late steps outstanding
-	outputs Outputs
+	looked   bool // a pass has come to its end since the last reset
+	seen     bool // was read at least once
+	recorded bool // an inventory lists it: it is there, or was
+	ready    bool // in sync and serving, but for late steps: what needs it may roll out
+	late     bool // there are late steps outstanding
+	outputs  Outputs
 
 	inputs      map[forge.ID]Outputs // outputs of what it needs
 	inputsFresh bool
