@@ -246,12 +246,11 @@ func objectsIn(text string) ([]rbac.Object, error) {
 			continue
 		}
 		add := func(u *unstructured.Unstructured) {
-			hook := u.GetAnnotations()["helm.sh/hook"]
-			if strings.HasPrefix(hook, "test") {
+			if strings.HasPrefix(u.GetAnnotations()["helm.sh/hook"], "test") {
 				return // forged runs no tests of charts
 			}
 			gv, _ := schema.ParseGroupVersion(u.GetAPIVersion())
-			objects = append(objects, rbac.Object{GVK: gv.WithKind(u.GetKind()), Name: u.GetName(), Hook: hook != ""})
+			objects = append(objects, rbac.Object{GVK: gv.WithKind(u.GetKind()), Name: u.GetName()})
 		}
 		if !u.IsList() {
 			add(u)

@@ -16,7 +16,6 @@ import (
 type Object struct {
 	GVK  schema.GroupVersionKind
 	Name string
-	Hook bool // it is made, waited for and deleted, and nothing besides
 }
 
 // Place is a part of an environment: what it has in one cluster.
@@ -45,7 +44,6 @@ type Rights struct {
 
 // verbs that belong together.
 var (
-	look   = []string{"get", "list", "watch"}
 	follow = []string{"list", "watch"}
 	keep   = []string{"get", "list", "watch", "create", "patch"}
 	own    = []string{"get", "list", "watch", "create", "patch", "delete"}
@@ -207,16 +205,12 @@ func (c *collector) release(id forge.ID, s forge.ReleaseSpec) {
 		if kind.guessed {
 			c.note("kind " + o.GVK.Kind + " of " + o.GVK.Group + " is not known here: it is taken for " + kind.resource + " in namespaces")
 		}
-		verbs := own
-		if o.Hook {
-			verbs = []string{"get", "list", "watch", "create", "patch", "delete"}
-		}
 		switch {
 		case kind.clustered:
 			c.add("", o.GVK.Group, kind.resource, nil, "list", "watch", "create")
 			c.add("", o.GVK.Group, kind.resource, []string{o.Name}, "get", "patch", "delete")
 		default:
-			c.add(s.Namespace, o.GVK.Group, kind.resource, nil, verbs...)
+			c.add(s.Namespace, o.GVK.Group, kind.resource, nil, own...)
 		}
 		switch o.GVK.Group + "/" + o.GVK.Kind {
 		case "apps/Deployment", "apps/StatefulSet", "apps/DaemonSet", "batch/Job":

@@ -68,7 +68,7 @@ func (l redisLogin) check(ctx context.Context) (a answer) {
 			return encrypted, nil
 		},
 	})
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	err := client.Ping(ctx).Err()
 	if err == nil && l.user == "" && !l.password.IsZero() {
 		// The library logs in by HELLO, which takes any password where none is

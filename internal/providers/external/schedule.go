@@ -114,16 +114,6 @@ func (s *schedule[A]) settle(k *kept[A], a A) {
 	k.due = k.asked.Add(wait)
 }
 
-// touch has a question asked again as soon as somebody looks: something that we
-// did may have changed the answer.
-func (s *schedule[A]) touch(id forge.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if k := s.kept[id]; k != nil {
-		k.print = [sha256.Size]byte{}
-	}
-}
-
 // forget drops an answer.
 func (s *schedule[A]) forget(id forge.ID) {
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package external
 import (
 	"context"
 	"crypto/sha256"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,18 +14,18 @@ import (
 
 // asked is a service that counts how often it is asked.
 type asked struct {
-	times int
-	bad   bool
+	times atomic.Int64
+	bad   atomic.Bool
 	slow  time.Duration
 }
 
 func (a *asked) question(ctx context.Context) answer {
-	a.times++
+	a.times.Add(1)
 	select {
 	case <-time.After(a.slow):
 	case <-ctx.Done():
 	}
-	if a.bad {
+	if a.bad.Load() {
 		return answer{trouble: &trouble{code: codeRefused, text: "refuses"}}
 	}
 	return answer{}
@@ -68,12 +69,12 @@ func TestAnswersAreKept(t *testing.T) {
 		for range 1000 {
 			look()
 		}
-		if a.times != 1 {
-			t.Errorf("asked %d times", a.times)
+		if a.times.Load() != 1 {
+			t.Errorf("asked %d times", a.times.Load())
 		}
 		time.Sleep(time.Hour)
-		if a.times < 12 || a.times > 15 {
-			t.Errorf("asked %d times in an hour", a.times)
+		if a.times.Load() < 12 || a.times.Load() > 15 {
+			t.Errorf("asked %d times in an hour", a.times.Load())
 		}
 	})
 }
@@ -82,22 +83,22 @@ func TestAnswersAreKept(t *testing.T) {
 // it is back that is seen without anybody doing anything.
 func TestBadAnswersAreAskedForAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, _ *schedule[answer], a *asked, look func() answer) {
-		a.bad = true
+		a.bad.Store(true)
 		if look().trouble == nil {
 			t.Error("a bad answer was not seen")
 		}
 		time.Sleep(35 * time.Second)
-		if a.times != 2 {
-			t.Errorf("asked %d times in half a minute", a.times)
+		if a.times.Load() != 2 {
+			t.Errorf("asked %d times in half a minute", a.times.Load())
 		}
 		time.Sleep(time.Hour)
-		if a.times < 14 || a.times > 22 {
-			t.Errorf("asked %d times in an hour of trouble", a.times)
+		if a.times.Load() < 14 || a.times.Load() > 22 {
+			t.Errorf("asked %d times in an hour of trouble", a.times.Load())
 		}
-		a.bad = false
+		a.bad.Store(false)
 		time.Sleep(5 * time.Minute)
-		before := a.times
-		if look().trouble != nil || a.times != before {
+		before := a.times.Load()
+		if look().trouble != nil || a.times.Load() != before {
 			t.Error("that it is well again was not seen")
 		}
 	})
@@ -106,14 +107,14 @@ func TestBadAnswersAreAskedForAgain(t *testing.T) {
 // Whoever looks at a bad answer gets a new one, but not in a storm of looks.
 func TestABadAnswerIsRenewedByALook(t *testing.T) {
 	bubble(t, func(t *testing.T, _ *schedule[answer], a *asked, look func() answer) {
-		a.bad = true
+		a.bad.Store(true)
 		for range 100 {
 			look()
 		}
 		time.Sleep(11 * time.Second)
-		a.bad = false
-		if look().trouble != nil || a.times != 2 {
-			t.Errorf("asked %d times", a.times)
+		a.bad.Store(false)
+		if look().trouble != nil || a.times.Load() != 2 {
+			t.Errorf("asked %d times", a.times.Load())
 		}
 	})
 }
@@ -121,7 +122,8 @@ func TestABadAnswerIsRenewedByALook(t *testing.T) {
 // Another question is asked at once.
 func TestANewQuestionIsAskedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, a, b := newTestSchedule(), &asked{}, &asked{bad: true}
+		s, a, b := newTestSchedule(), &asked{}, &asked{}
+		b.bad.Store(true)
 		if got, err := s.get(t.Context(), checkID, printOf("a"), a.question); err != nil || got.trouble != nil {
 			t.Error(got, err)
 		}
@@ -139,7 +141,8 @@ func TestANewQuestionIsAskedAtOnce(t *testing.T) {
 // take, and then nobody: the answer is renewed behind their backs.
 func TestAServiceThatNeverAnswers(t *testing.T) {
 	bubble(t, func(t *testing.T, s *schedule[answer], a *asked, look func() answer) {
-		a.bad, a.slow = true, time.Hour
+		a.slow = time.Hour
+		a.bad.Store(true)
 		began := time.Now()
 		look()
 		if d := time.Since(began); d != s.pace.limit {
@@ -179,8 +182,8 @@ func TestAnswersThatNobodyLooksAtEnd(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- s.watch(ctx, func(reconcile.Event) {}) }()
 		time.Sleep(24 * time.Hour)
-		if a.times > 10 {
-			t.Errorf("asked %d times", a.times)
+		if a.times.Load() > 10 {
+			t.Errorf("asked %d times", a.times.Load())
 		}
 		cancel()
 		<-ended

@@ -41,7 +41,7 @@ func (s sources) read(ctx context.Context, r reconcile.Request, namespace string
 		return l
 	}
 	if r.Resource.Target.Context == "" {
-		l.err = l.invalid(fmt.Errorf("Secret %s of a cluster is named, and there is no cluster", inside[0].Name))
+		l.err = l.invalid(fmt.Errorf("there is no cluster to read Secret %s from", inside[0].Name))
 		return l
 	}
 	c, err := s.clusters.Cluster(ctx, r.Resource.Target)

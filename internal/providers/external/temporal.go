@@ -103,7 +103,7 @@ func (l temporalLogin) check(ctx context.Context) (a answer) {
 		a.trouble = l.trouble(codeURL, "want HOST:PORT", "%s is not an address", l.field)
 		return a
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx = metadata.AppendToOutgoingContext(ctx, "temporal-namespace", l.namespace)
 	if !l.apiKey.IsZero() {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+string(l.apiKey.Reveal()))

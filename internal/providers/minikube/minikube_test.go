@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -50,7 +51,9 @@ func standIn(args []string, dir string) int {
 		fmt.Fprintf(os.Stderr, "🤷  Profile %q not found. Run \"minikube profile list\" to view all profiles.\n", args[1])
 		return 85
 	case is("hangs"):
-		time.Sleep(time.Hour)
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, os.Interrupt)
+		<-signals
 	case is("broken"):
 		fmt.Fprintln(os.Stderr, "❌  Exiting due to GUEST_IMAGE_LIST: Failed to list images")
 		return 80
