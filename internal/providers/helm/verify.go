@@ -6,7 +6,6 @@ import (
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
-	"forged.dev/forged/internal/reconcile"
 )
 
 // Owned implements reconcile.Owner: the releases that the inventories of an
@@ -27,9 +26,6 @@ func (p *Provider) verify(ctx context.Context, c *kubernetes.Cluster, namespace 
 		return kubernetes.VerdictUnknown, nil // it was not looked at yet
 	}
 	objects, err := p.applied(ctx, h)
-	if reconcile.KindOf(err) == reconcile.Stale && err != nil {
-		return kubernetes.VerdictUnknown, nil
-	}
 	if err != nil {
 		return kubernetes.VerdictUnknown, err
 	}

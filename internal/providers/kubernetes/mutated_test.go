@@ -183,7 +183,7 @@ func TestEmptyIsNotMutated(t *testing.T) {
 	live.SetAnnotations(nil)
 	live.SetManagedFields([]metav1.ManagedFieldsEntry{{
 		Manager: "forged", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "v1", FieldsType: "FieldsV1",
-		FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:annotations":{}},"f:data":{"f:x":{}}}`)},
+		FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:annotations":{}},"f:data":{"f:x":{}}}`),
 	}})
 	if got := mutated(sent, live, "forged"); got != "" {
 		t.Errorf("mutated: %s", got)
