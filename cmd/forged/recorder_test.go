@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -143,19 +142,4 @@ func rightsOf(req *http.Request, code int) []right {
 		}
 	}
 	return []right{one}
-}
-
-// rights are those that were used, without names of objects.
-func (r *recorder) rights(which map[right]bool, named func(right) bool) []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var all []string
-	for one := range which {
-		if !named(one) {
-			one.name = ""
-		}
-		all = append(all, one.String())
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
 }
