@@ -12,6 +12,7 @@ import (
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/reconcile/world"
 )
 
 // behind is a resource that comes after another one, which it does not need.
@@ -97,6 +98,62 @@ func TestRegionOutOfReachDelaysNoHeal(t *testing.T) {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// turnback is a world in which a rollout has failed: it is taken back, and then
+// waits for a person.
+type turnback struct {
+	*world.World
+	turned bool
+}
+
+func (b *turnback) Plan(ctx context.Context, r reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
+	steps, err := b.World.Plan(ctx, r, o)
+	if r.Resource.ID != id("app-us") || len(steps) == 0 || !steps[0].Rollout() {
+		return steps, err
+	}
+	steps[0].Action, steps[0].Reason.Code = reconcile.ActionRepair, reconcile.ReasonFailed
+	if b.turned {
+		<-time.After(time.Second) // it takes a while to find out
+		steps[0].Blocked = "it has failed once"
+	}
+	return steps, nil
+}
+
+func (b *turnback) Apply(ctx context.Context, r reconcile.Request, s reconcile.Step) (reconcile.Observed, error) {
+	if s.Action != reconcile.ActionRepair {
+		return b.World.Apply(ctx, r, s)
+	}
+	b.turned = true
+	return b.Observe(ctx, r) // as it was before: well, and not what is asked for
+}
+
+// A release that went back to what ran before is well again, and no reason to
+// try in the next region what has failed in this one.
+func TestAWayBackStopsTheNextRegion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t)
+		if _, err := y.engine.Converge(t.Context(), gen(1, policy, regions("1")...)); err != nil {
+			t.Fatal(err)
+		}
+		y.Forget()
+		engine := reconcile.New(reconcile.Options{Providers: map[string]reconcile.Provider{forge.KindRelease: &turnback{World: y.World}}})
+		s, err := engine.Converge(t.Context(), gen(2, policy, regions("2")...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := applied(y.Calls("apply")); len(got) != 0 {
+			t.Errorf("rolled out in %v", got)
+		}
+		states := map[string]reconcile.State{}
+		for _, r := range s.Environments[0].Resources {
+			states[r.ID.Name] = r.State
+		}
+		want := map[string]reconcile.State{"app-us": reconcile.StateBlocked, "app-eu": reconcile.StateWaiting, "app-ap": reconcile.StateWaiting}
+		if diff := cmp.Diff(want, states); diff != "" {
+			t.Errorf("ended (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -124,7 +124,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	was := u.ready
 	early := func(h held) bool { return !h.step.Late }
 	u.late = slices.ContainsFunc(out.held, func(h held) bool { return h.step.Late })
-	u.ready = out.read && out.err == nil && !slices.ContainsFunc(out.held, early) && !u.orphan && healthOf(out.obs) == Ready
+	u.ready = out.read && out.err == nil && !out.back && !slices.ContainsFunc(out.held, early) && !u.orphan && healthOf(out.obs) == Ready
 	if !react.now {
 		e.publish(j, out, now)
 	}

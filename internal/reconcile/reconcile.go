@@ -41,6 +41,7 @@ type outcome struct {
 	held    []held // outstanding steps
 	applied int
 	rolled  bool // a rollout step was applied
+	back    bool // a repair was applied, which may be a way back: no proof that what is asked for is there
 	gone    bool // an orphan does not exist any more
 	again   bool // to be looked at again at once
 	err     error
@@ -201,6 +202,7 @@ func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
 		out.applied++
 		if h.step.Rollout() {
 			out.rolled, out.err = true, nil // looked at again at once
+			out.back = out.back || h.step.Action == ActionRepair
 		}
 	}
 	out.held = left
