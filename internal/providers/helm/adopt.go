@@ -2,10 +2,13 @@ package helm
 
 import (
 	"context"
+	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
 )
 
 // admit lets an object be made, unless one is there already that
@@ -21,6 +24,50 @@ func (h *handle) admit(ctx context.Context, o object, uid string) (kubernetes.Ad
 		err = a.Err("create")
 	}
 	return a, err
+}
+
+// foreseeAdmission says of objects that are to be made what is there in their
+// place: what is taken over, and what stops the step.
+func (s *seen) foreseeAdmission(ctx context.Context, c *client, objs []object, step *reconcile.Step) error {
+	found := make([]kubernetes.Admission, len(objs))
+	refused := make([]error, len(objs))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, o := range objs {
+		if _, ours := c.old[o.ref]; ours {
+			continue
+		}
+		g.Go(func() (err error) {
+			found[i], err = s.h.admit(gctx, o, "")
+			if reconcile.KindOf(err) == reconcile.Conflict {
+				refused[i], err = err, nil
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	var why []string
+	for i, o := range objs {
+		if refused[i] != nil {
+			why = append(why, refused[i].Error())
+		}
+		for k := range step.Changes {
+			if change := &step.Changes[k]; change.Path == o.ref.String() && change.To == "created" {
+				switch {
+				case refused[i] != nil:
+					change.From, change.To = "somebody else's", "refused"
+				case found[i].From != "":
+					change.From, change.To = found[i].From, "taken over"
+				}
+			}
+		}
+	}
+	if len(why) > 0 && step.Blocked == "" {
+		step.Blocked = strings.Join(why, "; ")
+	}
+	return nil
 }
 
 // marked tells whether an object bears the marks of this release.

@@ -56,6 +56,11 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, d decision, step *r
 		step.Changes = append(step.Changes, reconcile.Change{Path: kubernetes.RefOf(crd).String(), To: "created"})
 	}
 	s.listChanges(c, objs, last, step)
+	if s.h.req.Explain {
+		if err := s.foreseeAdmission(ctx, c, objs, step); err != nil {
+			return false, err
+		}
+	}
 	if !s.recorded {
 		return false, nil // a first install: nothing of ours can be harmed
 	}

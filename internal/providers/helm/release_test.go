@@ -2,6 +2,7 @@ package helm
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -376,5 +377,37 @@ func TestAnotherForgedsReleaseIsRefused(t *testing.T) {
 	}
 	if h := r.history(); h != "deployed" {
 		t.Errorf("history %q", h)
+	}
+}
+
+// The plan says what is in the way, and what is taken over, before anybody
+// tries.
+func TestPlanTellsWhatIsThere(t *testing.T) {
+	r := newRig(t)
+	maps := r.env.Client.CoreV1().ConfigMaps(r.env.Namespace)
+	_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "settings"}}, metav1.CreateOptions{FieldManager: "a-person"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := "ConfigMap " + r.env.Namespace + "/settings"
+	for adopt, want := range map[string]string{forge.AdoptMustMatch: "refused", forge.AdoptIfUnowned: "taken over"} {
+		r.policy.Adopt = adopt
+		req := r.request()
+		req.Explain = true
+		o, err := r.p.Observe(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps, err := r.p.Plan(t.Context(), req, o)
+		if err != nil || len(steps) != 1 {
+			t.Fatalf("%s: %v, %v", adopt, steps, err)
+		}
+		i := slices.IndexFunc(steps[0].Changes, func(c reconcile.Change) bool { return c.Path == object })
+		if i < 0 || steps[0].Changes[i].To != want {
+			t.Errorf("%s: %+v", adopt, steps[0].Changes)
+		}
+		if refused := steps[0].Blocked != ""; refused != (want == "refused") || refused && !strings.Contains(steps[0].Blocked, object) {
+			t.Errorf("%s: blocked %q", adopt, steps[0].Blocked)
+		}
 	}
 }
