@@ -45,6 +45,7 @@ type Engine struct {
 	queue    workqueue.TypedDelayingInterface[forge.ID] // nil unless Run runs
 	units    map[forge.ID]*unit
 	sweeps   map[string]*sweep       // by environment
+	rounds   map[string]*rounds      // by environment; none where there is no interval
 	lanes    map[string]*lane        // by environment
 	held     map[string]*LeaseStatus // by environment; replaced, never changed
 	deleted  map[string]int          // objects, by environment, since its config last changed
@@ -59,7 +60,7 @@ func New(o Options) *Engine {
 	e := &Engine{
 		providers: o.Providers, log: o.Logger, observer: o.Observer, leases: o.Leases,
 		workers: o.Workers, grace: o.Grace,
-		units: map[forge.ID]*unit{}, sweeps: map[string]*sweep{},
+		units: map[forge.ID]*unit{}, sweeps: map[string]*sweep{}, rounds: map[string]*rounds{},
 		lanes: map[string]*lane{}, held: map[string]*LeaseStatus{}, deleted: map[string]int{}, approved: map[string]bool{},
 	}
 	for _, token := range o.Approved {
@@ -103,6 +104,7 @@ func (e *Engine) Set(g Generation) error {
 			e.want(next.nodes[id], repoliced, now)
 		}
 		e.resweep(name)
+		e.reround(name, env.Policy.Interval, now)
 	}
 	e.disown(next, prev, now)
 	e.keepLeases(next)
@@ -161,6 +163,7 @@ func (e *Engine) disown(next, prev *generation, now time.Time) {
 	for _, env := range prev.Environments {
 		if next.environments[env.Name] == nil {
 			delete(e.sweeps, env.Name)
+			delete(e.rounds, env.Name)
 			delete(e.deleted, env.Name)
 			e.log.Warn("environment left forge.cue: nothing of it is deleted, nothing of it is watched over any more",
 				"environment", env.Name, "target", env.Target)
@@ -205,6 +208,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		if !s.done {
 			queue.Add(sweepID(name))
 		}
+	}
+	for name, r := range e.rounds {
+		e.after(roundID(name), time.Until(r.due))
 	}
 	e.tellIdle()
 	e.mu.Unlock()
@@ -263,9 +269,12 @@ func (e *Engine) dispatch(ctx, work context.Context, queue workqueue.TypedDelayi
 		all.Go(func() {
 			defer queue.Done(id)
 			defer e.leave(id)
-			if isSweep(id) {
+			switch {
+			case isSweep(id):
 				e.sweep(ctx, id.Environment)
-			} else {
+			case isRound(id):
+				e.round(id.Environment)
+			default:
 				e.pass(ctx, work, id)
 			}
 		})

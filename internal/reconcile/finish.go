@@ -90,7 +90,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	}
 	firstLook := !u.looked
 	u.looked = true
-	wake := e.interval(j)
+	wake := time.Duration(0)
 	u.retryAt, u.notBefore = time.Time{}, time.Time{}
 
 	var react reaction
@@ -125,9 +125,13 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	early := func(h held) bool { return !h.step.Late }
 	u.late = slices.ContainsFunc(out.held, func(h held) bool { return h.step.Late })
 	u.ready = out.read && out.err == nil && !out.back && !slices.ContainsFunc(out.held, early) && !u.orphan && healthOf(out.obs) == Ready
+	u.lookedAt = now
 	if !react.now {
 		e.publish(j, out, now)
 	}
+	// What time changes without an event is looked at in every round.
+	u.still = u.ready && out.applied == 0 && len(out.held) == 0 && u.status.Fight == "" &&
+		len(out.obs.Notices) == 0 && out.obs.Expires.IsZero()
 	if u.ready && !was {
 		e.wakeDependants(u.id, false, now)
 		e.wakeOrphans(u.id.Environment)
@@ -190,14 +194,6 @@ func healthOf(o Observed) HealthStatus {
 }
 
 func (j *job) timeout() time.Duration { return cmp.Or(j.env.Policy.Timeout, defaultTimeout) }
-
-// interval is when to come back without any reason, 0: never.
-func (e *Engine) interval(j *job) time.Duration {
-	if j.env.Policy.Interval <= 0 {
-		return 0
-	}
-	return around(j.env.Policy.Interval)
-}
 
 // sooner is the smaller of two delays of which 0 means never.
 func sooner(a, b time.Duration) time.Duration {

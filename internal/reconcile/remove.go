@@ -21,7 +21,7 @@ type sweep struct {
 // sweepID is the key of an environment's sweep in the queue; no resource has it.
 func sweepID(environment string) forge.ID { return forge.ID{Environment: environment} }
 
-func isSweep(id forge.ID) bool { return id.Kind == "" }
+func isSweep(id forge.ID) bool { return id == sweepID(id.Environment) }
 
 // resweep has an environment swept, now. The caller holds mu.
 func (e *Engine) resweep(environment string) {

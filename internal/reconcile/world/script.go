@@ -125,6 +125,20 @@ func (w *World) DropEvents() {
 	w.early = nil
 }
 
+// SetFollows has the world say that its events tell of every change.
+func (w *World) SetFollows(yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.follows = yes
+}
+
+// SetDeaf loses all events from now on.
+func (w *World) SetDeaf(yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = yes
+}
+
 // Live is what lives of a resource: names to values.
 func (w *World) Live(id forge.ID) map[string]string {
 	w.mu.Lock()

@@ -58,6 +58,8 @@ type World struct {
 	counts  map[string]int
 	notify  func(reconcile.Event)
 	early   []reconcile.Event
+	deaf    bool // its events are lost
+	follows bool
 	faults  map[string]func() error
 	lost    map[forge.ID]int
 	cut     int               // writes until every call fails; negative: never
@@ -87,6 +89,7 @@ func New() *World {
 var (
 	_ reconcile.Provider = (*World)(nil)
 	_ reconcile.Owner    = (*World)(nil)
+	_ reconcile.Follower = (*World)(nil)
 )
 
 // values is what a request asks for, with its inputs put in.
@@ -382,6 +385,13 @@ func (w *World) Owned(ctx context.Context, environment string, _ []forge.Resourc
 	return out, ctx.Err()
 }
 
+// Follows implements reconcile.Follower.
+func (w *World) Follows(forge.Resource) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.follows
+}
+
 // Watch implements reconcile.Provider.
 func (w *World) Watch(ctx context.Context, notify func(reconcile.Event)) error {
 	if err := w.fault("watch", forge.ID{}); err != nil {
@@ -403,6 +413,9 @@ func (w *World) Watch(ctx context.Context, notify func(reconcile.Event)) error {
 
 // tell sends an event, or keeps it until somebody watches. The caller holds mu.
 func (w *World) tell(ev reconcile.Event) {
+	if w.deaf {
+		return
+	}
 	if w.notify == nil {
 		w.early = append(w.early, ev)
 		return
