@@ -2,12 +2,9 @@ package kubernetes
 
 import (
 	"bytes"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
-
-	"k8s.io/klog/v2"
 
 	"forged.dev/forged/internal/reconcile"
 )
@@ -17,10 +14,20 @@ type lockedBuffer struct {
 	bytes.Buffer
 }
 
+// said is what client-go logs while the tests run. Its logger is one for all,
+// and is read by goroutines that nobody can wait for.
+var said lockedBuffer
+
 func (b *lockedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Reset()
 }
 
 // client-go tries again by itself, and says so each time. While a cluster is
@@ -30,10 +37,7 @@ func TestAttemptsAreNotLogged(t *testing.T) {
 	id := releaseID("a")
 	b.own(id, b.configMap("c", `{a: "1"}`), b.manifest(twoContainers))
 	b.still(id, "at first")
-	var said lockedBuffer
-	state := klog.CaptureState()
-	klog.SetSlogLogger(slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug - 10})))
-	t.Cleanup(state.Restore)
+	said.reset()
 	back := line.away()
 	if live, err := b.c.Get(t.Context(), RefOf(b.configMap("c", "{}"))); err == nil || reconcile.KindOf(err) != reconcile.Unavailable {
 		t.Errorf("got %v, %v", live, err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,7 +37,8 @@ type State struct {
 	UID             string
 	ResourceVersion string
 	Digest          string
-	Lens            Lens // through which the digest was taken
+	Lens            Lens   // through which the digest was taken
+	Owner           string // the resource that it says it belongs to
 	Health          reconcile.Health
 	Strange         string    // of a Secret: keys that others have put into it, and who
 	SeenAt          time.Time // when the watch brought it
@@ -147,7 +149,7 @@ func (c *Cluster) glance(ref Ref) (State, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.wide[ref.GVK]
-	if w == nil || !w.synced || w.err != nil || w.ended {
+	if w == nil || !w.synced || w.err != nil || w.ended || c.strayed() != nil {
 		return State{}, false
 	}
 	if own := c.own[ref.id()]; own != nil && olderThan(w.rv, own.baseline.ResourceVersion) {
@@ -420,6 +422,7 @@ func stateOf(obj metav1.Object, manager string, lens Lens) State {
 	s := State{
 		Exists: true, Deleting: obj.GetDeletionTimestamp() != nil,
 		UID: b.UID, ResourceVersion: b.ResourceVersion, Digest: b.Digest, Lens: b.Lens,
+		Owner:  unique.Make(obj.GetAnnotations()[AnnotationOwner]).Value(), // many objects have one owner
 		Health: reconcile.Health{Status: reconcile.Ready},
 	}
 	if s.Deleting {
