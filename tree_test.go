@@ -46,7 +46,7 @@ var arrows = map[string][]string{
 	"internal/providers/helm":             {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes", "internal/providers/helm/chartsource", "charts"},
 	"internal/providers/helm/offline":     {"internal/reconcile", "internal/providers/helm/chartsource", "charts"},
 	"internal/providers/helm/chartsource": {"internal/forge", "internal/secret", "internal/reconcile", "charts"},
-	"internal/providers/external":         {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes"},
+	"internal/providers/external":         {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/kubernetes", "internal/providers/objects"},
 	"internal/providers/minikube":         {"internal/forge", "internal/reconcile", "internal/providers/kubernetes"},
 	"internal/daemon":                     {},
 	"internal/server":                     {"internal/daemon", "internal/forge", "internal/reconcile"},

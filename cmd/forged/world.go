@@ -80,6 +80,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindRoles:       external.NewRoles(w.clusters, &secret.Resolver{Dir: o.dir}, o.instance),
 		forge.KindImage:       minikube.NewImages(),
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
+		forge.KindProbe:       external.NewProbes(w.clusters, ownImage(os.Getenv)),
 		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Logger: o.log}),
 	}
 	options.Leases = kubernetes.NewLeases(w.clusters)

@@ -40,28 +40,15 @@ type gap struct {
 	where func(forge.Environment) [][]string
 }
 
-// platformGaps hide everything else about an environment.
 var platformGaps = []gap{
 	{"Docker Compose is", "use minikube until then", kindIs(forge.PlatformCompose)},
 	{"Fly Kubernetes is", "use a cluster of another kind until then", kindIs(forge.PlatformFKS)},
 	{"Fly Machines are", "use a cluster until then", kindIs(forge.PlatformFly)},
 }
 
-var clusterGaps = []gap{
-	// The app.
-	{"a service that only the cluster reaches is", `leave check out, and let this machine reach it`, checkGap},
-}
-
 func gaps(env forge.Environment) []forge.Finding {
-	if found := look(env, platformGaps); len(found) > 0 {
-		return found
-	}
-	return look(env, clusterGaps)
-}
-
-func look(env forge.Environment, table []gap) []forge.Finding {
 	var found []forge.Finding
-	for _, g := range table {
+	for _, g := range platformGaps {
 		for _, path := range g.where(env) {
 			found = append(found, gapAt(slices.Concat([]string{"environments", env.Name}, path), g.what, g.hint))
 		}
@@ -84,18 +71,4 @@ func at(asked func(forge.Environment) bool, path ...string) func(forge.Environme
 
 func kindIs(kind string) func(forge.Environment) [][]string {
 	return at(func(env forge.Environment) bool { return env.Platform.Kind == kind }, "platform", "kind")
-}
-
-// checkGap are services that are asked from inside of the cluster.
-func checkGap(env forge.Environment) [][]string {
-	var paths [][]string
-	for service, from := range map[string]string{
-		partPostgres: env.Services.Postgres.Check, partRedis: env.Services.Redis.Check, partTemporal: env.Services.Temporal.Check,
-	} {
-		if from == forge.CheckFromCluster {
-			paths = append(paths, []string{"services", service, "check"})
-		}
-	}
-	slices.SortFunc(paths, slices.Compare[[]string])
-	return paths
 }

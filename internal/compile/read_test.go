@@ -104,7 +104,10 @@ func newReader(t *testing.T) *reader {
 	route := readEnvironment(t, "minikube")
 	route.Domains, route.Charts = []string{"shop.local"}, []forge.NamedChart{{Name: "a"}}
 	route.Expose = forge.Expose{Kind: forge.ExposeGateway, Gateway: forge.ObjectRef{Kind: "Gateway", Name: "a", Namespace: "b"}}
-	r.bases = append(r.bases, charts, route)
+	inside := askedFromInside(t)
+	redis := askedFromInside(t)
+	redis.Services.Redis.Check = forge.CheckFromCluster
+	r.bases = append(r.bases, charts, route, inside, redis)
 	for i, env := range matrix(t) { // every mode, but not with every other one
 		if i%5 == 0 {
 			r.bases = append(r.bases, env)

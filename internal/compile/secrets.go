@@ -61,6 +61,7 @@ func (b builder) secrets() forge.SecretsSpec {
 		object.Type = "kubernetes.io/dockerconfigjson"
 		objects = append(objects, object)
 	}
+	objects = append(objects, b.probeSecrets()...)
 	return forge.SecretsSpec{Namespace: b.at.namespace, Secrets: sortObjects(objects)}
 }
 

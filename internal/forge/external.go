@@ -5,7 +5,6 @@ package forge
 type CheckSpec struct {
 	Namespace string // of references to Secrets that name none; empty outside of a cluster
 	Service   string // postgres, redis, temporal
-	From      string // daemon, cluster; empty: daemon
 	CABundle  SecretRef
 
 	URL     SecretRef // postgres, redis
@@ -18,6 +17,32 @@ type CheckSpec struct {
 	ClientCert        SecretRef
 	ClientKey         SecretRef
 }
+
+// ProbeSpec asks the same as a CheckSpec from inside of a cluster, where the app
+// is. What it takes to log in is in a Secret, under the keys below.
+type ProbeSpec struct {
+	Namespace  string
+	Name       string // of what asks, before what tells one question from another
+	Labels     map[string]string
+	Service    string // postgres, redis, temporal
+	Secret     string // empty: it takes nothing
+	PullSecret string
+
+	SSLMode string // postgres
+
+	Address           string // temporal
+	TemporalNamespace string
+	TLS               bool
+}
+
+// Keys of the Secret of a ProbeSpec. One that is not asked for is not there.
+const (
+	ProbeURL        = "url"
+	ProbeCABundle   = "ca.crt"
+	ProbeAPIKey     = "api-key"
+	ProbeClientCert = "client.crt"
+	ProbeClientKey  = "client.key"
+)
 
 // RolesSpec asks for roles in somebody else's PostgreSQL, with the rights on
 // their databases that an app needs, which include making tables. Databases
@@ -40,4 +65,5 @@ type Role struct {
 }
 
 func (CheckSpec) spec() {}
+func (ProbeSpec) spec() {}
 func (RolesSpec) spec() {}

@@ -19,6 +19,7 @@ const (
 	KindCertificate = "certificate"
 	KindDNS         = "dns"
 	KindImage       = "image"
+	KindProbe       = "probe"
 
 	// Anywhere.
 	KindCheck = "check"

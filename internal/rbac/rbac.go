@@ -111,6 +111,11 @@ func (c *collector) resource(r forge.Resource) {
 		c.base(r.ID, s.Namespace)
 		c.add(s.Namespace, "batch", "jobs", nil, own...)
 		c.workload(s.Namespace, "Job")
+	case forge.ProbeSpec:
+		c.base(r.ID, s.Namespace)
+		c.add(s.Namespace, "batch", "jobs", nil, own...)
+		c.add(s.Namespace, "batch", "cronjobs", nil, c.owned()...)
+		c.workload(s.Namespace, "Job")
 	case forge.IssuerSpec:
 		c.base(r.ID, s.Namespace)
 		c.issuer(s)

@@ -3,7 +3,6 @@ package external
 import (
 	"context"
 	"fmt"
-	"net"
 
 	"github.com/redis/go-redis/v9/logging"
 
@@ -66,52 +65,27 @@ func (p *Checks) Observe(ctx context.Context, r reconcile.Request) (reconcile.Ob
 
 // question is what to ask, with everything that is needed for it.
 func (p *Checks) question(ctx context.Context, l *reading, spec forge.CheckSpec) func(context.Context) answer {
-	s := subject{service: spec.Service, inside: spec.Namespace != "", limit: p.schedule.pace.limit}
+	q := question{
+		service: spec.Service, inside: spec.Namespace != "", limit: p.schedule.pace.limit, sslMode: spec.SSLMode,
+		address: spec.Address, namespace: spec.TemporalNamespace, encrypted: spec.TLS,
+	}
 	for _, need := range l.request.Resource.Needs {
 		if need.Kind == forge.KindRoles {
-			s.roles = need.String()
+			q.roles = need.String()
 		}
 	}
-	bundle := l.text(ctx, s.key("caBundle"), spec.CABundle)
-	s.bundle = !bundle.IsZero()
-	wrong := func(t *trouble) func(context.Context) answer {
-		return func(context.Context) answer { return answer{trouble: t} }
+	s := subject{service: spec.Service}
+	q.url, q.bundle = l.line(ctx, q.field(), spec.URL), l.text(ctx, s.key("caBundle"), spec.CABundle)
+	q.apiKey = l.line(ctx, s.key("apiKey"), spec.APIKey)
+	q.cert, q.certKey = l.text(ctx, s.key("mtls.cert"), spec.ClientCert), l.text(ctx, s.key("mtls.key"), spec.ClientKey)
+	for _, text := range []string{spec.Service, spec.SSLMode, spec.Address, spec.TemporalNamespace, fmt.Sprint(spec.TLS)} {
+		l.note("", secret.New([]byte(text)))
 	}
-	switch spec.Service {
-	case servicePostgres:
-		s.field = fieldPostgresURL
-		url := l.line(ctx, s.field, spec.URL)
-		l.note("sslMode", secret.New([]byte(spec.SSLMode)))
-		login, t := newPostgresLogin(s, url, s.field, spec.SSLMode, bundle)
-		if t != nil {
-			return wrong(t)
-		}
-		return login.check
-	case serviceRedis:
-		s.field = fieldRedisURL
-		login, t := newRedisLogin(s, l.line(ctx, s.field, spec.URL), s.field, bundle)
-		if t != nil {
-			return wrong(t)
-		}
-		return login.check
-	case serviceTemporal:
-		s.field, s.server = fieldTemporal, spec.Address
-		var err error
-		if s.host, _, err = net.SplitHostPort(spec.Address); err != nil {
-			return wrong(s.trouble(codeURL, "want HOST:PORT", "%s is %q, which is no address with a port", s.field, spec.Address))
-		}
-		login := temporalLogin{
-			subject: s, namespace: spec.TemporalNamespace, encrypted: spec.TLS, bundle: bundle,
-			apiKey: l.line(ctx, s.key("apiKey"), spec.APIKey),
-			cert:   l.text(ctx, s.key("mtls.cert"), spec.ClientCert), certKey: l.text(ctx, s.key("mtls.key"), spec.ClientKey),
-		}
-		for _, text := range []string{spec.Address, spec.TemporalNamespace, fmt.Sprint(spec.TLS)} {
-			l.note("", secret.New([]byte(text)))
-		}
-		return login.check
+	ask := q.ask()
+	if ask == nil && l.err == nil {
+		l.err = &reconcile.Error{Kind: reconcile.Internal, ID: l.request.Resource.ID, Op: "observe", Err: fmt.Errorf("there is no check of %q", spec.Service)}
 	}
-	l.err = &reconcile.Error{Kind: reconcile.Internal, ID: l.request.Resource.ID, Op: "observe", Err: fmt.Errorf("there is no check of %q", spec.Service)}
-	return nil
+	return ask
 }
 
 // Plan implements reconcile.Provider. There is never anything to do.

@@ -14,6 +14,10 @@ import (
 	"forged.dev/forged/internal/secret"
 )
 
+// noticeReadOnly is about a server that takes no writes; the only notice of a
+// check.
+const noticeReadOnly = "read-only"
+
 // postgresLogin is a login to a PostgreSQL.
 type postgresLogin struct {
 	subject
@@ -152,7 +156,7 @@ func (l postgresLogin) check(ctx context.Context) (a answer) {
 	case err != nil:
 		a.trouble = l.explain(err)
 	case len(results) == 1 && len(results[0].Rows) == 1 && string(results[0].Rows[0][0]) == "t":
-		a.notices = append(a.notices, notice("read-only", l.subject.server,
+		a.notices = append(a.notices, notice(noticeReadOnly, l.subject.server,
 			"it is a replica and takes no writes; name the primary in "+l.field+" if the app writes"))
 	}
 	return a

@@ -61,6 +61,7 @@ type subject struct {
 	host    string
 	bundle  bool   // there are authorities of its own to check it against
 	inside  bool   // it could be asked from inside of a cluster instead
+	pod     bool   // it is asked from there
 	roles   string // resource that makes its roles; empty: nobody does
 	limit   time.Duration
 }
@@ -85,7 +86,7 @@ func (s subject) network(err error) *trouble {
 		}
 		return s.trouble(codeName, hint, "the name %s is not known here", s.host)
 	case errors.As(err, &dns):
-		return s.trouble(codeName, "check the name servers of this machine", "no name server answers what %s is", s.host)
+		return s.trouble(codeName, "check the name servers of "+s.here(), "no name server answers what %s is", s.host)
 	}
 	if t := s.encryption(err); t != nil {
 		return t
@@ -95,15 +96,23 @@ func (s subject) network(err error) *trouble {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return s.trouble(codeRefused, "is the server running, and is the port right?", "%s refuses connections", s.server)
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
-		return s.trouble(codeUnreachable, s.elsewhere("check routes and VPN of this machine"), "there is no way from here to %s", s.server)
+		return s.trouble(codeUnreachable, s.elsewhere("check routes and VPN of "+s.here()), "there is no way from here to %s", s.server)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return s.trouble(codeTimeout, s.elsewhere("a firewall or security group may drop what comes from this machine"),
+		return s.trouble(codeTimeout, s.elsewhere("a firewall or security group may drop what comes from "+s.here()),
 			"%s does not answer within %s", s.server, s.limit)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
 		return s.trouble(codeCut, "a proxy or load balancer in between may have no server behind it, or the server no connection left; its log may say more",
 			"%s ends the connection before it has answered", s.server)
 	}
 	return nil
+}
+
+// here is where it is asked from.
+func (s subject) here() string {
+	if s.pod {
+		return "the cluster"
+	}
+	return "this machine"
 }
 
 func (s subject) elsewhere(hint string) string {
@@ -138,7 +147,7 @@ func (s subject) encryption(err error) *trouble {
 		}
 		return s.trouble(codeHost, hint, "the certificate of %s is for %s", s.server, namesOf(host.Certificate))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		return s.dates("the certificate of "+s.server, invalid.Cert, "renew it at the server; is the clock of this machine right?")
+		return s.dates("the certificate of "+s.server, invalid.Cert, "renew it at the server; is the clock of "+s.here()+" right?")
 	case errors.As(err, &invalid), errors.As(err, &verifying):
 		return s.trouble(codeCertificate, "give the server a certificate for servers", "the certificate of %s cannot be used: %s", s.server, printable(err.Error()))
 	case errors.As(err, &alert):

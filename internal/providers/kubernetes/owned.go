@@ -71,6 +71,8 @@ func namespaceOf(spec forge.Spec) string {
 		return s.Namespace
 	case forge.JobSpec:
 		return s.Namespace
+	case forge.ProbeSpec:
+		return s.Namespace
 	case forge.IssuerSpec:
 		return s.Namespace
 	case forge.CertificateSpec:
