@@ -60,6 +60,7 @@ type rig struct {
 	ahead  time.Duration
 	asked  []string
 	events chan reconcile.Event
+	leases *kubernetes.Leases
 	stop   func()
 }
 
@@ -96,6 +97,7 @@ func (r *rig) start() {
 			}
 		},
 	})
+	r.leases = kubernetes.NewLeases(clusters)
 	o := Options{Clusters: clusters, Resolver: r.names, Now: r.now}
 	r.sights = newSights(r.now)
 	r.all = Providers{newCertificates(o, r.sights), newIssuers(o, r.sights), newDNS(o, r.sights)}
@@ -111,6 +113,25 @@ func (r *rig) start() {
 		watching.Wait()
 		clusters.Close()
 	}
+}
+
+// another is a second process of the same forged.
+func (r *rig) another() *rig {
+	r.t.Helper()
+	o := &rig{Env: r.Env, t: r.t, dynamic: r.dynamic, names: r.names, policy: r.policy}
+	o.start()
+	r.t.Cleanup(func() { o.stop() })
+	return o
+}
+
+// hold asks for the lease of the environment.
+func (r *rig) hold(req reconcile.Request) bool {
+	r.t.Helper()
+	l, err := r.leases.Hold(r.t.Context(), req.Resource.ID.Environment, req.Resource)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return l.Held
 }
 
 func (r *rig) restart() {

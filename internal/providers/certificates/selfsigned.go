@@ -38,6 +38,7 @@ type held struct {
 	current *bundle // in the cluster, as far as is known
 	next    *bundle // on its way there
 	why     string  // next takes the place of current
+	from    string  // what was recorded as applied when this was found
 	lost    bool    // what had been applied last is not known any more
 }
 
@@ -72,8 +73,8 @@ func (m *selfSigned) want(ctx context.Context, s *scene) ([]objects.Object, erro
 	if h.next != nil && applied && entry.Desired == m.desired(s, h.next) {
 		h.current, h.next, h.why, h.lost = h.next, nil, "", false // it has arrived
 	}
-	if h.current != nil && h.next == nil && applied && !strings.HasPrefix(entry.Desired, h.current.print()+"/") {
-		h.current = nil // another process has made one since
+	if applied && entry.Desired != h.from && !h.current.named(entry.Desired) && !h.next.named(entry.Desired) {
+		h.current, h.next = nil, nil // another process has made one since
 	}
 	if h.current == nil && h.next == nil {
 		// This process has not seen it yet. Unknown is not absent: an error ends
@@ -85,10 +86,10 @@ func (m *selfSigned) want(ctx context.Context, s *scene) ([]objects.Object, erro
 		found := m.read(live)
 		switch {
 		case found == nil:
-		case !applied, s.Record.Pending, strings.HasPrefix(entry.Desired, found.print()+"/"):
+		case !applied, s.Record.Pending, found.named(entry.Desired):
 			h.current = found
 		}
-		h.lost = applied && h.current == nil
+		h.from, h.lost = entry.Desired, applied && h.current == nil
 	}
 	switch {
 	case h.current == nil:
@@ -157,6 +158,11 @@ func (m *selfSigned) desired(s *scene, b *bundle) string {
 		fmt.Fprintf(h, "%q\n", key)
 	}
 	return b.print() + "/" + hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// named tells whether a bundle is the one that what was applied is named for.
+func (b *bundle) named(desired string) bool {
+	return b != nil && strings.HasPrefix(desired, b.print()+"/")
 }
 
 // tell implements mode.

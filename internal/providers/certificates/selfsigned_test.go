@@ -38,6 +38,42 @@ func sameData(a, b *corev1.Secret) bool {
 	return true
 }
 
+// Of two processes that both see that a certificate has to be made anew, one
+// does so; the other, when it takes over, goes on with that one.
+func TestCertificateIsMadeAnewOnce(t *testing.T) {
+	t.Parallel()
+	first := newRig(t)
+	req := first.request(forge.KindCertificate, signedSpec(first.Namespace, "a.acme.test"))
+	if !first.hold(req) {
+		t.Fatal("nobody else is there, and the lease is not held")
+	}
+	first.converge(req)
+	second := first.another()
+	if second.hold(req) {
+		t.Fatal("two hold a lease")
+	}
+	if _, steps := second.plan(req); len(steps) > 0 {
+		t.Fatalf("steps: %v", steps)
+	}
+	first.later(year * 3 / 4)
+	second.later(year * 3 / 4)
+	if _, steps := second.plan(req); len(steps) != 1 {
+		t.Fatalf("steps: %v", steps)
+	}
+	first.converge(req)
+	made := first.secret("shop-tls")
+	first.stop()
+	first.stop = func() {}
+	second.until("the lease was given back", func() bool { return second.hold(req) })
+	if _, steps := second.plan(req); len(steps) > 0 {
+		t.Errorf("it is to be made anew again: %v", steps)
+	}
+	second.converge(req)
+	if !sameData(made, second.secret("shop-tls")) {
+		t.Error("it was made anew again")
+	}
+}
+
 // Service certificates are made by need, not with every run.
 func TestGoodCertificateIsNeverMadeAnew(t *testing.T) {
 	t.Parallel()

@@ -366,6 +366,10 @@ func newConfigIsRollout(t *trial) {
 	t.converge(r)
 }
 
+// brokenFor is how long a line stays broken while a provider acts. Clients try
+// again for longer than that, which shows nothing more.
+const brokenFor = 3 * time.Second
+
 func unknownIsNeverAbsent(t *trial) {
 	r := t.request(t.Resource)
 	t.converge(r)
@@ -381,7 +385,7 @@ func unknownIsNeverAbsent(t *trial) {
 			t.Error("said to be absent while it cannot be read")
 		}
 		t.restart()
-		ctx, cancel := context.WithTimeout(t.ctx, t.Patience)
+		ctx, cancel := context.WithTimeout(t.ctx, brokenFor)
 		defer cancel()
 		o, err := t.provider.Observe(ctx, r)
 		if err == nil {
@@ -440,16 +444,18 @@ func cutAnywhereConverges(t *trial) {
 
 // attempt is a cycle that may be cut; it tells whether it was not.
 func (t *trial) attempt(r reconcile.Request) bool {
-	o, err := t.provider.Observe(t.ctx, r)
+	ctx, cancel := context.WithTimeout(t.ctx, brokenFor)
+	defer cancel()
+	o, err := t.provider.Observe(ctx, r)
 	if err != nil {
 		return false
 	}
-	steps, err := t.provider.Plan(t.ctx, r, o)
+	steps, err := t.provider.Plan(ctx, r, o)
 	if err != nil {
 		return false
 	}
 	for _, s := range steps {
-		if _, err := t.provider.Apply(t.ctx, r, s); err != nil {
+		if _, err := t.provider.Apply(ctx, r, s); err != nil {
 			t.clean(err)
 			return false
 		}
