@@ -36,7 +36,7 @@ func (c *Cluster) retainClaims(ctx context.Context, mapping *meta.RESTMapping, r
 		return nil
 	}
 	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": uid, "resourceVersion": live.GetResourceVersion()},
+		"metadata": map[string]any{"uid": uid},
 		"spec":     map[string]any{"persistentVolumeClaimRetentionPolicy": map[string]any{"whenDeleted": "Retain"}},
 	})
 	if err != nil {
