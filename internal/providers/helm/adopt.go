@@ -2,11 +2,13 @@ package helm
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -89,8 +91,14 @@ func (h *handle) usurper(e kubernetes.Entry, live *unstructured.Unstructured) st
 // the place of one of ours.
 func (h *handle) undisturbed(ctx context.Context, e kubernetes.Entry, o object) (kubernetes.Admission, error) {
 	s, err := h.cluster.Live(ctx, e.Ref)
-	if err != nil || s.Exists && s.UID == e.Baseline.UID {
+	if err != nil {
 		return kubernetes.Admission{}, err
+	}
+	if s.Exists && s.UID == e.Baseline.UID {
+		if taken := s.Taken(h.id); taken != "" && h.req.Policy.Adopt != forge.AdoptForce {
+			return kubernetes.Admission{}, &reconcile.Error{Kind: reconcile.Conflict, ID: h.id, Object: e.Ref.String(), Op: "update", Err: errors.New(taken)}
+		}
+		return kubernetes.Admission{}, nil
 	}
 	live, err := h.cluster.Get(ctx, e.Ref)
 	if err != nil || h.usurper(e, live) == "" {

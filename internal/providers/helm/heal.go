@@ -139,6 +139,10 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 		step.Blocked = "it is being deleted; it is put back as soon as it is gone"
 		return step, nil
 	}
+	if taken := d.State.Taken(h.id); taken != "" && d.Code == reconcile.ReasonEdited {
+		step.Blocked = taken
+		return step, nil
+	}
 	h.mu.Lock()
 	v, known := h.verdicts[ref]
 	h.mu.Unlock()

@@ -149,7 +149,7 @@ func (s *seen) destroy(ctx context.Context, step reconcile.Step) error {
 		if err != nil {
 			return err
 		}
-		if live == nil || string(live.GetUID()) != e.Baseline.UID || kubernetes.Kept(live) || live.GetLabels()[kubernetes.LabelInstance] != h.cluster.Instance() {
+		if live == nil || string(live.GetUID()) != e.Baseline.UID || kubernetes.Kept(live) || !h.cluster.Still(live, h.id, e) {
 			continue // it is gone, or not what was planned
 		}
 		if err := h.cluster.Delete(ctx, e.Ref, e.Baseline.UID); err != nil {

@@ -278,7 +278,7 @@ func TestPrune(t *testing.T) {
 	b := newBed(t)
 	id, other := releaseID("a"), releaseID("b")
 	inv := b.inventory()
-	names := []string{"plain", "replaced", "unmarked", "moved", "kept-by-helm", "kept-by-hand", "gone", "announced", "controlled"}
+	names := []string{"plain", "replaced", "unmarked", "moved", "kept-by-helm", "kept-by-hand", "gone", "announced", "controlled", "taken", "announced-elsewhere", "scribbled"}
 	var objs []*unstructured.Unstructured
 	for _, name := range names {
 		objs = append(objs, b.configMap(name, `{x: "1"}`))
@@ -302,6 +302,11 @@ func TestPrune(t *testing.T) {
 	b.edit(entries["controlled"].Ref, "x", merge, `{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"owner","uid":"`+owner+`","controller":true}]}}`)
 	b.own(other, b.configMap("moved", `{x: "1"}`))
 	announced := Entry{Ref: entries["announced"].Ref}
+	// Another environment has taken them over by force: the uid is the same.
+	elsewhere := forge.ID{Environment: "staging", Kind: forge.KindRelease, Name: "a"}
+	b.apply(elsewhere, b.configMap("taken", `{x: "1"}`))
+	b.apply(elsewhere, b.configMap("announced-elsewhere", `{x: "1"}`))
+	b.edit(entries["scribbled"].Ref, "x", merge, `{"metadata":{"annotations":{"`+AnnotationOwner+`":"nobody"}}}`)
 
 	for _, tt := range []struct {
 		entry Entry
@@ -319,6 +324,9 @@ func TestPrune(t *testing.T) {
 		{entries["gone"], PrunedGone, false},
 		{entries["controlled"], PrunedForeign, true},
 		{announced, PrunedDeleted, false},
+		{entries["taken"], PrunedForeign, true},
+		{Entry{Ref: entries["announced-elsewhere"].Ref}, PrunedForeign, true},
+		{entries["scribbled"], PrunedDeleted, false},
 		{entries["data"], PrunedKept, true},
 	} {
 		got, err := inv.Prune(t.Context(), id, tt.entry)

@@ -109,7 +109,11 @@ func (inv *Inventory) drift(ctx context.Context, id forge.ID, e Entry) (*Drift, 
 			return nil, nil // the watch is a moment behind, or saw it through another lens
 		}
 	}
-	return driftOf(e, state), nil
+	d := driftOf(e, state)
+	if d.Code == reconcile.ReasonEdited {
+		d.Blocked = state.Taken(id)
+	}
+	return d, nil
 }
 
 // stateOf is the state of an object that was read.

@@ -154,7 +154,7 @@ func (p *Namespaces) Plan(ctx context.Context, r reconcile.Request, o reconcile.
 		}
 		return []reconcile.Step{step}, nil
 
-	case !n.spec.Create || !n.owned && n.state.Digest == noEntry:
+	case !n.spec.Create || !n.owned && n.state.Digest == noEntry || n.state.Taken(id) != "":
 		return nil, nil // somebody else's
 
 	case !n.owned:

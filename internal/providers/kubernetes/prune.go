@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -71,7 +72,7 @@ func (inv *Inventory) Prune(ctx context.Context, id forge.ID, e Entry) (Pruned, 
 		return "", aboutResource(err, id)
 	case live == nil:
 		return PrunedGone, nil
-	case !c.still(live, e):
+	case !c.Still(live, id, e):
 		return PrunedForeign, nil
 	}
 	uid := string(live.GetUID())
@@ -88,13 +89,35 @@ func (inv *Inventory) Prune(ctx context.Context, id forge.ID, e Entry) (Pruned, 
 	return PrunedForeign, aboutResource(err, id)
 }
 
-// still tells whether a live object is the one that was recorded, and ours.
-func (c *Cluster) still(live *unstructured.Unstructured, e Entry) bool {
-	if live.GetLabels()[LabelInstance] != c.instance || controllerOf(live) != "" {
+// Still tells whether a live object is the one that was recorded, and belongs to
+// the resource whose record that is: nothing else is ever deleted. Another one
+// may have taken it over, and its uid stays the same then.
+func (c *Cluster) Still(live *unstructured.Unstructured, id forge.ID, e Entry) bool {
+	owner := live.GetAnnotations()[AnnotationOwner]
+	switch {
+	case live.GetLabels()[LabelInstance] != c.instance || controllerOf(live) != "":
+		return false
+	case e.Baseline.UID == "":
+		// It was announced, and perhaps made, before a crash: in one request
+		// with both marks.
+		return owner == HomeID(id).String()
+	case e.Baseline.UID != string(live.GetUID()):
 		return false
 	}
-	// An entry without a uid was announced, and perhaps made, before a crash.
-	return e.Baseline.UID == "" || e.Baseline.UID == string(live.GetUID())
+	var other forge.ID
+	// A note that somebody has taken off or scribbled over names nobody.
+	return other.UnmarshalText([]byte(owner)) != nil || other == HomeID(id)
+}
+
+// Taken says which environment's resource has taken an object over from id, by
+// policy.adopt: "force". It is not to be written to then; empty: none has.
+func (s State) Taken(id forge.ID) string {
+	var owner forge.ID
+	if !s.Exists || owner.UnmarshalText([]byte(s.Owner)) != nil || owner.Environment == id.Environment {
+		return ""
+	}
+	return fmt.Sprintf("it belongs to %s now, which has taken it over; take it out of one of the two environments, "+
+		`or set policy.adopt to "force" here to take it back`, s.Owner)
 }
 
 // other tells whether another resource of the inventory has the object now, or

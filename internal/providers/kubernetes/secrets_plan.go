@@ -117,6 +117,11 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 
 // admit decides whether a Secret may be written that is there already.
 func (s *secrets) admit(ctx context.Context, r reconcile.Request, ref Ref, e Entry, applied bool, d *Drift) (Admission, error) {
+	if applied && d != nil && r.Policy.Adopt != forge.AdoptForce {
+		if taken := d.State.Taken(r.Resource.ID); taken != "" {
+			return Admission{Refused: taken}, nil
+		}
+	}
 	if applied && (d == nil || d.Code != reconcile.ReasonReplaced) {
 		return Admission{}, nil // known by its uid
 	}

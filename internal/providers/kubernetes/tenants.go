@@ -37,7 +37,7 @@ func (n *namespace) delete(ctx context.Context, id forge.ID) error {
 	if err != nil {
 		return err
 	}
-	if live != nil && n.cluster.still(live, n.entry) {
+	if live != nil && n.cluster.Still(live, id, n.entry) {
 		if Kept(live) {
 			err = n.cluster.letGo(ctx, n.ref, live, id)
 		} else {

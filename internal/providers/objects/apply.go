@@ -181,13 +181,10 @@ func (p *Provider) delete(ctx context.Context, l *Look, ch *change) error {
 // destroy deletes an object together with the data that it holds.
 func (l *Look) destroy(ctx context.Context, e kubernetes.Entry) error {
 	live, err := l.Cluster.Get(ctx, e.Ref)
-	if err != nil || live == nil || live.GetLabels()[kubernetes.LabelInstance] != l.Cluster.Instance() {
-		return err // gone, or somebody has taken it over
+	if err != nil || live == nil || !l.Cluster.Still(live, l.ID(), e) {
+		return err // gone, or another one, or somebody has taken it over
 	}
 	uid := string(live.GetUID())
-	if e.Baseline.UID != "" && e.Baseline.UID != uid {
-		return nil // somebody made another one under the name; it is not ours
-	}
 	if kubernetes.Kept(live) {
 		return l.Cluster.LetGo(ctx, e.Ref, uid, l.ID())
 	}

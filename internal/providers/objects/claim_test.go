@@ -222,3 +222,20 @@ func TestRemovalOfClaims(t *testing.T) {
 		t.Errorf("planned %+v", s)
 	}
 }
+
+// A claim that another environment has taken over is not deleted with its data,
+// whatever token was given.
+func TestTakenClaimIsNotDestroyed(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.converge(r.ask())
+	theirs := r.ask()
+	theirs.Resource.ID.Environment, theirs.Policy.Adopt = "staging", forge.AdoptForce
+	r.converge(theirs)
+	gone := r.ask()
+	gone.Remove = true
+	r.converge(gone)
+	if live := r.live(); live.DeletionTimestamp != nil || live.Annotations[kubernetes.AnnotationOwner] != "staging/claim/data" {
+		t.Errorf("it was touched: %v", live.ObjectMeta)
+	}
+}

@@ -221,3 +221,38 @@ func TestRenamedConfigPrunesTheOldOne(t *testing.T) {
 		t.Errorf("left in the cluster: %v, %v", list.Items, err)
 	}
 }
+
+// Another environment has taken an object over by force. It is left alone by the
+// one that had it: neither put back, nor changed, nor deleted.
+func TestWhatAnotherEnvironmentHasTakenIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	r := newConfigRig(t, forge.ConfigEntry{Key: "level", Text: "info"})
+	r.converge(r.ask())
+	nextSecond() // a write under the same name of a manager is seen by its time
+	theirs := r.ask()
+	theirs.Resource.ID.Environment, theirs.Policy.Adopt = "staging", forge.AdoptForce
+	theirs.Resource.Spec = forge.ConfigSpec{Namespace: r.Namespace, Name: "shop-config", Files: []forge.ConfigEntry{{Key: "level", Text: "debug"}}}
+	r.converge(theirs)
+
+	_, steps := r.await(r.ask(), "the other owner", func(_ reconcile.Observed, s []reconcile.Step) bool { return len(s) > 0 })
+	if s := r.single(steps); !strings.Contains(s.Blocked, "it belongs to staging/config/shop now") {
+		t.Errorf("planned %s", s)
+	}
+	r.spec.Files[0].Text = "trace"
+	_, steps = r.plan(r.ask())
+	if s := r.single(steps); !strings.Contains(s.Blocked, "it belongs to staging/config/shop now") {
+		t.Errorf("of a new config: planned %s", s)
+	}
+	gone := r.ask()
+	gone.Remove = true
+	r.converge(gone)
+	if live := r.live(); live.Data["level"] != "debug" {
+		t.Errorf("it holds %v", live.Data)
+	}
+}
+
+func nextSecond() {
+	timer := time.NewTimer(time.Until(time.Now().Truncate(time.Second).Add(1100 * time.Millisecond)))
+	defer timer.Stop()
+	<-timer.C
+}

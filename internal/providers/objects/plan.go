@@ -73,6 +73,8 @@ func (p *Provider) plan(ctx context.Context, r reconcile.Request, l *Look) ([]re
 				return nil, err
 			}
 			refused = a.Blocked()
+		} else if d != nil && l.Request.Policy.Adopt != forge.AdoptForce {
+			refused = d.State.Taken(l.ID())
 		}
 		current := entry.Desired == l.hashes[ref]
 		switch {
@@ -89,7 +91,7 @@ func (p *Provider) plan(ctx context.Context, r reconcile.Request, l *Look) ([]re
 				Blocked: refused, Detail: &change{look: l},
 			}
 			if applied {
-				step.Action, step.Reason.Code = reconcile.ActionHeal, reconcile.ReasonReplaced
+				step.Action, step.Reason.Code = reconcile.ActionHeal, d.Code
 			}
 			steps = append(steps, step)
 		case !applied:
