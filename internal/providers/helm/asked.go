@@ -174,7 +174,7 @@ func (r *heardResource) Get(_ context.Context, name string, _ metav1.GetOptions,
 	if err != nil {
 		return nil, err
 	}
-	r.l.heard(l, digest)
+	r.l.heard(l, r.l.h.sealLookup(digest))
 	if found == nil {
 		return nil, errNotThere
 	}
@@ -188,7 +188,7 @@ func (r *heardResource) List(context.Context, metav1.ListOptions) (*unstructured
 	if err != nil {
 		return nil, err
 	}
-	r.l.heard(l, digest)
+	r.l.heard(l, r.l.h.sealLookup(digest))
 	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": r.gvk.GroupVersion().String(), "kind": r.gvk.Kind + "List"}}
 	items, _ := found["items"].([]any)
 	for _, i := range items {
@@ -230,7 +230,7 @@ func (h *handle) moved(ctx context.Context, a asked) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if digest != l.Digest {
+		if h.sealLookup(digest) != l.Digest {
 			return "what the chart looks up has changed: " + l.String(), nil
 		}
 	}
@@ -279,8 +279,16 @@ func (h *handle) lookUp(ctx context.Context, l lookup, client dynamic.Namespacea
 	return obj.Object, contentDigest([]any{obj.Object}), nil
 }
 
-// contentDigest leaves out what moves with every write. The uid in it keeps it
-// from being tried out against a list of likely secrets.
+// sealLookup is a digest of what was found as it may be written down: it may be
+// a Secret.
+func (h *handle) sealLookup(digest string) string {
+	if digest == "" {
+		return "" // nothing was found
+	}
+	return h.seal.hash([]byte(digest))
+}
+
+// contentDigest leaves out what moves with every write.
 func contentDigest(objects []any) string {
 	out := make([]any, 0, len(objects))
 	for _, o := range objects {

@@ -182,10 +182,10 @@ func TestCapabilities(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &seen{h: h}
-		if s.desired, err = r.p.desire(t.Context(), req, h.spec, ""); err != nil {
+		if s.desired, err = h.desire(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
-		next, err := s.render(t.Context())
+		next, err := s.render(t.Context(), s.place())
 		if err != nil {
 			t.Fatalf("%s: %v", template, err)
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"helm.sh/helm/v3/pkg/release"
+
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -56,6 +58,9 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, d decision, step *r
 		step.Changes = append(step.Changes, reconcile.Change{Path: kubernetes.RefOf(crd).String(), To: "created"})
 	}
 	s.listChanges(c, objs, last, step)
+	if err := s.listLeaving(ctx, s.compared(d.deed), refsOf(objs), step); err != nil {
+		return false, err
+	}
 	if s.h.req.Explain {
 		if err := s.foreseeAdmission(ctx, c, objs, step); err != nil {
 			return false, err
@@ -79,7 +84,7 @@ func (s *seen) listChanges(c *client, objs []object, last map[kubernetes.Ref]obj
 		switch {
 		case !ok:
 			step.Changes = append(step.Changes, reconcile.Change{Path: o.ref.String(), To: "created"})
-		case old.Desired == o.hash:
+		case s.h.sealed(old, o), string(last[o.ref].json) == string(o.json):
 		default:
 			fields := changedFields(last[o.ref], o)
 			if len(fields) == 0 {
@@ -111,37 +116,85 @@ func anyVersion(ref kubernetes.Ref) kubernetes.Ref {
 // the chart makes of chance is none: two renderings side by side show it. Then
 // what was asked is noted anew, and nothing is rolled out.
 func (p *Provider) unmoved(ctx context.Context, s *seen, next *rendering) (bool, error) {
-	again, err := s.render(ctx)
-	if err != nil {
-		return false, err
-	}
 	rel, err := s.h.store.records(ctx, s.h.release, s.revs).Get(s.h.spec.Name, s.record.Revision)
 	if err != nil {
 		return false, s.wrap("read what was applied last", err)
 	}
-	was, now, twin := bySource(rel.Manifest), bySource(next.manifest), bySource(again.manifest)
-	same := len(was) == len(now)
-	for source, text := range now {
+	known := s.h.seal.made(s.notes.Key)
+	if !known {
+		// Anything may have changed, so all that comes out counts, and the
+		// number of the revision does not.
+		one, err := s.render(ctx, s.appliedPlace())
+		if err != nil {
+			return false, err
+		}
+		two, err := s.render(ctx, s.appliedPlace())
+		if err != nil {
+			return false, err
+		}
+		if _, same := unchanged(rel.Manifest, one.manifest, two.manifest); same {
+			if _, same = unchanged(inOne(rel.Hooks), inOne(one.hooks), inOne(two.hooks)); same {
+				return true, s.restate(ctx, one)
+			}
+		}
+	}
+	again, err := s.render(ctx, s.place())
+	if err != nil {
+		return false, err
+	}
+	texts, same := unchanged(rel.Manifest, next.manifest, again.manifest)
+	if same && known {
+		return true, s.restate(ctx, next)
+	}
+	// What changed is rolled out; what chance makes stays as it was.
+	next.manifest = joinSources(next.manifest, texts)
+	return false, nil
+}
+
+// unchanged compares a manifest with one from before. What differs from its
+// twin is chance, and is left as it was.
+func unchanged(before, now, twin string) (texts map[sourceKey]string, same bool) {
+	was, texts, other := bySource(before), bySource(now), bySource(twin)
+	same = len(was) == len(texts)
+	for source, text := range texts {
 		switch {
 		case was[source] == "":
 			same = false
-		case text != twin[source]:
-			now[source] = was[source] // chance
+		case text != other[source]:
+			texts[source] = was[source] // chance
 		case text != was[source]:
 			same = false
 		}
 	}
-	if same {
-		s.notes.Asked = next.asked
-		if s.notes.Good.Revision == s.record.Revision {
-			s.notes.Good.Asked = next.asked
-		}
-		s.h.inventory.Note(s.h.id, s.notes.raw())
-		return true, nil
+	return texts, same
+}
+
+// inOne puts hooks together like a manifest.
+func inOne(hooks []*release.Hook) string {
+	var b strings.Builder
+	for _, h := range hooks {
+		b.WriteString("---\n# Source: " + h.Path + "\n" + h.Manifest + "\n")
 	}
-	// What changed is rolled out; what chance makes stays as it was.
-	next.manifest = joinSources(next.manifest, now)
-	return false, nil
+	return b.String()
+}
+
+// restate writes down that what was applied is what is wanted: what the chart
+// was told in the meantime, and under which key.
+func (s *seen) restate(ctx context.Context, next *rendering) error {
+	known := s.h.seal.made(s.notes.Key)
+	s.notes.Asked, s.notes.Key = next.asked, next.key
+	if s.notes.Good.Revision == s.record.Revision {
+		s.notes.Good.Asked, s.notes.Good.Key = next.asked, next.key
+	}
+	if !known {
+		objects, err := s.h.p.applied(ctx, s.h)
+		if err != nil {
+			return err
+		}
+		s.h.inventory.Rebase(s.h.id, s.resealed(objects)...)
+	}
+	s.h.inventory.Note(s.h.id, s.notes.raw())
+	return nil
 }
 
 // sourceKey numbers the documents of one template.

@@ -18,7 +18,6 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 
 	"forged.dev/forged/charts"
-	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/helm/chartsource"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -185,7 +184,7 @@ func (c loadedChart) load() (*chart.Chart, error) {
 type desired struct {
 	chart   loadedChart
 	values  map[string]any
-	key     string // of everything forged puts in; empty while an input is missing
+	key     string // of everything forged puts in, sealed; empty while an input is missing
 	missing error  // of kind Waiting: an input that is not known yet
 	// unloaded tells that what is missing is the chart itself, and missing why.
 	unloaded bool
@@ -194,7 +193,8 @@ type desired struct {
 // desire puts the outputs of other resources into the values and computes the
 // render key. What is rendered follows from it and from what the chart asks
 // the cluster, and nothing else is a reason to render again.
-func (p *Provider) desire(ctx context.Context, req reconcile.Request, spec forge.ReleaseSpec, keep string) (desired, error) {
+func (h *handle) desire(ctx context.Context, keep string) (desired, error) {
+	p, req, spec := h.p, h.req, h.spec
 	var ch loadedChart
 	var err error
 	if spec.Source == nil {
@@ -219,6 +219,9 @@ func (p *Provider) desire(ctx context.Context, req reconcile.Request, spec forge
 			return desired{}, &reconcile.Error{Kind: reconcile.Internal, ID: req.Resource.ID, Op: "set input", Err: err}
 		}
 	}
+	if h.seal == nil && !waiting {
+		d.missing, waiting = h.unsealed(), true
+	}
 	if waiting {
 		return d, nil // told as a field: what is known serves to observe
 	}
@@ -226,10 +229,7 @@ func (p *Provider) desire(ctx context.Context, req reconcile.Request, spec forge
 	if err != nil {
 		return desired{}, &reconcile.Error{Kind: reconcile.Internal, ID: req.Resource.ID, Op: "encode values", Err: err}
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00", ch.digest, spec.Namespace, spec.Name, req.Resource.ID)
-	h.Write(values)
-	d.key = hex.EncodeToString(h.Sum(nil))
+	d.key = h.seal.renderKey(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%s", ch.digest, spec.Namespace, spec.Name, req.Resource.ID, values))
 	return d, nil
 }
 

@@ -264,7 +264,7 @@ func (c *client) applyOne(ctx context.Context, o object) error {
 	if err := ctx.Err(); err != nil {
 		return reconcile.Errorf(reconcile.Unavailable, "apply "+o.ref.String(), "%v", context.Cause(ctx))
 	}
-	if e, ok := c.old[o.ref]; ok && e.Desired == o.hash && e.Baseline.Digest != "" {
+	if e, ok := c.old[o.ref]; ok && c.h.sealed(e, o) && e.Baseline.Digest != "" {
 		s, err := c.h.cluster.Live(ctx, o.ref)
 		same := err == nil && s.Exists && !s.Deleting && s.UID == e.Baseline.UID && s.Digest == e.Baseline.Digest
 		// An action that was cut may have written the same fields within the
@@ -298,7 +298,7 @@ func (c *client) applyOne(ctx context.Context, o object) error {
 func (c *client) done(o object, b kubernetes.Baseline) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.entries[o.ref] = kubernetes.Entry{Ref: o.ref, Desired: o.hash, Baseline: b, Keep: o.keep}
+	c.entries[o.ref] = kubernetes.Entry{Ref: o.ref, Desired: c.h.seal.hash(o.json), Baseline: b, Keep: o.keep}
 }
 
 // Delete implements kube.Interface.

@@ -91,7 +91,9 @@ func newHarness(t *testing.T, more func(*rig) map[string]string) providertest.Ha
 		Changed:  ask(map[string]any{"level": "debug", "token": canary + "2", "extraEnv": map[string]any{"B": "2"}, "replicas": 2.0}),
 		Inputs: map[forge.ID]reconcile.Outputs{keys: {
 			"checksum": {Value: "abc"},
-			"password": {Secret: secret.New([]byte(canary))},
+
+			kubernetes.HashKeyOutput("prod"): {Secret: secret.New([]byte(canary + "key"))},
+			"password":                       {Secret: secret.New([]byte(canary))},
 		}},
 		Policy:  forge.Policy{Mode: forge.ModeApply, Prune: true, MaxDelete: 10},
 		Secrets: []string{canary, "YzRuNHJ5"},

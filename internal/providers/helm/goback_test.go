@@ -1,6 +1,8 @@
 package helm
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +102,61 @@ func TestRolloutThatDoesNotBecomeReadyGoesBack(t *testing.T) {
 	r.values = map[string]any{"level": "better"}
 	r.converge()
 	r.untilReady()
+}
+
+// After the way back the plan names the chart that runs, and not the one that
+// failed.
+func TestChartThatRunsIsNamedAfterGoingBack(t *testing.T) {
+	h := newHazard(t, "", map[string]string{
+		"Chart.yaml":         "apiVersion: v2\nname: shop\nversion: 0.1.0\n",
+		"templates/web.yaml": demoChart["templates/all.yaml"],
+		"values.yaml":        demoChart["values.yaml"],
+	})
+	h.policy, h.timeout = forge.Policy{Rollback: true}, 2
+	h.settle()
+	h.eventually("it is ready", func() bool {
+		o, err := h.p.Observe(t.Context(), h.request())
+		return err == nil && o.Health.Status == reconcile.Ready
+	})
+	version := func(v string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(h.dir, "Chart.yaml"), []byte("apiVersion: v2\nname: shop\nversion: "+v+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		h.end()
+		h.begin()
+	}
+	chart := func(steps []reconcile.Step) string {
+		for _, s := range steps {
+			for _, c := range s.Changes {
+				if c.Path == "chart" {
+					return strings.ReplaceAll(c.From+" → "+c.To, " from "+h.dir, "")
+				}
+			}
+		}
+		return ""
+	}
+	version("0.2.0")
+	h.values = map[string]any{"nowhere": true}
+	if got := chart(h.settle()); got != "shop 0.1.0 → shop 0.2.0" {
+		t.Errorf("the update: %q", got)
+	}
+	var steps []reconcile.Step
+	h.eventually("the way back", func() bool {
+		var err error
+		if steps, err = h.pass(t.Context(), h.request()); err != nil {
+			t.Fatal(err)
+		}
+		return len(steps) > 0
+	})
+	if got := chart(steps); got != "shop 0.2.0 → shop 0.1.0" {
+		t.Errorf("the way back: %q", got)
+	}
+	version("0.3.0")
+	h.values = nil
+	if got := chart(h.settle()); got != "shop 0.1.0 → shop 0.3.0" {
+		t.Errorf("after the way back: %q", got)
+	}
 }
 
 // A first install has nothing to go back to, and a revision that was ready

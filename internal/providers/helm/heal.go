@@ -146,7 +146,7 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 	h.mu.Lock()
 	v, known := h.verdicts[ref]
 	h.mu.Unlock()
-	if known && d.State.Exists && v.uid == d.State.UID && v.resourceVersion == d.State.ResourceVersion && v.desired == o.hash {
+	if known && d.State.Exists && v.uid == d.State.UID && v.resourceVersion == d.State.ResourceVersion && v.desired == d.Entry.Desired {
 		step.Reason, step.Changes, step.Detail = v.reason, v.changes, healing{ref: ref, uid: v.uid}
 		return step, nil
 	}
@@ -193,7 +193,7 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 	}
 	step.Detail = healing{ref: ref, uid: uid}
 	h.mu.Lock()
-	h.verdicts[ref] = verdict{uid: uid, resourceVersion: before.GetResourceVersion(), desired: o.hash, reason: step.Reason, changes: step.Changes}
+	h.verdicts[ref] = verdict{uid: uid, resourceVersion: before.GetResourceVersion(), desired: d.Entry.Desired, reason: step.Reason, changes: step.Changes}
 	h.mu.Unlock()
 	return step, nil
 }
@@ -233,7 +233,7 @@ func (p *Provider) heal(ctx context.Context, h *handle, d healing) (*reconcile.R
 	if err != nil {
 		return nil, err
 	}
-	h.inventory.Rebase(h.id, kubernetes.Entry{Ref: d.ref, Desired: o.hash, Baseline: applied.Baseline, Keep: o.keep})
+	h.inventory.Rebase(h.id, kubernetes.Entry{Ref: d.ref, Desired: s.desiredOf(o), Baseline: applied.Baseline, Keep: o.keep})
 	switch {
 	case d.writers != nil:
 		reason := kubernetes.ExplainWriters(d.writers, applied.Object, h.cluster.Manager())
@@ -246,6 +246,17 @@ func (p *Provider) heal(ctx context.Context, h *handle, d healing) (*reconcile.R
 		reason.Code = reconcile.ReasonReplaced
 	}
 	return &reason, nil
+}
+
+// desiredOf is the hash of an object of the revision that was applied last:
+// where the key of hashes is not known, the one that was written then.
+func (s *seen) desiredOf(o object) string {
+	for _, e := range s.record.Entries {
+		if s.h.seal == nil && e.Ref == o.ref {
+			return e.Desired
+		}
+	}
+	return s.h.seal.hash(o.json)
 }
 
 // applied are the objects of the revision that was applied last, from memory

@@ -2,11 +2,13 @@ package helm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage/driver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -148,7 +150,7 @@ func (c *client) removeHook(info *resource.Info) (*unstructured.Unstructured, er
 	if err != nil || live == nil {
 		return nil, err
 	}
-	if err := c.h.ownHook(ref, live); err != nil {
+	if err := c.ownHook(ref, live); err != nil {
 		return nil, err
 	}
 	if kubernetes.Kept(live) || holdsData(ref) {
@@ -186,27 +188,68 @@ func (c *client) gone(ctx context.Context, ref kubernetes.Ref, uid types.UID) er
 	return err
 }
 
-// ownHook refuses an object that is no hook of this release.
-func (h *handle) ownHook(ref kubernetes.Ref, live *unstructured.Unstructured) error {
-	notes := live.GetAnnotations()
-	of, hook := notes[annotationHookOf], notes[release.HookAnnotation] != ""
+// ownHook refuses an object that is no hook of this release: it may be
+// somebody's who is not here to be asked.
+func (c *client) ownHook(ref kubernetes.Ref, live *unstructured.Unstructured) error {
+	h, notes := c.h, live.GetAnnotations()
+	of, owner := notes[annotationHookOf], kubernetes.ForeignOwner(live, h.cluster.Instance())
+	mark := live.GetLabels()[kubernetes.LabelInstance]
+	hint := "delete or rename it; forged takes nothing over unasked"
 	var why string
-	switch owner := kubernetes.ForeignOwner(live, h.cluster.Instance()); {
+	switch {
 	case of == h.hookOf():
 		return nil
 	case of != "":
 		why = "it is a hook of " + of
-	case owner != "":
+	case owner != "" && (mark != "" || !h.marked(live)):
 		why = "it belongs to " + owner
-	case !hook:
+	case notes[release.HookAnnotation] == "":
 		why = "it is there already and is no hook"
+	case h.marked(live):
+		return nil
 	default:
-		return nil // of this release, by somebody's helm
+		// Helm leaves no mark on hooks, so that its records have to tell.
+		if ran, err := c.ranByHelm(ref); err != nil || ran {
+			return err
+		}
+		why = "it is a hook, and no revision of this release has made it"
+		hint = "it may be that of another release, whose chart has one of the same name; if it is nobody's, delete it"
 	}
 	return &reconcile.Error{
-		Kind: reconcile.Conflict, ID: h.id, Object: ref.String(), Op: "run hook", Err: fmt.Errorf("%s", why),
-		Hint: "delete or rename it; forged takes nothing over unasked",
+		Kind: reconcile.Conflict, ID: h.id, Object: ref.String(), Op: "run hook", Err: errors.New(why), Hint: hint,
 	}
+}
+
+// ranByHelm tells whether a record which somebody's helm has written of this
+// release has an object among its hooks.
+func (c *client) ranByHelm(ref kubernetes.Ref) (bool, error) {
+	revs, err := c.h.store.watched(c.ctx, c.h.release)
+	if err != nil {
+		return false, err
+	}
+	records := c.h.store.records(c.ctx, c.h.release, revs)
+	for _, r := range revs {
+		if r.ours {
+			continue
+		}
+		rel, err := records.Get(c.h.spec.Name, r.number)
+		if errors.Is(err, driver.ErrReleaseNotFound) {
+			continue // helm keeps some, not all
+		}
+		if err != nil {
+			return false, (&seen{h: c.h}).wrap("read the hooks of", err)
+		}
+		objs, err := parseManifest(inOne(rel.Hooks))
+		if err != nil {
+			return false, err
+		}
+		for _, o := range objs {
+			if o.GroupVersionKind().GroupKind() == ref.GVK.GroupKind() && o.GetName() == ref.Name {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // preflightHooks refuses, before a revision is written, what hooks would fail
@@ -245,7 +288,7 @@ func (c *client) preflightHooks(ctx context.Context, hooks []*release.Hook, even
 			if live == nil {
 				continue
 			}
-			if err := c.h.ownHook(ref, live); err != nil {
+			if err := c.ownHook(ref, live); err != nil {
 				return err
 			}
 		}

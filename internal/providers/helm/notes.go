@@ -23,7 +23,8 @@ const longestWhy = 500 // runes of a failure that are remembered
 // secret.
 type notes struct {
 	Name   string  `json:"name,omitempty"`   // of the release: a record has none before the first install has ended
-	Chart  string  `json:"chart,omitempty"`  // its version, of the applied revision
+	Key    string  `json:"key,omitempty"`    // render key of the applied revision
+	Chart  string  `json:"chart,omitempty"`  // its version, likewise
 	Source string  `json:"source,omitempty"` // what a chart of the user was, likewise
 	Good   good    `json:"good,omitzero"`    // the last revision that was ready
 	Asked  asked   `json:"asked,omitzero"`   // by the chart, when the applied revision was rendered
@@ -35,6 +36,7 @@ type notes struct {
 type good struct {
 	Revision int    `json:"revision"`
 	Key      string `json:"key,omitempty"`
+	Source   string `json:"source,omitempty"` // what a chart of the user was
 	Asked    asked  `json:"asked,omitzero"`
 }
 
@@ -50,6 +52,7 @@ type failure struct {
 type trying struct {
 	Revision int    `json:"revision"`
 	Key      string `json:"key"`
+	Source   string `json:"source,omitempty"`
 	Asked    asked  `json:"asked,omitzero"`
 }
 

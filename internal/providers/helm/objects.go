@@ -1,8 +1,6 @@
 package helm
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,7 +32,6 @@ const (
 type object struct {
 	ref  kubernetes.Ref
 	json []byte // decorated and normalised
-	hash string // of json
 	keep bool
 }
 
@@ -130,10 +127,8 @@ func (h *handle) decorate(scope meta.RESTScopeName, in parsed) (object, error) {
 	if len(raw) > maxManifestObjectSize {
 		return object{}, invalid(fmt.Errorf("it is %d bytes; the API server takes no more than %d", len(raw), maxManifestObjectSize))
 	}
-	sum := sha256.Sum256(raw)
 	return object{
-		ref: kubernetes.RefOf(u), json: raw, hash: hex.EncodeToString(sum[:16]),
-		keep: u.GetAnnotations()[annotationPolicy] == resourcePolicyKeep,
+		ref: kubernetes.RefOf(u), json: raw, keep: u.GetAnnotations()[annotationPolicy] == resourcePolicyKeep,
 	}, nil
 }
 

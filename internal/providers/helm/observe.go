@@ -48,7 +48,7 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 	s.read()
 	var err error
 	if !h.req.Remove {
-		if s.desired, err = p.desire(ctx, h.req, h.spec, s.notes.Chart); err != nil {
+		if s.desired, err = h.desire(ctx, s.notes.Chart); err != nil {
 			return reconcile.Observed{}, err
 		}
 	}
@@ -91,12 +91,20 @@ func (s *seen) told() []reconcile.Notice {
 func (s *seen) read() {
 	s.record, s.recorded = s.h.inventory.Record(s.h.id)
 	s.notes = s.h.notesOf(s.record)
+	if s.h.seal == nil && !s.recorded {
+		s.h.seal = s.h.p.invented
+	}
 }
 
 // listen asks again what the chart asked the cluster when the applied revision
 // was rendered, where that could lead to anything.
 func (s *seen) listen(ctx context.Context) (string, error) {
-	if s.h.req.Remove || s.desired.key == "" || s.desired.key != s.record.RenderKey || s.h.req.Policy.Mode == forge.ModeHeal {
+	switch {
+	case s.h.req.Remove, s.desired.key == "", s.h.req.Policy.Mode == forge.ModeHeal:
+		return "", nil
+	case !s.h.seal.made(s.notes.Key):
+		return "what it was made of cannot be compared: the key of checksums is another one", nil
+	case s.desired.key != s.notes.Key:
 		return "", nil
 	}
 	return s.h.moved(ctx, s.notes.Asked)
@@ -179,8 +187,8 @@ func (s *seen) followRollout(health reconcile.Health) {
 	switch {
 	case s.notes.Good.Revision == number:
 	case health.Status == reconcile.Ready:
-		s.notes.Good = good{Revision: number, Key: s.record.RenderKey, Asked: s.notes.Asked}
-		if s.notes.Failed.Key == s.record.RenderKey {
+		s.notes.Good = good{Revision: number, Key: s.notes.Key, Source: s.notes.Source, Asked: s.notes.Asked}
+		if s.notes.Failed.Key == s.notes.Key {
 			s.notes.Failed = failure{}
 		}
 		s.h.inventory.Note(s.h.id, s.notes.raw())

@@ -32,7 +32,10 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		return nil, reconcile.Errorf(reconcile.Internal, "plan", "%s was observed as a %T", req.Resource.ID, o.Detail)
 	}
 	if req.Remove {
-		return s.planRemove(), s.wait(decide(s.facts()))
+		if err := s.wait(decide(s.facts())); err != nil {
+			return nil, err
+		}
+		return s.planRemove(ctx)
 	}
 	if d := decide(s.facts()); d.deed == deedNothing || d.state == stateInSync {
 		return s.unloaded(), nil
@@ -113,7 +116,7 @@ func (s *seen) facts() facts {
 		adopt:    policy.Adopt == forge.AdoptForce && !s.newest.rival,
 		recorded: s.recorded, pending: s.record.Pending, applied: s.record.Revision,
 		waiting: s.desired.missing != nil, heal: policy.Mode == forge.ModeHeal, drifted: len(s.drifts) > 0,
-		current:  s.recorded && s.desired.key != "" && s.desired.key == s.record.RenderKey && s.moved == "",
+		current:  s.recorded && s.desired.key != "" && s.desired.key == s.notes.Key && s.moved == "",
 		failures: s.notes.failures(s.desired.key), limit: mostFailures,
 		unready: s.unready,
 	}
@@ -158,7 +161,11 @@ func (p *Provider) planWhole(ctx context.Context, s *seen, d decision) (*reconci
 	case deedRestore:
 		step.Action = reconcile.ActionHeal
 		step.Detail = rollout{deed: d.deed, state: d.state}
-		return step, nil
+		applied := make([]kubernetes.Ref, len(s.record.Entries))
+		for i, e := range s.record.Entries {
+			applied[i] = e.Ref
+		}
+		return step, s.listLeaving(ctx, s.compared(d.deed), applied, step)
 	case deedGoBack:
 		step.Action = reconcile.ActionRepair
 		step.Reason.Text = fmt.Sprintf("%s; back to revision %d", cmp.Or(s.unready, s.notes.Failed.Why, d.text), s.notes.Good.Revision)

@@ -36,6 +36,7 @@ type Provider struct {
 	charts   chartStore
 	secret   func(context.Context, forge.SecretRef) (secret.Value, error)
 	dead     time.Duration // see deadAfter
+	invented *seal
 
 	mu       sync.Mutex
 	stores   map[storeKey]*store
@@ -68,8 +69,10 @@ type unit struct {
 	notices  []reconcile.Notice
 	noted    noted
 
-	owned forge.ID // guarded by the mutex of the provider: whose owner is known
+	// Guarded by the mutex of the provider:
+	owned forge.ID // whose owner is known
 	owner string
+	seal  *seal // that was needed last
 }
 
 var (
@@ -87,6 +90,7 @@ func New(o Options) *Provider {
 		clusters: o.Clusters,
 		log:      o.Logger,
 		dead:     deadAfter,
+		invented: inventedSeal(),
 		secret:   o.Secret,
 		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}, rendering: map[string]time.Time{}},
 		stores:   map[storeKey]*store{},
@@ -157,6 +161,7 @@ type handle struct {
 	cluster   *kubernetes.Cluster
 	inventory *kubernetes.Inventory
 	store     *store
+	seal      *seal // of its hashes; nil: the key is not known yet
 }
 
 func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, error) {
@@ -193,7 +198,7 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 	if r.owned != res.ID {
 		r.owned, r.owner = res.ID, ownerOf(c.Instance(), kubernetes.HomeID(res.ID))
 	}
-	owner := r.owner
+	owner, sealing := r.owner, r.sealOf(req)
 	if spec.Source != nil {
 		p.sourced[key] = struct{}{}
 	} else {
@@ -202,7 +207,7 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 	p.mu.Unlock()
 	h := &handle{
 		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, owner},
-		req: req, spec: spec, cluster: c, inventory: inv, store: st,
+		req: req, spec: spec, cluster: c, inventory: inv, store: st, seal: sealing,
 	}
 	p.mu.Lock()
 	p.handles[res.ID] = h

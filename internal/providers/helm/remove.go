@@ -21,9 +21,9 @@ import (
 // data is left.
 type removal struct{ data bool }
 
-func (s *seen) planRemove() []reconcile.Step {
+func (s *seen) planRemove(ctx context.Context) ([]reconcile.Step, error) {
 	if !s.recorded {
-		return nil // what the inventory does not list is not ours to remove
+		return nil, nil // what the inventory does not list is not ours to remove
 	}
 	deletes, kept := 0, 0
 	var data []string
@@ -51,6 +51,11 @@ func (s *seen) planRemove() []reconcile.Step {
 		if destroy {
 			step.Reason.Text = ""
 		}
+		if s.exists && !s.foreign() {
+			if err := s.listLeaving(ctx, s.newest.number, nil, &step); err != nil {
+				return nil, err
+			}
+		}
 		steps = append(steps, step)
 	}
 	if destroy {
@@ -59,7 +64,7 @@ func (s *seen) planRemove() []reconcile.Step {
 			Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted}, Token: s.dataToken(), Detail: removal{data: true},
 		})
 	}
-	return steps
+	return steps, nil
 }
 
 // onlyData tells whether a release is removed but for what holds data.
@@ -205,7 +210,7 @@ func (c *client) removeOne(ref kubernetes.Ref) error {
 	switch {
 	case known:
 		_, err = c.h.inventory.Prune(c.ctx, c.h.id, e)
-	case !c.h.marked(live), kubernetes.Kept(live), holdsData(ref), live.GetLabels()[kubernetes.LabelInstance] != "":
+	case !c.h.leaves(ref, live):
 		return nil
 	default:
 		err = c.h.cluster.Delete(c.ctx, ref, string(live.GetUID()))

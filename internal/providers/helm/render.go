@@ -23,7 +23,7 @@ const notesFile = "NOTES.txt"
 // are the same bytes, also of a chart that never renders the same way twice.
 type rendering struct {
 	chart    *chart.Chart // as it is recorded
-	source   string       // what a source of the user stood for; empty: embedded, or taken from a record
+	source   string       // what a source of the user stood for; empty: embedded
 	values   map[string]any
 	manifest string
 	hooks    []*release.Hook
@@ -151,7 +151,7 @@ func (s *seen) renderOnce(ctx context.Context) (*rendering, error) {
 			return was.r, nil
 		}
 	}
-	r, err := s.render(ctx)
+	r, err := s.render(ctx, at)
 	if err == nil {
 		h.p.charts.keep(h.key(), pending{at, r})
 	}
@@ -170,8 +170,15 @@ func (s *seen) place() place {
 	}
 }
 
-// render renders what is wanted, for the next revision.
-func (s *seen) render(ctx context.Context) (*rendering, error) {
+// appliedPlace is where the applied revision was rendered.
+func (s *seen) appliedPlace() place {
+	at := s.place()
+	at.revision, at.install = s.record.Revision, s.record.Revision == 1
+	return at
+}
+
+// render renders what is wanted.
+func (s *seen) render(ctx context.Context, at place) (*rendering, error) {
 	ch, err := s.desired.chart.load()
 	if err != nil {
 		return nil, s.named(err)
@@ -195,7 +202,7 @@ func (s *seen) render(ctx context.Context) (*rendering, error) {
 		return nil, err
 	}
 	r, err := s.h.p.charts.bounded(ctx, s.desired.key, func() (*rendering, error) {
-		return render(ch, values, s.place(), w.version, w)
+		return render(ch, values, at, w.version, w)
 	})
 	if err != nil {
 		return nil, s.named(err)

@@ -34,9 +34,13 @@ func TestRenderKeyFollowsEverythingThatCouldChangeTheOutcome(t *testing.T) {
 		}
 	}
 	chart := map[string]string{"Chart.yaml": "name: app\nversion: 1.0.0\n"}
+	desire := func(p *Provider, spec forge.ReleaseSpec, req reconcile.Request, sealing *seal) (desired, error) {
+		return (&handle{p: p, req: req, spec: spec, seal: sealing}).desire(t.Context(), "")
+	}
+	usual := newSeal("the usual key")
 	key := func(p *Provider, spec forge.ReleaseSpec, req reconcile.Request) string {
 		t.Helper()
-		d, err := p.desire(t.Context(), req, spec, "")
+		d, err := desire(p, spec, req, usual)
 		if err != nil || d.missing != nil {
 			t.Fatalf("desire: %v, missing %v", err, d.missing)
 		}
@@ -72,9 +76,17 @@ func TestRenderKeyFollowsEverythingThatCouldChangeTheOutcome(t *testing.T) {
 
 	spec, req = base()
 	req.Inputs = nil
-	d, err := provider(chart).desire(t.Context(), req, spec, "")
+	d, err := desire(provider(chart), spec, req, usual)
 	if err != nil || d.key != "" || reconcile.KindOf(d.missing) != reconcile.Waiting {
 		t.Errorf("missing input: key %q, missing %v, err %v", d.key, d.missing, err)
+	}
+
+	spec, req = base()
+	if d, err := desire(provider(chart), spec, req, newSeal("another key")); err != nil || d.key == first || newSeal("another key").made(first) || !usual.made(first) {
+		t.Errorf("another key of checksums: key %q, err %v", d.key, err)
+	}
+	if d, err := desire(provider(chart), spec, req, nil); err != nil || d.key != "" || reconcile.KindOf(d.missing) != reconcile.Waiting {
+		t.Errorf("no key of checksums: key %q, missing %v, err %v", d.key, d.missing, err)
 	}
 }
 

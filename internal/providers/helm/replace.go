@@ -72,7 +72,7 @@ func (h *handle) check(ctx context.Context, c *client, objs []object, missing cr
 	g.SetLimit(8)
 	for i, o := range objs {
 		old, known := c.old[o.ref]
-		if known && old.Desired == o.hash || missing.mapping(o.ref.GVK) != nil {
+		if known && h.sealed(old, o) || missing.mapping(o.ref.GVK) != nil {
 			continue
 		}
 		g.Go(func() error {

@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/sandboxtest"
+	"forged.dev/forged/internal/secret"
 )
 
 func TestMain(m *testing.M) {
@@ -104,6 +106,7 @@ type rig struct {
 	mode     forge.Mode
 	policy   forge.Policy      // but for the mode
 	more     map[string]string // files of the chart
+	key      string            // of checksums; empty: the usual one
 	timeout  int               // seconds
 }
 
@@ -163,10 +166,21 @@ func (r *rig) request() reconcile.Request {
 		Resource: forge.Resource{
 			ID:     forge.ID{Environment: "test", Kind: forge.KindRelease, Name: "app"},
 			Target: r.target,
+			Needs:  []forge.ID{rigSecrets},
 			Spec:   forge.ReleaseSpec{Name: releaseName, Namespace: r.env.Namespace, Chart: "demo", Values: r.values},
 		},
+		Inputs: map[forge.ID]reconcile.Outputs{rigSecrets: hashKey("test", cmp.Or(r.key, "the usual key"))},
 		Policy: policy,
 	}
+}
+
+// rigSecrets are the Secrets that every release needs.
+var rigSecrets = forge.ID{Environment: "test", Kind: forge.KindSecrets, Name: "app"}
+
+// hashKey is the output of the Secrets of an environment that is its key of
+// checksums.
+func hashKey(environment, key string) reconcile.Outputs {
+	return reconcile.Outputs{kubernetes.HashKeyOutput(environment): {Secret: secret.New([]byte(key))}}
 }
 
 // pass is one look and what follows from it; it returns the steps taken.
@@ -338,12 +352,12 @@ func (r *rig) eventually(what string, ok func() bool) {
 	}
 }
 
-// helmInstall installs the demo chart as a person would.
+// helmInstall installs the chart as a person would.
 func (r *rig) helmInstall(values map[string]any) {
 	r.t.Helper()
 	in := action.NewInstall(r.helm())
 	in.ReleaseName, in.Namespace = releaseName, r.env.Namespace
-	files, err := chartFiles("")
+	files, err := r.files("")
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // next is what a deed is to apply: what is wanted, or what a record of Helm's
 // holds already.
 func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error) {
-	from := func(number int, key string, a asked) (*rendering, error) {
+	from := func(number int, key, source string, a asked) (*rendering, error) {
 		if number == 0 || !slices.ContainsFunc(s.revs, func(r revision) bool { return r.number == number }) {
 			return nil, nil
 		}
@@ -29,17 +29,21 @@ func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error
 		if err != nil {
 			return nil, s.wrap(fmt.Sprintf("read revision %d of", number), err)
 		}
-		return stored(rel, key, a), nil
+		r := stored(rel, key, a)
+		if r.source = source; source == "" && s.h.spec.Source != nil && rel.Chart != nil {
+			r.source = rel.Chart.Name() + " " + rel.Chart.Metadata.Version
+		}
+		return r, nil
 	}
 	var r *rendering
 	var err error
 	switch t := s.notes.Trying; {
 	case d == deedGoBack:
-		r, err = from(s.notes.Good.Revision, s.notes.Good.Key, s.notes.Good.Asked)
-	case d == deedRestore, d == deedRepair && s.applied() && s.desired.key == s.record.RenderKey:
-		r, err = from(s.record.Revision, s.record.RenderKey, s.notes.Asked)
+		r, err = from(s.notes.Good.Revision, s.notes.Good.Key, s.notes.Good.Source, s.notes.Good.Asked)
+	case d == deedRestore, d == deedRepair && s.applied() && s.desired.key == s.notes.Key:
+		r, err = from(s.record.Revision, s.notes.Key, s.notes.Source, s.notes.Asked)
 	case d == deedRepair && t != nil && t.Key == s.desired.key && t.Revision == s.newest.number:
-		r, err = from(t.Revision, t.Key, t.Asked)
+		r, err = from(t.Revision, t.Key, t.Source, t.Asked)
 	}
 	if err != nil || r != nil {
 		return r, err
@@ -49,7 +53,7 @@ func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error
 		return nil, s.lost(s.notes.Good.Revision)
 	case s.desired.missing != nil:
 		return nil, s.desired.missing
-	case d == deedRestore && s.desired.key != s.record.RenderKey && (s.h.req.Policy.Mode == forge.ModeHeal || s.notes.failures(s.desired.key) > 0):
+	case d == deedRestore && s.desired.key != s.notes.Key && (s.h.req.Policy.Mode == forge.ModeHeal || s.notes.failures(s.desired.key) > 0):
 		return nil, s.lost(s.record.Revision)
 	}
 	return s.renderOnce(ctx)
@@ -66,6 +70,9 @@ func (s *seen) lost(number int) error {
 // roll brings the release to a new revision.
 func (p *Provider) roll(ctx context.Context, s *seen, j *journal, step reconcile.Step) error {
 	h, plan := s.h, step.Detail.(rollout)
+	if h.seal != nil && h.seal.invents {
+		return h.unsealed()
+	}
 	var err error
 	next := plan.next
 	if next == nil {
@@ -138,7 +145,7 @@ func (s *seen) announce(ctx context.Context, c *client, plan rollout, next *rend
 	}
 	s.notes.Name, s.notes.Trying = h.spec.Name, nil
 	if next.key != "" && next.key == s.desired.key {
-		s.notes.Trying = &trying{Revision: s.newest.number + 1, Key: next.key, Asked: next.asked}
+		s.notes.Trying = &trying{Revision: s.newest.number + 1, Key: next.key, Source: next.source, Asked: next.asked}
 	}
 	h.inventory.Note(h.id, s.notes.raw())
 	refs := slices.SortedFunc(maps.Keys(c.wanted), kubernetes.Ref.Compare)
@@ -182,12 +189,12 @@ func (s *seen) commit(ctx context.Context, c *client, j *journal, plan rollout, 
 	h := s.h
 	number := j.made()
 	n := s.notes
-	n.Trying, n.Asked, n.Chart, n.Source = nil, next.asked, next.chart.Metadata.Version, next.source
+	n.Trying, n.Key, n.Asked, n.Chart, n.Source = nil, next.key, next.asked, next.chart.Metadata.Version, next.source
 	if plan.deed == deedGoBack || plan.deed == deedRestore && n.Good.Revision == s.record.Revision {
-		n.Good = good{Revision: number, Key: next.key, Asked: next.asked} // the same objects as were ready before
+		n.Good = good{Revision: number, Key: next.key, Source: next.source, Asked: next.asked} // the same objects as were ready before
 	}
 	rec := kubernetes.Record{
-		ID: h.id, Name: h.spec.Name, Needs: h.req.Resource.Needs, RenderKey: next.key, Revision: number, Detail: n.raw(),
+		ID: h.id, Name: h.spec.Name, Needs: h.req.Resource.Needs, Revision: number, Detail: n.raw(),
 		Entries: slices.SortedFunc(maps.Values(c.entries), func(a, b kubernetes.Entry) int { return a.Ref.Compare(b.Ref) }),
 	}
 	if err := h.inventory.Commit(ctx, rec); err != nil {

@@ -30,7 +30,7 @@ func (p *Provider) verify(ctx context.Context, c *kubernetes.Cluster, namespace 
 		return kubernetes.VerdictUnknown, err
 	}
 	o, ok := objects[e.Ref]
-	if !ok || o.hash != e.Desired {
+	if !ok || !h.sealed(e, o) {
 		return kubernetes.VerdictUnknown, nil
 	}
 	u, err := o.unstructured()

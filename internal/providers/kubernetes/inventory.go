@@ -25,13 +25,12 @@ type Entry struct {
 
 // Record is what one resource owns.
 type Record struct {
-	ID        forge.ID   `json:"id"`
-	Name      string     `json:"name,omitempty"`      // in the cluster, where the resource itself has one: a release's
-	RenderKey string     `json:"renderKey,omitempty"` // of the inputs it was made from
-	Revision  int        `json:"revision,omitempty"`  // of the release
-	Pending   bool       `json:"pending,omitempty"`   // an action has begun and was not seen to end
-	Needs     []forge.ID `json:"needs,omitempty"`     // what the resource needed, for the order of removals
-	Entries   []Entry    `json:"entries"`
+	ID       forge.ID   `json:"id"`
+	Name     string     `json:"name,omitempty"`     // in the cluster, where the resource itself has one: a release's
+	Revision int        `json:"revision,omitempty"` // of the release
+	Pending  bool       `json:"pending,omitempty"`  // an action has begun and was not seen to end
+	Needs    []forge.ID `json:"needs,omitempty"`    // what the resource needed, for the order of removals
+	Entries  []Entry    `json:"entries"`
 
 	// Detail is what the provider of the resource notes beside it. It holds no
 	// secret, and is not changed once it is in a record.
@@ -177,8 +176,10 @@ func (inv *Inventory) IDs() []forge.ID {
 
 // Begin announces an action: what the resource owns and what it is about to
 // own is written down before anything is applied, so that a crash leaves
-// nothing that nobody knows of. Until Commit or Abort its events are held back.
-func (inv *Inventory) Begin(ctx context.Context, id forge.ID, pending []Ref) error {
+// nothing that nobody knows of. Of those about to be owned, keep are to stay in
+// the cluster when they are not wanted any more: who is cut here knows that too.
+// Until Commit or Abort its events are held back.
+func (inv *Inventory) Begin(ctx context.Context, id forge.ID, pending []Ref, keep ...Ref) error {
 	inv.c.warm(ctx, pending)
 	id = HomeID(id)
 	err := inv.update(ctx, func() func() {
@@ -188,11 +189,12 @@ func (inv *Inventory) Begin(ctx context.Context, id forge.ID, pending []Ref) err
 		for _, ref := range pending {
 			// A manifest that moves to another version of a kind means the same
 			// object: noted as another one, the old would be pruned.
-			if i := slices.IndexFunc(r.Entries, func(e Entry) bool { return e.Ref.Same(ref) }); i >= 0 {
-				r.Entries[i].Ref = ref
-			} else {
-				r.Entries = append(r.Entries, Entry{Ref: ref})
+			i := slices.IndexFunc(r.Entries, func(e Entry) bool { return e.Ref.Same(ref) })
+			if i < 0 {
+				i, r.Entries = len(r.Entries), append(r.Entries, Entry{})
 			}
+			r.Entries[i].Ref = ref
+			r.Entries[i].Keep = r.Entries[i].Keep || slices.Contains(keep, ref)
 		}
 		inv.set(r)
 		inv.busy[id] = &busy{}

@@ -29,6 +29,12 @@ const (
 
 func hashKeySecret(environment string) string { return "forged-" + environment }
 
+// HashKeyOutput is the output of the Secrets of an environment that is the key
+// of its checksums: what lies where everybody may read it is hashed with it.
+func HashKeyOutput(environment string) string {
+	return "value/" + hashKeySecret(environment) + "/" + hashKeyName
+}
+
 // withHashKey returns the Secrets asked for, and the slot of the key, which is
 // among them or else added.
 func withHashKey(environment string, objects []forge.SecretObject) ([]forge.SecretObject, slotKey) {
