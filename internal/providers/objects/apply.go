@@ -99,11 +99,14 @@ func (l *Look) putBack(ctx context.Context, ch *change) (*reconcile.Reason, erro
 
 // roll applies new or changed objects between two notes in the inventory.
 func (l *Look) roll(ctx context.Context, objects []Object) error {
-	refs := make([]kubernetes.Ref, 0, len(objects))
+	var refs, keep []kubernetes.Ref
 	for _, o := range objects {
 		refs = append(refs, o.Ref())
+		if o.Keep {
+			keep = append(keep, o.Ref())
+		}
 	}
-	if err := l.Inventory.Begin(ctx, l.ID(), refs); err != nil {
+	if err := l.Inventory.Begin(ctx, l.ID(), refs, keep...); err != nil {
 		return err
 	}
 	defer l.Inventory.Abort(l.ID()) // after a Commit there is nothing left to abort

@@ -239,3 +239,28 @@ func TestTakenClaimIsNotDestroyed(t *testing.T) {
 		t.Errorf("it was touched: %v", live.ObjectMeta)
 	}
 }
+
+// That a volume is to be kept is known also of one whose making was cut before
+// it was written down.
+func TestRetainedClaimThatWasCutIsKept(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.spec.Retain = true
+	_, steps := r.plan(r.ask())
+	ctx, cancel := context.WithCancel(t.Context())
+	r.cut = cancel
+	if _, err := r.p.Apply(ctx, r.ask(), r.single(steps)); err == nil {
+		t.Fatal("it was not cut")
+	}
+	r.cut = nil
+	gone := r.ask()
+	gone.Remove, gone.Resource.Spec = true, forge.ClaimSpec{Namespace: r.Namespace}
+	_, steps = r.plan(gone)
+	if s := r.single(steps); s.Deletes != 0 || len(s.Destroys) != 0 {
+		t.Errorf("planned %+v", s)
+	}
+	r.converge(gone)
+	if pvc := r.live(); pvc.DeletionTimestamp != nil || pvc.Labels[kubernetes.LabelInstance] != "" {
+		t.Errorf("left: %v", pvc.ObjectMeta)
+	}
+}

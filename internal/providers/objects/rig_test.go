@@ -37,6 +37,7 @@ type rig struct {
 
 	mu       sync.Mutex
 	requests []string
+	cut      func() // called after an object was applied; may be nil
 }
 
 func newRig(t *testing.T, provider func(*kubernetes.Clusters) reconcile.Provider) *rig {
@@ -50,6 +51,9 @@ func newRig(t *testing.T, provider func(*kubernetes.Clusters) reconcile.Provider
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.requests = append(r.requests, verb)
+			if r.cut != nil && verb == "APPLY" {
+				r.cut()
+			}
 		},
 	})
 	r.p = provider(r.clusters)
