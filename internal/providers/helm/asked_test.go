@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -217,5 +218,58 @@ func TestCapabilities(t *testing.T) {
 		if moved, err := h.moved(t.Context(), a); err != nil || moved == "" {
 			t.Errorf("%+v: not moved, %v", a, err)
 		}
+	}
+}
+
+// What no chart looks up any more is watched no longer: not after an update,
+// and not after the removal of its release. What another release looks up is.
+func TestLookupsThatAreOverAreNotWatched(t *testing.T) {
+	r := newRig(t)
+	watched := func() (names []string, ended []bool) {
+		r.p.mu.Lock()
+		defer r.p.mu.Unlock()
+		for key, w := range r.p.lookups {
+			names, ended = append(names, key.lookup.Name), append(ended, w.informer.IsStopped())
+		}
+		return names, ended
+	}
+	look := `{{ $_ := lookup "v1" "ConfigMap" .Release.Namespace (printf "outside-%s" .Values.level) }}`
+	r.with(map[string]string{"templates/look.yaml": look})
+	r.converge()
+	r.p.mu.Lock()
+	first := r.p.lookups[lookupKey{r.target, lookup{corev1.SchemeGroupVersion.WithKind("ConfigMap"), r.env.Namespace, "outside-info"}}]
+	r.p.mu.Unlock()
+	if first == nil {
+		t.Fatal("what is looked up is not watched")
+	}
+	other := r.request()
+	other.Resource.ID.Name = "other"
+	spec := other.Resource.Spec.(forge.ReleaseSpec)
+	spec.Name = "other"
+	other.Resource.Spec = spec
+	h, err := r.p.open(t.Context(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.looked(t.Context(), first.lookup); err != nil {
+		t.Fatal(err)
+	}
+	r.values = map[string]any{"level": "debug"}
+	r.converge()
+	if names, _ := watched(); len(names) != 2 || first.informer.IsStopped() {
+		t.Errorf("two releases look up %v", names)
+	}
+	h.looksUp(nil)
+	r.eventually("the watch has ended", first.informer.IsStopped)
+	if names, ended := watched(); len(names) != 1 || names[0] != "outside-debug" || ended[0] {
+		t.Errorf("watched: %v", names)
+	}
+	req := r.request()
+	req.Remove = true
+	if _, err := r.pass(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := watched(); len(names) != 0 {
+		t.Errorf("after the removal %v is watched", names)
 	}
 }

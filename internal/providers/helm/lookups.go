@@ -32,9 +32,11 @@ type lookupKey struct {
 }
 
 // lookupWatch follows the metadata of what a chart has looked up, so that a
-// steady state costs no request. What it holds is read only when that moves.
+// steady state costs no request. What it holds is read only when that moves. It
+// ends when no release looks that up any more.
 type lookupWatch struct {
 	cluster  *kubernetes.Cluster
+	stop     context.CancelFunc
 	lookup   lookup
 	informer cache.SharedIndexInformer
 	failed   atomic.Pointer[error]
@@ -42,7 +44,8 @@ type lookupWatch struct {
 	mu     sync.Mutex
 	at     string // of the metadata, when it was read last; empty: never
 	digest string // what was read then
-	users  map[releaseKey]struct{}
+
+	users map[releaseKey]struct{} // guarded by the mutex of the provider
 }
 
 // looked is the digest of what a chart would be told now.
@@ -79,7 +82,8 @@ func (p *Provider) lookupWatch(h *handle, l lookup, gvr schema.GroupVersionResou
 	defer p.mu.Unlock()
 	w := p.lookups[key]
 	if w == nil || w.cluster != h.cluster {
-		w = &lookupWatch{cluster: h.cluster, lookup: l, users: map[releaseKey]struct{}{}}
+		ctx, cancel := context.WithCancel(h.cluster.Context())
+		w = &lookupWatch{cluster: h.cluster, lookup: l, stop: cancel, users: map[releaseKey]struct{}{}}
 		w.informer = metadatainformer.NewFilteredMetadataInformer(h.cluster.Metadata(), gvr, l.Namespace, 0, cache.Indexers{},
 			func(o *metav1.ListOptions) {
 				if l.Name != "" {
@@ -103,10 +107,31 @@ func (p *Provider) lookupWatch(h *handle, l lookup, gvr schema.GroupVersionResou
 			w.failed.Store(&err)
 		})
 		p.lookups[key] = w
-		h.cluster.Go(w.informer.RunWithContext)
+		h.cluster.Go(func(context.Context) {
+			defer cancel()
+			w.informer.RunWithContext(ctx)
+		})
 	}
-	w.users[releaseKey{h.req.Resource.Target, h.spec.Namespace, h.spec.Name}] = struct{}{}
+	w.users[h.key()] = struct{}{}
 	return w
+}
+
+// looksUp says what the chart of a release looks up, and all that it does: what
+// it has looked up before, and nobody else does, is watched no longer.
+func (h *handle) looksUp(all []lookedUp) {
+	p := h.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, w := range p.lookups {
+		_, uses := w.users[h.key()]
+		if !uses || slices.ContainsFunc(all, func(l lookedUp) bool { return l.lookup == key.lookup }) {
+			continue
+		}
+		if delete(w.users, h.key()); len(w.users) == 0 {
+			delete(p.lookups, key)
+			w.stop()
+		}
+	}
 }
 
 // onlyIdentity keeps of an object what tells one version from another.

@@ -107,6 +107,7 @@ func (s *seen) listen(ctx context.Context) (string, error) {
 	case s.desired.key != s.notes.Key:
 		return "", nil
 	}
+	s.h.looksUp(s.notes.Asked.Lookups)
 	return s.h.moved(ctx, s.notes.Asked)
 }
 

@@ -131,6 +131,7 @@ func (p *Provider) uninstall(ctx context.Context, s *seen, j *journal) error {
 		return err
 	}
 	h.p.charts.keep(h.key(), pending{})
+	h.looksUp(nil)
 	h.mu.Lock()
 	h.objects, h.revision, h.wrote = nil, 0, revision{}
 	clear(h.verdicts)
