@@ -8,10 +8,15 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"html"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"forged.dev/forged/internal/secret"
 	"forged.dev/forged/internal/secret/detect"
@@ -91,14 +96,21 @@ func (r *Redactor) leaves(v any) {
 
 // forms are the ways in which a program may print a value.
 func forms(v string) []string {
-	all := []string{v, url.QueryEscape(v), url.PathEscape(v), hex.EncodeToString([]byte(v))}
-	for _, quoted := range []string{strconv.Quote(v), string(quotedJSON(v))} {
-		all = append(all, quoted[1:len(quoted)-1])
+	digits := hex.EncodeToString([]byte(v))
+	all := []string{v, html.EscapeString(v), digits, strings.ToUpper(digits)}
+	for _, escaped := range []string{url.QueryEscape(v), url.PathEscape(v), strings.ReplaceAll(url.QueryEscape(v), "+", "%20")} {
+		all = append(all, escaped, escapes.ReplaceAllStringFunc(escaped, strings.ToLower))
 	}
-	if len(v) < shortLine {
-		return append(all, base64.StdEncoding.EncodeToString([]byte(v)))
+	for _, quoted := range []string{strconv.Quote(v), strconv.QuoteToASCII(v), quotedJSON(v, false), quotedJSON(v, true)} {
+		quoted = quoted[1 : len(quoted)-1]
+		all = append(all, quoted, strings.ReplaceAll(quoted, "/", `\/`), onlyASCII(quoted))
 	}
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		// By itself, and as the line that echo makes of it.
+		all = append(all, encoding.EncodeToString([]byte(v)), encoding.EncodeToString([]byte(v+"\n")))
+		if len(v) < shortLine {
+			continue // too little of it would be left
+		}
 		// What stands before it moves it against the groups of three bytes.
 		for before := range 3 {
 			encoded := encoding.EncodeToString(append(make([]byte, before), v...))
@@ -109,14 +121,34 @@ func forms(v string) []string {
 	return all
 }
 
-func quotedJSON(v string) []byte {
+// escapes are bytes as they stand in a URL.
+var escapes = regexp.MustCompile(`%[0-9A-F]{2}`)
+
+// quotedJSON is a text in JSON. Some programs escape what means something in
+// HTML as well, as Go's does unless told not to.
+func quotedJSON(v string, forHTML bool) string {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
+	enc.SetEscapeHTML(forHTML)
 	if enc.Encode(v) != nil { // a string
-		return []byte(`""`)
+		return `""`
 	}
-	return bytes.TrimRight(b.Bytes(), "\n")
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// onlyASCII escapes all else, as JSON of some programs does.
+func onlyASCII(v string) string {
+	var b strings.Builder
+	for _, r := range v {
+		if r < utf8.RuneSelf {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
 
 // Text is s without secrets. A line that still looks as if it held one is left

@@ -3,8 +3,11 @@ package redact_test
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"html"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -63,6 +66,65 @@ func TestKnownValuesAreTakenOut(t *testing.T) {
 		if got := r.Text(text); got != text {
 			t.Errorf("%q became %q", text, got)
 		}
+	}
+}
+
+// Programs print a value in forms of their own: none of them is let through, and
+// no piece of one is left.
+func TestEveryFormOfAValue(t *testing.T) {
+	t.Parallel()
+	const value = "q<9&w>/é+8 𝄞'Z"
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := strings.NewReplacer(`\u003c`, "<", `\u0026`, "&", `\u003e`, ">").Replace(string(encoded))
+	r := redact.New([]secret.Value{secret.New([]byte(value))})
+	for name, text := range map[string]string{
+		"JSON for HTML":        strings.Trim(string(encoded), `"`),
+		"JSON":                 strings.Trim(plain, `"`),
+		"JSON of PHP":          strings.ReplaceAll(strings.Trim(plain, `"`), "/", `\/`),
+		"JSON in ASCII":        `q<9&w>/\u00e9+8 \ud834\udd1e'Z`,
+		"HTML":                 html.EscapeString(value),
+		"Go":                   strings.Trim(strconv.Quote(value), `"`),
+		"Go in ASCII":          strings.Trim(strconv.QuoteToASCII(value), `"`),
+		"base64":               base64.StdEncoding.EncodeToString([]byte(value)),
+		"base64 of a line":     base64.StdEncoding.EncodeToString([]byte(value + "\n")),
+		"base64, raw":          base64.RawStdEncoding.EncodeToString([]byte(value)),
+		"base64 for URLs":      base64.URLEncoding.EncodeToString([]byte(value)),
+		"base64 for URLs, raw": base64.RawURLEncoding.EncodeToString([]byte(value)),
+		"hex":                  hex.EncodeToString([]byte(value)),
+		"HEX":                  strings.ToUpper(hex.EncodeToString([]byte(value))),
+		"query":                url.QueryEscape(value),
+		"path":                 url.PathEscape(value),
+		"component":            strings.ReplaceAll(url.QueryEscape(value), "+", "%20"),
+		"query in lower case":  strings.NewReplacer("%3C", "%3c", "%3E", "%3e", "%2F", "%2f", "%C3%A9", "%c3%a9", "%2B", "%2b", "%F0%9D%84%9E", "%f0%9d%84%9e").Replace(url.QueryEscape(value)),
+	} {
+		got := r.Text("before " + text + " after")
+		if left := strings.Trim(strings.NewReplacer("before ", "", " after", "", redact.Mark, "").Replace(got), "="); left != "" {
+			t.Errorf("%s: %s is left of %s", name, left, text)
+		}
+	}
+	// Short ones too.
+	r = redact.New([]secret.Value{secret.New([]byte("<&>9"))})
+	for _, text := range []string{`\u003c\u0026\u003e9`, base64.URLEncoding.EncodeToString([]byte("<&>9")), base64.StdEncoding.EncodeToString([]byte("<&>9\n"))} {
+		if got := r.Text("x " + text + " y"); strings.Contains(got, text) {
+			t.Error(got)
+		}
+	}
+}
+
+// A log of a pod is looked through while people wait.
+func BenchmarkText(b *testing.B) {
+	var values []secret.Value
+	for i := range 50 {
+		values = append(values, secret.New(fmt.Appendf(nil, "%s/%d+<secret>", token, i)))
+	}
+	r := redact.New(values)
+	text := strings.Repeat("2026-11-23T11:00:00Z INFO request handled path=/orders/17 status=200 took=3ms\n", 100)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		r.Text(text)
 	}
 }
 
