@@ -81,6 +81,7 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 		if err := c.fence.environment(owner.Environment); err != nil {
 			return Applied{}, about(err, ref)
 		}
+		c.fence.act(owner.Environment)
 	}
 	before := c.beginWrite(ref, lens)
 	a, err := c.apply(ctx, mapping, ref, obj, lens)

@@ -139,7 +139,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		followed:    map[Ref]*followed{},
 		inventories: map[inventoryKey]*inventorySlot{},
 		listed:      map[string]listedPlaces{},
-		fence:       fence{leases: map[inventoryKey]*lease{}},
+		fence:       fence{leases: map[inventoryKey]*lease{}, acted: map[string]bool{}},
 	}
 	op := "connect to " + target.Context
 

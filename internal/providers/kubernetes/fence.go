@@ -14,18 +14,51 @@ import (
 type fence struct {
 	mu     sync.Mutex
 	leases map[inventoryKey]*lease
+	acted  map[string]bool // environments that this process was told to change, and has
 }
 
-// environment refuses writes that belong to an environment.
+// environment refuses writes that belong to an environment. One that has moved
+// has a lease in each of its namespaces, and the old one may go before the rest:
+// it is refused when none of them may be counted on.
 func (f *fence) environment(name string) error {
+	return f.refusal(func(key inventoryKey) bool { return key.environment == name })
+}
+
+// inventory refuses writes of one inventory.
+func (f *fence) inventory(key inventoryKey) error {
+	return f.refusal(func(other inventoryKey) bool { return other == key })
+}
+
+func (f *fence) refusal(concerns func(inventoryKey) bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var refused error
 	for key, l := range f.leases {
-		if key.environment == name && l.lapsed() {
-			return lapsedError(l)
+		if !concerns(key) {
+			continue
 		}
+		if !l.lapsed() {
+			return nil
+		}
+		refused = lapsedError(l)
 	}
-	return nil
+	return refused
+}
+
+// act notes that an environment is being changed.
+func (f *fence) act(environment string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.acted[environment] = true
+}
+
+// acts tells whether this process changes an environment, and so may write down
+// what it has noticed besides: who only looks writes nothing at all.
+func (f *fence) acts(key inventoryKey) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.leases[key]
+	return l == nil && f.acted[key.environment] || l != nil && !l.lapsed()
 }
 
 // request refuses a changing request, whoever sends it: Helm's SDK takes no
@@ -43,19 +76,7 @@ func (f *fence) request(r *http.Request) error {
 	if namespace == "" {
 		return nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var refused error
-	for key, l := range f.leases {
-		if key.namespace != namespace {
-			continue
-		}
-		if !l.lapsed() {
-			return nil
-		}
-		refused = lapsedError(l)
-	}
-	return refused
+	return f.refusal(func(key inventoryKey) bool { return key.namespace == namespace })
 }
 
 func lapsedError(l *lease) error {

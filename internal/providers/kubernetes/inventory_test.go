@@ -356,3 +356,35 @@ func FuzzDecodeInventory(f *testing.F) {
 		}
 	})
 }
+
+// Who only looks at an environment writes nothing, whatever is noticed: not a
+// note, not a new baseline, not where something was left, and not at its end.
+func TestLookingWritesNothing(t *testing.T) {
+	b := newBed(t)
+	id := releaseID("a")
+	entry := b.own(id, b.configMap("a", `{x: "1"}`))[0]
+	b.restart()
+	before := b.get(b.inventory().ref()).GetResourceVersion()
+	notice := func() {
+		b.inventory().Note(id, []byte(`{"seen":true}`))
+		b.inventory().Rebase(id, entry)
+		b.inventory().noteLeft(t.Context(), []Left{{Namespace: "elsewhere", ClusterUID: "x"}})
+		b.inventory().restore(t.Context())
+	}
+	notice()
+	b.clusters.Close()
+	if all := b.requests.writes(); len(all) != 0 {
+		t.Errorf("looking wrote %q", all)
+	}
+	b.start()
+	if now := b.get(b.inventory().ref()).GetResourceVersion(); now != before {
+		t.Error("the inventory was written")
+	}
+	notice()
+	b.apply(id, b.configMap("a", `{x: "2"}`)) // now it acts
+	b.clusters.Close()
+	b.start()
+	if r := b.storedRecords(); len(r) != 1 || string(r[0].Detail) != `{"seen":true}` {
+		t.Errorf("what was noticed is lost: %+v", r)
+	}
+}

@@ -214,8 +214,8 @@ func (inv *Inventory) noteLeft(ctx context.Context, left []Left) {
 	same := slices.Equal(inv.left, left)
 	inv.left = left
 	c.mu.Unlock()
-	if same {
-		return
+	if same || !c.fence.acts(inv.key) {
+		return // who only looks finds it out again
 	}
 	if err := inv.update(ctx, func() func() { return func() {} }); err != nil {
 		c.log.DebugContext(ctx, "where an environment had been is not noted yet", "environment", inv.key.environment, "error", err)

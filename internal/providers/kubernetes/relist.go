@@ -177,7 +177,7 @@ func (inv *Inventory) restore(ctx context.Context) {
 	c.mu.Lock()
 	kept, at := len(inv.records) > 0, inv.stored
 	c.mu.Unlock()
-	if !kept || c.fence.environment(inv.key.environment) != nil {
+	if !kept || !c.fence.acts(inv.key) {
 		return
 	}
 	bounded, cancel := bound(ctx)

@@ -213,9 +213,10 @@ func (inv *Inventory) update(ctx context.Context, change func() (undo func())) e
 		return Classify("write inventory", inv.ref(), ctx.Err())
 	}
 	c := inv.c
-	if err := c.fence.environment(inv.key.environment); err != nil {
+	if err := c.fence.inventory(inv.key); err != nil {
 		return about(err, inv.ref())
 	}
+	c.fence.act(inv.key.environment)
 	c.mu.Lock()
 	undo := change()
 	doc, at, holder := inv.document(), inv.stored, inv.holder
@@ -347,8 +348,8 @@ func (inv *Inventory) flush(ctx context.Context) bool {
 	inv.c.mu.Lock()
 	dirty := inv.dirty
 	inv.c.mu.Unlock()
-	if !dirty || inv.c.fence.environment(inv.key.environment) != nil {
-		return true // or somebody else acts here now, and what we know is of before
+	if !dirty || !inv.c.fence.acts(inv.key) {
+		return true // nobody else's business, or somebody else acts here
 	}
 	err := inv.update(ctx, func() func() { return func() {} })
 	if err != nil && ctx.Err() == nil {
