@@ -53,6 +53,13 @@ func (c *fakeClock) advance(d time.Duration) {
 	}
 }
 
+// waiting is how many wait for a time.
+func (c *fakeClock) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waits)
+}
+
 // stand waits until n wait for a time that is d from now.
 func (c *fakeClock) stand(t testing.TB, d time.Duration, n int) {
 	t.Helper()

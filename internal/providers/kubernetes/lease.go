@@ -67,6 +67,7 @@ type lease struct {
 	key leaseKey
 
 	turn chan struct{} // lock around requests
+	gone chan struct{} // closed when nobody wants it any more
 
 	mu      sync.Mutex
 	held    bool
@@ -142,7 +143,7 @@ func (ls *Leases) open(c *Cluster, key leaseKey) *lease {
 	if l := ls.leases[key]; l != nil && l.c == c {
 		return l
 	}
-	l := &lease{all: ls, c: c, key: key, turn: make(chan struct{}, 1)}
+	l := &lease{all: ls, c: c, key: key, turn: make(chan struct{}, 1), gone: make(chan struct{})}
 	ls.leases[key] = l
 	c.Go(l.run)
 	c.atEnd(l.release)
@@ -182,6 +183,9 @@ func (l *lease) run(ctx context.Context) {
 		fires, stop := l.c.clusters.clock.After(wait)
 		select {
 		case <-fires:
+		case <-l.gone:
+			stop()
+			return
 		case <-ctx.Done():
 			stop()
 			return
@@ -276,6 +280,7 @@ func (ls *Leases) Keep(environments []string) {
 			continue
 		}
 		delete(ls.leases, key)
+		close(l.gone)
 		l.c.Go(func(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 			defer cancel()

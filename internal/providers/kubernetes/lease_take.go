@@ -31,6 +31,7 @@ func (l *lease) acquire(ctx context.Context) (reconcile.Lease, error) {
 				apierrors.IsForbidden(err) && l.nowhere(ctx) {
 				// The namespace is not there, or not for long: there is nothing
 				// yet that two could do harm to.
+				l.vanish()
 				return reconcile.Lease{Held: true}, nil
 			}
 			if err != nil {
@@ -53,6 +54,20 @@ func (l *lease) acquire(ctx context.Context) (reconcile.Lease, error) {
 		return l.won(ctx, live, sent, true)
 	}
 	return reconcile.Lease{}, reconcile.Errorf(reconcile.Unavailable, op+" "+l.ref().String(), "others change it at the same time")
+}
+
+// vanish notes that there is no lease, since there is no place for one. Nothing
+// is refused for its sake: it could not be renewed, and the namespace not be made.
+func (l *lease) vanish() {
+	l.mu.Lock()
+	l.held, l.other = false, ""
+	l.mu.Unlock()
+	f := &l.c.fence
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.leases[l.key.inventoryKey] == l {
+		delete(f.leases, l.key.inventoryKey)
+	}
 }
 
 // nowhere tells that the namespace is certain not to be there: rights are looked

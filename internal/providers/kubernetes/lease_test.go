@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -282,5 +283,49 @@ func TestLeaseWithoutAPlace(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("not given back")
 		}
+	}
+	for clock.waiting() > 2 { // nobody tends to it any more; two are those of verification
+		if time.Now().After(deadline) {
+			t.Fatalf("%d still wait for their next turn", clock.waiting())
+		}
+		runtime.Gosched()
+	}
+}
+
+// A namespace that goes takes its lease with it, which cannot be renewed then.
+// The namespace can be made again all the same, however long it was gone, and
+// what the environment has in another one is not held up.
+func TestLeaseGoesWithItsNamespace(t *testing.T) {
+	b := newBed(t)
+	clock := newFakeClock()
+	one := b.another(clock)
+	old := forge.Resource{Target: b.Target(), Spec: forge.NamespaceSpec{Name: b.Namespace + "-old", Create: true}}
+	old.ID = forge.ID{Environment: "prod", Kind: forge.KindNamespace, Name: b.Namespace + "-old"}
+	p := NewNamespaces(one.clusters)
+	r := reconcile.Request{Resource: old}
+	do(t, p, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	held := func(r forge.Resource) {
+		t.Helper()
+		if l, err := one.leases.Hold(t.Context(), "prod", r); err != nil || !l.Held {
+			t.Fatalf("%+v, %v", l, err)
+		}
+	}
+	held(old)
+	held(b.resource())
+	if err := b.Client.CoreV1().Namespaces().Delete(t.Context(), b.Namespace+"-old", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, one.c, namespaceRef(b.Namespace+"-old"))
+	clock.stand(t, 30*time.Second, 2)
+	for range 4 {
+		clock.advance(30 * time.Second)
+		clock.stand(t, 30*time.Second, 2) // both have been tended to
+	}
+	one.own(releaseID("a"), b.configMap("a", `{x: "1"}`))
+	held(old)
+	do(t, p, r, reconcile.ActionHeal, reconcile.ReasonDeleted)
+	held(old)
+	if err := b.Client.CoreV1().Namespaces().Delete(t.Context(), b.Namespace+"-old", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
 	}
 }
