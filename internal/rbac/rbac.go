@@ -255,7 +255,10 @@ func (c *collector) issuer(s forge.IssuerSpec) {
 	c.add(namespace, certManager, resource, names, follow...)
 	if s.Create {
 		c.add(namespace, certManager, resource, nil, "list", "watch", "create")
-		c.add(namespace, certManager, resource, names, "get", "patch", "delete")
+		c.add(namespace, certManager, resource, names, "get", "patch")
+		if namespace != "" { // one of the whole cluster stays
+			c.add(namespace, certManager, resource, names, "delete")
+		}
 	}
 }
 
@@ -293,7 +296,7 @@ func (c *collector) dns(s forge.DNSSpec) {
 }
 
 // merged puts together what is about the same objects, and leaves out what is
-// given to all objects anyway.
+// given to all objects, or in all namespaces, anyway.
 func merged(all []Right) []Right {
 	type corner struct {
 		schema.GroupResource
@@ -314,9 +317,10 @@ func merged(all []Right) []Right {
 	for k, vs := range verbs {
 		slices.Sort(vs)
 		vs = slices.Compact(vs)
-		if k.name != "" {
-			everywhere := verbs[corner{k.GroupResource, k.namespace, ""}]
-			vs = slices.DeleteFunc(vs, func(v string) bool { return slices.Contains(everywhere, v) })
+		for _, wider := range []corner{{k.GroupResource, k.namespace, ""}, {k.GroupResource, "", ""}} {
+			if wider != k {
+				vs = slices.DeleteFunc(vs, func(v string) bool { return slices.Contains(verbs[wider], v) })
+			}
 		}
 		if len(vs) == 0 {
 			continue
