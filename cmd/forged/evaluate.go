@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/evaluate"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/schema"
@@ -17,13 +18,13 @@ import (
 const evaluateCommand = "evaluate"
 
 // newEvaluator bounds evaluations as the environment of the process says.
-// apart keeps all of them out of this process.
-func newEvaluator(apart bool) (*evaluate.Evaluator, error) {
-	bounds, err := evaluate.BoundsFrom(os.Getenv)
+// always keeps all of them out of this process.
+func newEvaluator(always bool) (*evaluate.Evaluator, error) {
+	bounds, err := apart.BoundsFrom(os.Getenv)
 	if err != nil {
 		return nil, err
 	}
-	return &evaluate.Evaluator{Load: judge, Bounds: bounds, Apart: apart, Args: []string{evaluateCommand}}, nil
+	return &evaluate.Evaluator{Load: judge, Bounds: bounds, Apart: always, Args: []string{evaluateCommand}}, nil
 }
 
 // bounded is judge for commands that read each forge once. After an error that
@@ -39,7 +40,7 @@ func bounded() func(context.Context, schema.Source) (*forge.Forge, schema.Diagno
 // readLimit is how long files are waited for. A wrong variable is told by
 // whatever evaluates.
 func readLimit() time.Duration {
-	bounds, _ := evaluate.BoundsFrom(os.Getenv)
+	bounds, _ := apart.BoundsFrom(os.Getenv)
 	return bounds.Time
 }
 

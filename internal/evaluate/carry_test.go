@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/forge"
 )
 
@@ -86,7 +87,7 @@ func TestCarry(t *testing.T) {
 
 func TestCarryRefuses(t *testing.T) {
 	for _, v := range []any{func() {}, struct{ own int }{1}, []any{int8(1)}, map[string]any{"a": struct{}{}}} {
-		if packed, err := pack(reflect.ValueOf(v)); err == nil {
+		if packed, err := apart.Pack(v); err == nil {
 			t.Errorf("%T is packed as %v", v, packed)
 		}
 	}
@@ -99,11 +100,11 @@ func TestCarryRefuses(t *testing.T) {
 	}
 	var v any
 	for _, packed := range []any{1, []any{"string"}, []any{"int", "x"}, []any{"func", nil}} {
-		if err := unpack(packed, reflect.ValueOf(&v).Elem()); err == nil {
+		if err := apart.Unpack(packed, &v); err == nil {
 			t.Errorf("%v is unpacked as %v", packed, v)
 		}
 	}
-	if err := unpack(nil, reflect.ValueOf(new(string)).Elem()); err == nil || !strings.Contains(err.Error(), "string") {
+	if err := apart.Unpack(nil, new(string)); err == nil || !strings.Contains(err.Error(), "string") {
 		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package evaluate
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/schema"
 )
@@ -20,7 +22,7 @@ import (
 func child() *Evaluator {
 	return &Evaluator{
 		Load: play, Apart: true, Args: []string{"serve"},
-		Bounds: Bounds{Time: time.Minute, Memory: 256 << 20},
+		Bounds: apart.Bounds{Time: time.Minute, Memory: 256 << 20},
 	}
 }
 
@@ -182,13 +184,13 @@ func TestServe(t *testing.T) {
 	began := make(chan struct{})
 	done := make(chan error)
 	go func() {
-		done <- Serve(t.Context(), r, &bounded{most: 1 << 20}, func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics, error) {
+		done <- Serve(t.Context(), r, io.Discard, func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics, error) {
 			close(began)
 			<-release
 			return nil, nil, nil
 		})
 	}()
-	if err := ask(w, question{Source: text("x"), Bounds: DefaultBounds()}); err != nil {
+	if err := ask(w, question{Source: text("x"), Bounds: apart.DefaultBounds()}); err != nil {
 		t.Fatal(err)
 	}
 	<-began
@@ -204,7 +206,7 @@ func TestServe(t *testing.T) {
 		"nothing": "", "a person who types": "hello, is anybody there?\n", "half": "\x00\x00\x00\x00\x00\x00\x00\x09{}",
 		"no question": "\x00\x00\x00\x00\x00\x00\x00\x02[]",
 	} {
-		if err := Serve(t.Context(), strings.NewReader(in), &bounded{}, play); err == nil {
+		if err := Serve(t.Context(), strings.NewReader(in), io.Discard, play); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

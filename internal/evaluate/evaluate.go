@@ -14,8 +14,8 @@ import (
 	"math"
 	"runtime/debug"
 	"sync/atomic"
-	"time"
 
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/schema"
 )
@@ -27,7 +27,7 @@ type Load func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics
 // Evaluator runs a Load within bounds.
 type Evaluator struct {
 	Load   Load
-	Bounds Bounds // zero fields: those of DefaultBounds
+	Bounds apart.Bounds // zero fields: those of DefaultBounds
 	// Apart has every evaluation in a child process. Without it only those
 	// that could bring down the process without a warning have one, because a
 	// child costs as much as starting the program.
@@ -50,9 +50,9 @@ type ExceededError struct {
 func (e *ExceededError) Error() string {
 	const cause = "look for values that multiply, such as lists of lists or fields that refer to themselves"
 	if e.Of == "time" {
-		return fmt.Sprintf("read %s: its evaluation takes longer than %s; %s, or allow more with %s", e.Name, e.Most, cause, TimeVariable)
+		return fmt.Sprintf("read %s: its evaluation takes longer than %s; %s, or allow more with %s", e.Name, e.Most, cause, apart.TimeVariable)
 	}
-	return fmt.Sprintf("read %s: its evaluation needs more than %s of memory; %s, or allow more with %s", e.Name, e.Most, cause, MemoryVariable)
+	return fmt.Sprintf("read %s: its evaluation needs more than %s of memory; %s, or allow more with %s", e.Name, e.Most, cause, apart.MemoryVariable)
 }
 
 // UnjudgedError says that a source was not judged for a reason that is not in
@@ -71,7 +71,7 @@ func (e *UnjudgedError) Unwrap() error { return e.Err }
 // begun in it.
 func (e *Evaluator) Evaluate(ctx context.Context, src schema.Source) (*forge.Forge, schema.Diagnostics, error) {
 	if e.Apart || !ordinary(src) {
-		return e.apart(ctx, src, e.Bounds.effective())
+		return e.apart(ctx, src, e.Bounds.Effective())
 	}
 	var a answer
 	err := e.here(ctx, src, func(ctx context.Context) {
@@ -89,7 +89,7 @@ func (e *Evaluator) Evaluate(ctx context.Context, src schema.Source) (*forge.For
 func (e *Evaluator) Within(ctx context.Context, src schema.Source, f func(context.Context)) error {
 	if !ordinary(src) {
 		// In a child first: what is beyond the bounds does not get here.
-		if _, _, err := e.apart(ctx, src, e.Bounds.effective()); err != nil {
+		if _, _, err := e.apart(ctx, src, e.Bounds.Effective()); err != nil {
 			if _, invalid := errors.AsType[schema.Diagnostics](err); !invalid {
 				return err
 			}
@@ -106,7 +106,7 @@ func (e *Evaluator) here(ctx context.Context, src schema.Source, f func(context.
 	// is counted as memory, so let that bound be the first to be passed.
 	before := debug.SetMaxStack(math.MaxInt32)
 	defer debug.SetMaxStack(before)
-	err := here(ctx, src, e.Bounds.effective(), f)
+	err := here(ctx, src, e.Bounds.Effective(), f)
 	if err != nil {
 		e.abandoned.Store(true)
 	}
@@ -120,51 +120,24 @@ type answer struct {
 	err         error
 }
 
-// look is the time between two looks at an evaluation. What needs less than
-// one is not looked at.
-const look = 10 * time.Millisecond
-
 // here runs an evaluation in this process. It returns an error when a bound is
 // passed or ctx ends, and leaves the evaluation to itself then.
-func here(ctx context.Context, src schema.Source, bounds Bounds, f func(context.Context)) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("read %s: %w", src.Name(), context.Cause(ctx))
+func here(ctx context.Context, src schema.Source, bounds apart.Bounds, f func(context.Context)) error {
+	switch err := apart.Here(ctx, bounds, f); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("read %s: %w", src.Name(), err)
+	case errors.Is(err, apart.ErrTime):
+		return tooLong(src, bounds)
 	}
-	defer tune()()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f(context.WithoutCancel(ctx))
-	}()
-	late := time.NewTimer(bounds.Time)
-	defer late.Stop()
-	tick := time.NewTicker(look)
-	defer tick.Stop()
-	var w *watch
-	for {
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return fmt.Errorf("read %s: %w", src.Name(), context.Cause(ctx))
-		case <-late.C:
-			return tooLong(src, bounds)
-		case <-tick.C:
-			if w == nil {
-				w = newWatch(bounds)
-				defer w.stop()
-			}
-			if w.memory() > bounds.Memory {
-				return tooLarge(src, bounds)
-			}
-		}
-	}
+	return tooLarge(src, bounds)
 }
 
-func tooLong(src schema.Source, b Bounds) error {
+func tooLong(src schema.Source, b apart.Bounds) error {
 	return &ExceededError{Name: src.Name(), Of: "time", Most: b.Time.String()}
 }
 
-func tooLarge(src schema.Source, b Bounds) error {
-	return &ExceededError{Name: src.Name(), Of: "memory", Most: size(b.Memory)}
+func tooLarge(src schema.Source, b apart.Bounds) error {
+	return &ExceededError{Name: src.Name(), Of: "memory", Most: apart.Size(b.Memory)}
 }

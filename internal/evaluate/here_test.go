@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/schema"
 )
@@ -24,7 +25,7 @@ func held(release <-chan struct{}) Load {
 func TestTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		e := &Evaluator{Load: held(release), Bounds: Bounds{Time: time.Minute, Memory: 8 << 30}}
+		e := &Evaluator{Load: held(release), Bounds: apart.Bounds{Time: time.Minute, Memory: 8 << 30}}
 		began := time.Now()
 		_, _, err := e.Evaluate(t.Context(), text("x"))
 		if took := time.Since(began); took != time.Minute {
@@ -48,7 +49,7 @@ func TestInTime(t *testing.T) {
 		time.AfterFunc(59*time.Second, func() { close(release) })
 		limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 		debug.SetGCPercent(percent)
-		e := &Evaluator{Load: held(release), Bounds: Bounds{Time: time.Minute, Memory: 8 << 30}}
+		e := &Evaluator{Load: held(release), Bounds: apart.Bounds{Time: time.Minute, Memory: 8 << 30}}
 		f, _, err := e.Evaluate(t.Context(), text("x"))
 		if err != nil || f.App.Name != "late" {
 			t.Errorf("%v, %v", f, err)
@@ -96,7 +97,7 @@ func TestCancelled(t *testing.T) {
 
 func TestTooLarge(t *testing.T) {
 	release, held := make(chan struct{}), make(chan []byte, 1)
-	e := &Evaluator{Bounds: Bounds{Time: time.Hour, Memory: 96 << 20}}
+	e := &Evaluator{Bounds: apart.Bounds{Time: time.Hour, Memory: 96 << 20}}
 	e.Load = func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics, error) {
 		held <- make([]byte, 100<<20)
 		<-release

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"forged.dev/forged/internal/apart"
 )
 
 // Read waits for f, which reads the text called name, until ctx ends or limit
@@ -36,6 +38,6 @@ func Read[T any](ctx context.Context, name string, limit time.Duration, f func()
 	case <-ctx.Done():
 		return none, fmt.Errorf("read %s: %w", name, context.Cause(ctx))
 	case <-late:
-		return none, fmt.Errorf("read %s: the system does not answer within %s; look at the disk or the network that it is on, or allow more with %s", name, limit, TimeVariable)
+		return none, fmt.Errorf("read %s: the system does not answer within %s; look at the disk or the network that it is on, or allow more with %s", name, limit, apart.TimeVariable)
 	}
 }

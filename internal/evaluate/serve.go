@@ -8,17 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"reflect"
-	"runtime/debug"
 
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/schema"
 )
 
 // question is what a child is asked. It is text that was read, and no secret.
 type question struct {
 	Source schema.Source
-	Bounds Bounds
+	Bounds apart.Bounds
 }
 
 // wire is an answer on its way between processes.
@@ -50,7 +48,7 @@ var errParentGone = errors.New("the process that asked is gone")
 // The end of in, which stays open meanwhile, means that nobody waits for the
 // answer. The caller ends the process when Serve returns.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, load Load) error {
-	volunteer()
+	apart.Volunteer()
 	var head [8]byte
 	if _, err := io.ReadFull(in, head[:]); err != nil {
 		return fmt.Errorf("this command is for forged itself: %w", err)
@@ -74,9 +72,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, load Load) error {
 		cancel(errParentGone)
 	}()
 	var a answer
-	debug.SetGCPercent(100) // childEnvironment has turned it off
-	debug.SetMaxStack(int(min(q.Bounds.Memory, math.MaxInt32)))
-	undo := limitMemory(hard(q.Bounds))
+	undo := apart.Confine(q.Bounds)
 	err := here(ctx, q.Source, q.Bounds, func(ctx context.Context) {
 		a.forge, a.diagnostics, a.err = load(ctx, q.Source)
 	})
@@ -93,7 +89,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, load Load) error {
 func writeAnswer(out io.Writer, a answer) error {
 	var w wire
 	var err error
-	if w.Forge, err = pack(reflect.ValueOf(a.forge)); err != nil {
+	if w.Forge, err = apart.Pack(a.forge); err != nil {
 		return err
 	}
 	diagnostics := a.diagnostics
@@ -122,7 +118,7 @@ func parseAnswer(text []byte) (a answer, err error) {
 	if err := decoder.Decode(&w); err != nil {
 		return a, err
 	}
-	if err := unpack(w.Forge, reflect.ValueOf(&a.forge).Elem()); err != nil {
+	if err := apart.Unpack(w.Forge, &a.forge); err != nil {
 		return a, err
 	}
 	var d schema.Diagnostics

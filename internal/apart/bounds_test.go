@@ -1,4 +1,4 @@
-package evaluate
+package apart
 
 import (
 	"math"

@@ -1,5 +1,5 @@
 //go:build !race
 
-package evaluate
+package apart
 
 const raceDetector = false

@@ -1,4 +1,4 @@
-package evaluate
+package apart
 
 import (
 	"encoding/json"
@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// A model travels between two processes of one binary, and comes out as it
+// Plain values travel between two processes of one binary, and come out as they
 // went in: nil is not empty, a whole number in a chart's values is not a
 // fraction, and embedded structs keep the fields whose names others have, too.
 // Packages json and gob each lose some of that.
@@ -21,7 +21,9 @@ var carried = map[string]reflect.Type{
 	"number": reflect.TypeFor[json.Number](), "map": reflect.TypeFor[map[string]any](), "list": reflect.TypeFor[[]any](),
 }
 
-// pack is a plain value as JSON can carry it.
+// Pack is a plain value as JSON can carry it.
+func Pack(v any) (any, error) { return pack(reflect.ValueOf(v)) }
+
 func pack(v reflect.Value) (any, error) {
 	switch v.Kind() {
 	case reflect.Bool:
@@ -92,7 +94,10 @@ func packAll(values ...reflect.Value) ([]any, error) {
 	return all, nil
 }
 
-// unpack sets v to what pack has made of its like.
+// Unpack sets what to points to to what Pack has made of its like. Numbers in
+// packed are of type json.Number.
+func Unpack(packed, to any) error { return unpack(packed, reflect.ValueOf(to).Elem()) }
+
 func unpack(packed any, v reflect.Value) error {
 	if packed == nil && slices.Contains([]reflect.Kind{reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Map}, v.Kind()) {
 		return nil

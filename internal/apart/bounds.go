@@ -1,4 +1,4 @@
-package evaluate
+package apart
 
 import (
 	"errors"
@@ -11,13 +11,14 @@ import (
 	"time"
 )
 
-// Bounds are the most an evaluation may cost.
+// Bounds are the most that work may cost.
 type Bounds struct {
 	Time   time.Duration
 	Memory uint64 // bytes the Go runtime has taken from the system
 }
 
-// DefaultBounds have room for a thousand environments several times over.
+// DefaultBounds have room for a forge with a thousand environments several times
+// over.
 func DefaultBounds() Bounds { return Bounds{Time: 30 * time.Second, Memory: 1 << 30} }
 
 // The variables that change the bounds.
@@ -46,7 +47,7 @@ func BoundsFrom(getenv func(string) string) (Bounds, error) {
 			return b, fmt.Errorf("%s is %q; want a size such as 512MiB or 2GiB", MemoryVariable, s)
 		}
 		if n < leastMemory {
-			return b, fmt.Errorf("%s is %q; want at least %s", MemoryVariable, s, size(leastMemory))
+			return b, fmt.Errorf("%s is %q; want at least %s", MemoryVariable, s, Size(leastMemory))
 		}
 		b.Memory = n
 	}
@@ -71,8 +72,8 @@ func parseSize(s string) (uint64, error) {
 	return 0, errors.New("unreachable: the last suffix is empty")
 }
 
-// size is n in the largest unit that needs no fraction.
-func size(n uint64) string {
+// Size is n in the largest unit that needs no fraction.
+func Size(n uint64) string {
 	for _, u := range units[:3] {
 		if n >= u.factor && n%u.factor == 0 {
 			return fmt.Sprintf("%d %s", n/u.factor, u.suffix)
@@ -81,10 +82,10 @@ func size(n uint64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-// effective are the bounds without zeros, and within what this process has
+// Effective are the bounds without zeros, and within what this process has
 // been given: beyond half of it, the system would end the process before we
 // can say why.
-func (b Bounds) effective() Bounds {
+func (b Bounds) Effective() Bounds {
 	if b.Time <= 0 {
 		b.Time = DefaultBounds().Time
 	}

@@ -1,4 +1,4 @@
-package evaluate
+package apart
 
 import (
 	"math"
@@ -6,12 +6,12 @@ import (
 	"runtime/metrics"
 )
 
-// percent is how much garbage an evaluation may leave beside what it keeps, of
-// which there is much. A thousand environments take a tenth less time with it
-// than with the usual 100, and no more memory.
+// percent is how much garbage the work may leave beside what it keeps, of which
+// there is much. The evaluation of a thousand environments takes a tenth less
+// time with it than with the usual 100, and no more memory.
 const percent = 150
 
-// tune sets the collector up for an evaluation; what it returns undoes that.
+// tune sets the collector up for the work; what it returns undoes that.
 func tune() func() {
 	before := debug.SetGCPercent(percent)
 	if 0 <= before && before < percent {
