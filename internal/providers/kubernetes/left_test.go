@@ -39,6 +39,12 @@ func TestNamespaceIsRemovedWhenEmpty(t *testing.T) {
 	r.Remove = true
 	ctx := t.Context()
 	cms, claims := env.Client.CoreV1().ConfigMaps(env.Namespace), env.Client.CoreV1().PersistentVolumeClaims(env.Namespace)
+	// More of what does not count than is listed at once, and what counts behind it.
+	for i := range mostOfKind + 10 {
+		mustMake(t, cms, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+			Name: fmt.Sprintf("forged-inventory-prod.%d", i), Labels: map[string]string{labelPart: env.Instance},
+		}})
+	}
 	mustMake(t, cms, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}})
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data-postgres-0"}}
 	claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}

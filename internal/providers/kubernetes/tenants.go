@@ -25,6 +25,9 @@ const (
 // published are ConfigMaps that the control plane puts into every namespace.
 var published = []string{"kube-root-ca.crt", "openshift-service-ca.crt", "istio-ca-root-cert"}
 
+// passing are kinds whose objects come and go by themselves.
+var passing = []string{"events", "events.events.k8s.io", "pods.metrics.k8s.io"}
+
 // delete deletes the namespace if nothing is left in it.
 func (n *namespace) delete(ctx context.Context, id forge.ID) error {
 	if blocked, err := n.inhabited(ctx, id); err != nil || blocked != "" {
@@ -62,6 +65,8 @@ func (n *namespace) inhabited(ctx context.Context, id forge.ID) (string, error) 
 	}
 	text := strings.Join(names, ", ")
 	switch rest := len(found) - len(names); {
+	case more && rest == 0:
+		text += " and others"
 	case more:
 		text += fmt.Sprintf(" and more than %d others", rest)
 	case rest > 0:
@@ -83,33 +88,23 @@ func (c *Cluster) tenants(ctx context.Context, namespace, environment string) (f
 	}
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	lists := make([]*metav1.PartialObjectMetadataList, len(kinds))
+	each := make([]struct {
+		found []Ref
+		more  bool
+	}, len(kinds))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxWrites)
 	for i, k := range kinds {
 		g.Go(func() (err error) {
-			lists[i], err = c.metadata.Resource(k.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: mostOfKind})
-			if err != nil {
-				err = Classify("list "+k.gvr.GroupResource().String()+" in namespace "+namespace, Ref{}, err)
-				var e *reconcile.Error
-				if errors.As(err, &e) && e.Kind == reconcile.Denied {
-					e.Hint = "to delete a namespace, forged has to see that it is empty: it needs the verb list on everything in it; or delete it yourself"
-				}
-			}
+			each[i].found, each[i].more, err = c.tenantsOf(ctx, k, namespace, environment)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, false, err
 	}
-	for i, list := range lists {
-		more = more || list.Continue != ""
-		for j := range list.Items {
-			o := &list.Items[j]
-			if controllerOf(o) == "" && !c.furniture(kinds[i].gvr.GroupResource(), o, environment) {
-				found = append(found, Ref{GVK: kinds[i].gvk, Namespace: namespace, Name: o.Name})
-			}
-		}
+	for _, e := range each {
+		found, more = append(found, e.found...), more || e.more
 	}
 	slices.SortFunc(found, func(a, b Ref) int {
 		if x, y := holdsData(a), holdsData(b); x != y {
@@ -123,12 +118,39 @@ func (c *Cluster) tenants(ctx context.Context, namespace, environment string) (f
 	return found, more, nil
 }
 
+// tenantsOf are those of one kind. Pages of what does not count are read to their
+// end, or to the first that does: a namespace is empty when all of it was seen.
+func (c *Cluster) tenantsOf(ctx context.Context, k listable, namespace, environment string) (found []Ref, more bool, err error) {
+	gr := k.gvr.GroupResource()
+	o := metav1.ListOptions{Limit: mostOfKind}
+	for {
+		list, err := c.metadata.Resource(k.gvr).Namespace(namespace).List(ctx, o)
+		if err != nil {
+			err = Classify("list "+gr.String()+" in namespace "+namespace, Ref{}, err)
+			var e *reconcile.Error
+			if errors.As(err, &e) && e.Kind == reconcile.Denied {
+				e.Hint = "to delete a namespace, forged has to see that it is empty: it needs the verb list on everything in it; or delete it yourself"
+			}
+			return nil, false, err
+		}
+		for i := range list.Items {
+			item := &list.Items[i]
+			ref := Ref{GVK: k.gvk, Namespace: namespace, Name: item.Name}
+			// What is controlled counts by its controller; but data always does.
+			if (controllerOf(item) == "" || holdsData(ref)) && !c.furniture(gr, item, environment) {
+				found = append(found, ref)
+			}
+		}
+		if o.Continue = list.Continue; o.Continue == "" || len(found) > 0 {
+			return found, o.Continue != "", nil
+		}
+	}
+}
+
 // furniture is what does not count as content of a namespace.
 func (c *Cluster) furniture(gr schema.GroupResource, o *metav1.PartialObjectMetadata, environment string) bool {
 	inventory := inventoryPrefix + environment
 	switch gr.String() {
-	case "events", "events.events.k8s.io", "pods.metrics.k8s.io":
-		return true
 	case "configmaps":
 		return slices.Contains(published, o.Name) ||
 			o.Name == inventory && o.Labels[labelInventory] == c.instance ||
@@ -174,6 +196,9 @@ func (c *Cluster) namespaced(ctx context.Context) ([]listable, error) {
 			gvr := gv.WithResource(r.Name)
 			if gvr.GroupResource().String() == "endpoints" {
 				continue // a Service's, and listing them is answered with a warning
+			}
+			if slices.Contains(passing, gvr.GroupResource().String()) {
+				continue
 			}
 			if !r.Namespaced || strings.Contains(r.Name, "/") || !slices.Contains(r.Verbs, "list") || known[gvr.GroupResource()] {
 				continue
