@@ -161,11 +161,13 @@ func (c *Cluster) mappingOf(ctx context.Context, gvk schema.GroupVersionKind) (*
 }
 
 // lostKind looks into a watch that found nothing to watch: if its kind is not
-// served any more the watch ends, and everybody who has objects of the kind is
-// told. The API server is asked from then on, now and then, whether it is back.
+// served any more, or not in this version, the watch ends, and everybody who has
+// objects of the kind is told. The API server is asked from then on, now and then, whether it is back.
 func (c *Cluster) lostKind(ctx context.Context, w *watch) bool {
 	c.ResetDiscovery()
-	if _, err := c.mappingOf(ctx, w.gvk); !UnknownKind(err) {
+	m, err := c.mappingOf(ctx, w.gvk)
+	moved := err == nil && m.Resource != w.key.gvr // it is served in another version
+	if !moved && !UnknownKind(err) {
 		return false
 	}
 	c.mu.Lock()
@@ -176,6 +178,10 @@ func (c *Cluster) lostKind(ctx context.Context, w *watch) bool {
 	c.endWatch(w.key, w)
 	events := c.eventsOf(w)
 	c.mu.Unlock()
+	if moved {
+		c.clusters.publish(events)
+		return true
+	}
 	c.log.Warn("kind is not served any more; what there was of it is gone", "resource", w.key.gvr.GroupResource().String())
 	c.clusters.publish(events)
 	c.awaitKind(w.gvk)

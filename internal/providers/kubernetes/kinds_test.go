@@ -148,6 +148,59 @@ func twoVersions(crd *unstructured.Unstructured, names ...string) *unstructured.
 	return crd
 }
 
+// withdraw has the definition serve v1 only.
+func (b *bed) withdraw(crd *unstructured.Unstructured, gone schema.GroupVersionKind) {
+	b.t.Helper()
+	live := b.get(RefOf(crd))
+	next := twoVersions(b.definition(gone.Group), "v1")
+	next.SetResourceVersion(live.GetResourceVersion())
+	if _, err := b.c.Dynamic().Resource(definitions).Update(b.t.Context(), next, metav1.UpdateOptions{}); err != nil {
+		b.t.Fatal(err)
+	}
+	status := b.get(RefOf(crd))
+	if err := unstructured.SetNestedStringSlice(status.Object, []string{"v1"}, "status", "storedVersions"); err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.c.Dynamic().Resource(definitions).UpdateStatus(b.t.Context(), status, metav1.UpdateOptions{}); err != nil {
+		b.t.Fatal(err)
+	}
+	b.await("the version to be gone", func() bool {
+		served, err := b.c.serves(b.t.Context(), gone)
+		return err == nil && !served
+	})
+}
+
+// A version goes while forged runs, and what was found out of it before is no
+// answer any more: objects of it are neither gone nor out of sight.
+func TestVersionOfAKindIsRemovedUnderUs(t *testing.T) {
+	b := newBed(t)
+	group := b.Instance + ".withdrawn.forged.dev"
+	id := releaseID("versions")
+	crd := twoVersions(b.definition(group), "v1alpha1", "v1")
+	if err := b.define(crd); err != nil {
+		t.Fatal(err)
+	}
+	old := b.widget(group, "v1alpha1", "{colour: red}")
+	entry := b.own(id, old)[0]
+	b.still(id, "in the old version")
+	b.withdraw(crd, RefOf(old).GVK)
+	if live, err := b.c.Get(t.Context(), RefOf(old)); err != nil || live == nil {
+		t.Errorf("it is there, and read: %v, %v", live, err)
+	}
+	b.await("it to be seen again", func() bool {
+		d, err := b.inventory().Drifted(t.Context(), id)
+		return err == nil && len(d) == 0
+	})
+	b.edit(Ref{GVK: schema.GroupVersionKind{Group: group, Version: "v1", Kind: "Widget"}, Namespace: b.Namespace, Name: old.GetName()}, "kubectl-edit", merge, `{"spec":{"colour":"blue"}}`)
+	b.event(id, causeLive)
+	if d := b.drifted(id); len(d) != 1 || d[0].Code != reconcile.ReasonEdited {
+		t.Errorf("drifts %+v", d)
+	}
+	if got, err := b.inventory().Prune(t.Context(), id, entry); err != nil || got != PrunedDeleted {
+		t.Errorf("pruned: %s, %v", got, err)
+	}
+}
+
 // A version of a kind is taken out of service. Objects that were applied in it
 // are still seen; a manifest that moves to the next version means the same
 // objects; and fields dropped from it go, although the entry that held them
@@ -165,23 +218,7 @@ func TestVersionOfAKindIsRemoved(t *testing.T) {
 	b.still(id, "in the old version")
 	before := b.get(RefOf(old))
 
-	live := b.get(RefOf(crd))
-	next := twoVersions(b.definition(group), "v1")
-	next.SetResourceVersion(live.GetResourceVersion())
-	if _, err := b.c.Dynamic().Resource(definitions).Update(t.Context(), next, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	status := b.get(RefOf(crd))
-	if err := unstructured.SetNestedStringSlice(status.Object, []string{"v1"}, "status", "storedVersions"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.c.Dynamic().Resource(definitions).UpdateStatus(t.Context(), status, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	b.await("the version to be gone", func() bool {
-		served, err := b.c.serves(t.Context(), RefOf(old).GVK)
-		return err == nil && !served
-	})
+	b.withdraw(crd, RefOf(old).GVK)
 	b.restart()
 	b.still(id, "after the version was removed")
 	stamped := old.DeepCopy()

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"errors"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -35,13 +36,48 @@ func (c *Cluster) Get(ctx context.Context, ref Ref) (*unstructured.Unstructured,
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	live, err := c.resource(mapping, ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	if unserved(err) {
+		mapping, err = c.remapped(ctx, mapping, err)
+		if UnknownKind(err) {
+			return nil, nil
+		}
+		if err == nil {
+			live, err = c.resource(mapping, ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		}
+	}
+	switch {
+	case err == nil:
+		return live, nil
+	case apierrors.IsNotFound(err) && !unserved(err):
 		return nil, nil
 	}
-	if err != nil {
-		return nil, Classify("get", ref, err)
+	return nil, Classify("get", ref, err)
+}
+
+// unserved tells the answer that nothing is served under a path from the one that
+// an object is not there. Only the second says anything of the object: the
+// version of its kind may have been taken out of service since we looked, or
+// what is behind the API server may be away.
+func unserved(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
 	}
-	return live, nil
+	details := status.Status().Details
+	return details != nil && slices.ContainsFunc(details.Causes, func(c metav1.StatusCause) bool {
+		return c.Type == metav1.CauseTypeUnexpectedServerResponse
+	})
+}
+
+// remapped looks again how a kind is served, after an answer that it is not as
+// it was. Where that has not changed, nothing is known.
+func (c *Cluster) remapped(ctx context.Context, was *meta.RESTMapping, answer error) (*meta.RESTMapping, error) {
+	c.ResetDiscovery()
+	now, err := c.mappingOf(ctx, was.GroupVersionKind)
+	if err == nil && now.Resource == was.Resource && now.Scope.Name() == was.Scope.Name() {
+		return nil, answer
+	}
+	return now, err
 }
 
 // Delete deletes an object if it still is the one with the given uid, and what
@@ -75,11 +111,17 @@ func (c *Cluster) Delete(ctx context.Context, ref Ref, uid string) error {
 		return err
 	}
 	id, background := types.UID(uid), metav1.DeletePropagationBackground
-	err = c.resource(mapping, ref.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{
-		Preconditions:     &metav1.Preconditions{UID: &id},
-		PropagationPolicy: &background,
-	})
-	if apierrors.IsNotFound(err) {
+	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &id}, PropagationPolicy: &background}
+	err = c.resource(mapping, ref.Namespace).Delete(ctx, ref.Name, options)
+	if unserved(err) {
+		if mapping, err = c.remapped(ctx, mapping, err); UnknownKind(err) {
+			return nil
+		}
+		if err == nil {
+			err = c.resource(mapping, ref.Namespace).Delete(ctx, ref.Name, options)
+		}
+	}
+	if apierrors.IsNotFound(err) && !unserved(err) {
 		err = nil
 	}
 	if err == nil {
