@@ -38,7 +38,7 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		return s.planRemove(ctx)
 	}
 	if d := decide(s.facts()); d.deed == deedNothing || d.state == stateInSync {
-		return s.unloaded(), nil
+		return s.unloaded(), s.unknown()
 	}
 	// Something is to be done: ask the API server itself what Helm's records
 	// say before calling anything drift, and meanwhile why objects drifted.
@@ -62,6 +62,9 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		return nil, err
 	}
 	if d.deed == deedNothing || d.deed == deedHeal {
+		if len(heals) == 0 && healErr == nil {
+			return s.unloaded(), s.unknown()
+		}
 		return append(heals, s.unloaded()...), healErr
 	}
 	if !s.settled() || healErr != nil {
@@ -78,6 +81,16 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	// applied last is put back before it; applying the update fails in the
 	// same way as planning it, after that.
 	return append(heals, *step), nil
+}
+
+// unknown is the error of a release of which nobody knows yet what it is to be:
+// as it was applied last it is in order, but it is not what is asked for before
+// its inputs have said so.
+func (s *seen) unknown() error {
+	if s.desired.unloaded || s.h.req.Policy.Mode == forge.ModeHeal {
+		return nil
+	}
+	return s.desired.missing
 }
 
 // wait says why nothing can be done to a release now.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"forged.dev/forged/internal/providers/kubernetes"
@@ -112,6 +113,9 @@ func (h *handle) immutable(ctx context.Context, old kubernetes.Entry, o object, 
 	}
 	if live == nil || old.Baseline.UID == "" || string(live.GetUID()) != old.Baseline.UID {
 		may = false // only what was recorded as ours is deleted
+	} else if marked, _, _ := unstructured.NestedBool(live.Object, "immutable"); marked {
+		step.Blocked = fmt.Sprintf("%s is marked immutable, and would change; set back what leads to it", o.ref)
+		return nil // whoever marked it has said that it is not to change, by no detour either
 	}
 	if !may {
 		if step.Blocked == "" {

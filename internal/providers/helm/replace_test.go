@@ -253,3 +253,23 @@ func TestReleaseOfHelmIsTakenOverByForce(t *testing.T) {
 		t.Errorf("history %q", h)
 	}
 }
+
+// What its author has marked as not to change is not changed by a detour.
+func TestMarkedImmutableStays(t *testing.T) {
+	const settled = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: shards}
+immutable: true
+data: {count: {{ .Values.count | default 4 | quote }}}
+`
+	r := newRig(t)
+	r.with(map[string]string{"templates/shards.yaml": settled})
+	r.policy = forge.Policy{Recreate: "any"}
+	r.converge()
+	r.values = map[string]any{"count": 8}
+	steps, err := r.pass(t.Context(), r.request())
+	if err != nil || len(steps) != 1 || !strings.Contains(steps[0].Blocked, "immutable") || steps[0].Deletes != 0 {
+		t.Errorf("steps %+v, err %v", steps, err)
+	}
+}
