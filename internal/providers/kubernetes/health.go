@@ -58,7 +58,7 @@ func HealthOf(obj *unstructured.Unstructured) reconcile.Health {
 	case err != nil && custom(gk):
 		return reconcile.Health{Status: reconcile.Ready} // its status is of a form of its own
 	case err != nil:
-		return reconcile.Health{Status: reconcile.Unknown, Message: err.Error()}
+		return reconcile.Health{Status: reconcile.Unknown, Message: "its status does not have the form that its kind has"}
 	case result.Status == status.TerminatingStatus:
 		return reconcile.Health{Status: reconcile.Progressing, Message: "is being deleted"}
 	}
@@ -71,11 +71,11 @@ func HealthOf(obj *unstructured.Unstructured) reconcile.Health {
 	case status.CurrentStatus:
 		return reconcile.Health{Status: reconcile.Ready}
 	case status.InProgressStatus:
-		return reconcile.Health{Status: reconcile.Progressing, Message: result.Message}
+		return reconcile.Health{Status: reconcile.Progressing, Message: unready(obj, result.Message)}
 	case status.FailedStatus:
-		return reconcile.Health{Status: reconcile.Failed, Message: result.Message}
+		return reconcile.Health{Status: reconcile.Failed, Message: unready(obj, result.Message)}
 	default:
-		return reconcile.Health{Status: reconcile.Unknown, Message: result.Message}
+		return reconcile.Health{Status: reconcile.Unknown, Message: "whether it is ready cannot be told from its status"}
 	}
 }
 
@@ -163,14 +163,10 @@ func jobHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
 	case complete:
 		return ready()
 	case failed.status == "True":
-		text := failed.text()
-		if text == "" {
-			text = "it has failed"
-		}
-		return reconcile.Health{Status: reconcile.Failed, Message: text}, true
+		return reconcile.Health{Status: reconcile.Failed, Message: failedJob(failed)}, true
 	}
 	if ending := conditionOf(all, "FailureTarget"); ending.status == "True" {
-		return progressing("is being stopped: %s", ending.text())
+		return progressing("is being stopped: %s", failedJob(ending))
 	}
 	if suspended, _, _ := unstructured.NestedBool(obj.Object, "spec", "suspend"); suspended {
 		return progressing("is suspended")
@@ -181,16 +177,30 @@ func jobHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
 	return progressing("has not begun")
 }
 
+// failedJob says why a Job was given up.
+func failedJob(c condition) string {
+	switch c.reason {
+	case "BackoffLimitExceeded":
+		return "it has failed as often as its backoffLimit lets it (BackoffLimitExceeded)"
+	case "DeadlineExceeded":
+		return "it has run for longer than its activeDeadlineSeconds (DeadlineExceeded)"
+	}
+	if c.text() == "" {
+		return "it has failed"
+	}
+	return "it has failed: " + c.text()
+}
+
 func serviceHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
 	if kind, _, _ := unstructured.NestedString(obj.Object, "spec", "type"); kind == "LoadBalancer" && !hasAddress(obj) {
-		return progressing("waiting for the cloud to give the load balancer an address")
+		return progressing("waits for the cloud to give the load balancer an address")
 	}
 	return undecided()
 }
 
 func ingressHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
 	if !hasAddress(obj) {
-		return progressing("waiting for an ingress controller to give it an address")
+		return progressing("waits for an ingress controller to give it an address")
 	}
 	return undecided()
 }
@@ -243,8 +253,10 @@ func certificateHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) 
 		return progressing("is being issued: %s", issuing.text())
 	case is.kind == "":
 		return progressing("waits for cert-manager to take it up")
+	case is.status == "True":
+		return progressing("waits for cert-manager to take up the last change")
 	default:
-		return progressing("%s", is.text())
+		return progressing("is not issued: %s", is.text())
 	}
 }
 
