@@ -131,6 +131,25 @@ func (cs *Clusters) Cluster(ctx context.Context, target forge.Target) (*Cluster,
 	return c, nil
 }
 
+// Follows tells whether target is connected, to the cluster it should be and
+// without trouble: then its watches stand, and tell of every change. It waits
+// for nothing and costs no request.
+func (cs *Clusters) Follows(target forge.Target) bool {
+	cs.mu.Lock()
+	s := cs.slots[target]
+	cs.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	default:
+		return false // it is being connected
+	}
+	return s.cluster != nil && s.cluster.strayed() == nil && !s.cluster.trouble.Load()
+}
+
 // Watch reports events of resources of one kind, of all clusters, until ctx
 // ends. notify must not block.
 func (cs *Clusters) Watch(ctx context.Context, kind string, notify func(reconcile.Event)) error {

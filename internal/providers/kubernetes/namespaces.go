@@ -29,6 +29,7 @@ type Namespaces struct {
 var (
 	_ reconcile.Provider = (*Namespaces)(nil)
 	_ reconcile.Owner    = (*Namespaces)(nil)
+	_ reconcile.Follower = (*Namespaces)(nil)
 )
 
 // NewNamespaces makes the provider of kind "namespace".
@@ -220,6 +221,9 @@ func (p *Namespaces) Owned(ctx context.Context, environment string, wanted []for
 		return forge.NamespaceSpec{Name: namespace, Create: true}
 	})
 }
+
+// Follows implements reconcile.Follower.
+func (p *Namespaces) Follows(r forge.Resource) bool { return p.clusters.Follows(r.Target) }
 
 // Watch implements reconcile.Provider.
 func (p *Namespaces) Watch(ctx context.Context, notify func(reconcile.Event)) error {
