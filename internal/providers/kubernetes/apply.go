@@ -76,8 +76,9 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 	}
 	defer release()
 
-	var owner forge.ID
-	if owner.UnmarshalText([]byte(obj.GetAnnotations()[AnnotationOwner])) == nil {
+	owner := ownerOf(obj)
+	ctx = concerning(ctx, ref, owner)
+	if owner != (forge.ID{}) {
 		if err := c.fence.environment(owner.Environment); err != nil {
 			return Applied{}, about(err, ref)
 		}
@@ -95,6 +96,14 @@ func (c *Cluster) Apply(ctx context.Context, obj *unstructured.Unstructured) (Ap
 	}
 	a.Changed = a.Created || before == "" || before != a.Baseline.ResourceVersion
 	return a, err
+}
+
+// ownerOf is the resource that an object says it belongs to; zero: none.
+func ownerOf(obj metav1.Object) (owner forge.ID) {
+	if owner.UnmarshalText([]byte(obj.GetAnnotations()[AnnotationOwner])) != nil {
+		return forge.ID{}
+	}
+	return owner
 }
 
 func (c *Cluster) apply(ctx context.Context, mapping *meta.RESTMapping, ref Ref, obj *unstructured.Unstructured, lens Lens) (a Applied, err error) {
@@ -336,6 +345,7 @@ func (c *Cluster) DryRun(ctx context.Context, obj *unstructured.Unstructured) (*
 	if c.recordsNothing(ref.GVK) != nil {
 		return c.imagined(ctx, ref, obj)
 	}
+	ctx = concerning(ctx, ref, ownerOf(obj))
 	lens, err := c.lensFor(ctx, ref, obj)
 	if err != nil {
 		return nil, err

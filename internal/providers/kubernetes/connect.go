@@ -147,6 +147,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 	// need not hold itself back; a server that disagrees answers 429.
 	cfg.QPS, cfg.Burst = -1, 0
 	cfg.UserAgent = userAgent()
+	cfg.WarningHandler, cfg.WarningHandlerWithContext = nil, &warnings{c: c, told: map[warning]struct{}{}}
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return &counting{next: next, observe: c.onRequest, refuse: c.refuse}
 	})

@@ -233,14 +233,14 @@ func (c *Cluster) ownersOf(gk schema.GroupKind) []forge.ID {
 	return ids
 }
 
-// environmentOf is the environment whose inventory lists an object; empty: none.
-func (c *Cluster) environmentOf(ref Ref) string {
+// trackedBy is the resource whose record lists an object; zero: none.
+func (c *Cluster) trackedBy(ref Ref) forge.ID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.index[ref.id()]; t != nil {
-		return t.id.Environment
+		return t.id
 	}
-	return ""
+	return forge.ID{}
 }
 
 // owners are the resources that have objects in the cluster.

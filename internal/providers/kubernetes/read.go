@@ -102,10 +102,10 @@ func (c *Cluster) Delete(ctx context.Context, ref Ref, uid string) error {
 		return Classify("delete", ref, err)
 	}
 	defer release()
-	if err := c.fence.environment(c.environmentOf(ref)); err != nil {
+	if err := c.fence.environment(c.trackedBy(ref).Environment); err != nil {
 		return about(err, ref)
 	}
-	ctx, cancel := bound(ctx)
+	ctx, cancel := bound(concerning(ctx, ref, c.trackedBy(ref)))
 	defer cancel()
 	if err := c.retainClaims(ctx, mapping, ref, uid); err != nil {
 		return err
