@@ -26,6 +26,13 @@ const (
 	// so that a half-written one is not taken for the whole.
 	settling = 50 * time.Millisecond
 
+	// settledWithin is how long that is waited for.
+	settledWithin = 10 * time.Second
+
+	// statWithin is how long one look at a file may take. One that takes longer is
+	// left to itself, and the others go on being watched.
+	statWithin = 250 * time.Millisecond
+
 	// coarse is how far two writes may be apart and still leave the same time
 	// on a file, on any file system.
 	coarse = 2 * time.Second
@@ -38,9 +45,23 @@ const (
 type files struct {
 	dir string // where relative paths start
 
+	stat func(path string) (stamp, error)
+
 	mu    sync.Mutex
 	read  map[string]content
 	users map[user][]string // paths
+
+	// What the system was asked and has not answered, by path. A disk or a
+	// network that hangs holds a goroutine until it answers: one for each file,
+	// however often it is asked for.
+	reads map[string]*question[content]
+	stats map[string]*question[stamp]
+}
+
+type question[T any] struct {
+	done  chan struct{} // closed when it is answered
+	value T
+	err   error
 }
 
 type user struct {
@@ -66,7 +87,10 @@ type stamp struct {
 }
 
 func newFiles(dir string) *files {
-	return &files{dir: dir, read: map[string]content{}, users: map[user][]string{}}
+	return &files{
+		dir: dir, stat: stampOf, read: map[string]content{}, users: map[user][]string{},
+		reads: map[string]*question[content]{}, stats: map[string]*question[stamp]{},
+	}
 }
 
 func (f *files) path(name string) string {
@@ -105,18 +129,50 @@ func (f *files) follow(u user, names []string) {
 // get is what a file holds, at most most bytes.
 func (f *files) get(ctx context.Context, name string, most int64) (content, error) {
 	path := f.path(name)
-	c, err := answered(ctx, func() (content, error) { return f.current(ctx, path, most) })
+	q := ask(&f.mu, f.reads, path, func() (content, error) { return f.current(path, most) })
+	err := unanswered(path)
+	select {
+	case <-q.done:
+		err = q.err
+	case <-ctx.Done():
+	}
 	if err != nil {
 		f.mu.Lock()
 		delete(f.read, path)
 		f.mu.Unlock()
 		return content{}, err
 	}
-	return c, nil
+	return q.value, nil
 }
 
-func (f *files) current(ctx context.Context, path string, most int64) (content, error) {
-	now, err := stampOf(path)
+// ask has f answer a question, unless it is at it already.
+func ask[T any](mu *sync.Mutex, open map[string]*question[T], path string, f func() (T, error)) *question[T] {
+	mu.Lock()
+	defer mu.Unlock()
+	if q := open[path]; q != nil {
+		return q
+	}
+	q := &question[T]{done: make(chan struct{})}
+	open[path] = q
+	go func() {
+		q.value, q.err = f()
+		mu.Lock()
+		delete(open, path)
+		mu.Unlock()
+		close(q.done)
+	}()
+	return q
+}
+
+func unanswered(path string) error {
+	return &reconcile.Error{
+		Kind: reconcile.Unavailable, Op: "read " + path, Err: errors.New("the disk or the network that it is on does not answer"),
+		Hint: "what is in the cluster stays as it is until the file can be read",
+	}
+}
+
+func (f *files) current(path string, most int64) (content, error) {
+	now, err := f.stat(path)
 	if err != nil {
 		return content{}, err
 	}
@@ -126,7 +182,7 @@ func (f *files) current(ctx context.Context, path string, most int64) (content, 
 	if known && c.sure && c.stamp == now {
 		return c, nil
 	}
-	if c, err = readSettled(ctx, path, most); err != nil {
+	if c, err = readSettled(path, most); err != nil {
 		return c, err
 	}
 	f.mu.Lock()
@@ -136,15 +192,14 @@ func (f *files) current(ctx context.Context, path string, most int64) (content, 
 }
 
 // readSettled reads a file that nobody is writing to at the moment.
-func readSettled(ctx context.Context, path string, most int64) (content, error) {
+func readSettled(path string, most int64) (content, error) {
 	before, err := stampOf(path)
-	for err == nil {
+	for began := time.Now(); err == nil; {
+		if time.Since(began) > settledWithin {
+			return content{}, unread(path, errors.New("somebody writes to it all the time"))
+		}
 		if young := settling - time.Since(before.modified); young > 0 && young <= settling {
-			select {
-			case <-time.After(young):
-			case <-ctx.Done():
-				return content{}, ctx.Err()
-			}
+			<-time.After(young)
 		}
 		var raw []byte
 		if raw, err = readFile(path, most); err != nil {
@@ -205,28 +260,6 @@ func unread(path string, err error) error {
 	}
 }
 
-// answered calls f and does not wait for it longer than ctx lasts: a disk or a
-// network that does not answer is left alone, and its goroutine ends when it
-// does.
-func answered[T any](ctx context.Context, f func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		v, err := f()
-		done <- answer{v, err}
-	}()
-	select {
-	case a := <-done:
-		return a.value, a.err
-	case <-ctx.Done():
-		var none T
-		return none, reconcile.Errorf(reconcile.Unavailable, "read files", "the system does not answer: %v", ctx.Err())
-	}
-}
-
 // watch reports files that are no longer as they were read, once they are left
 // alone, until ctx ends.
 func (f *files) watch(ctx context.Context, notify func(reconcile.Event)) error {
@@ -239,19 +272,36 @@ func (f *files) watch(ctx context.Context, notify func(reconcile.Event)) error {
 			return nil
 		case <-tick.C:
 		}
-		events, err := answered(ctx, func() ([]reconcile.Event, error) { return f.changed(told), nil })
-		if err != nil {
-			return nil // ctx has ended
-		}
-		for _, e := range events {
+		for _, e := range f.changed(ctx, told) {
 			notify(e)
 		}
 	}
 }
 
+// glance is the stamp of a file: zero when it cannot be looked at, and not known
+// while the system does not answer.
+func (f *files) glance(ctx context.Context, path string) (now stamp, known bool) {
+	f.mu.Lock()
+	hung := f.stats[path] != nil
+	f.mu.Unlock()
+	if hung {
+		return stamp{}, false
+	}
+	q := ask(&f.mu, f.stats, path, func() (stamp, error) { return f.stat(path) })
+	late := time.NewTimer(statWithin)
+	defer late.Stop()
+	select {
+	case <-q.done:
+		return q.value, true
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return stamp{}, false
+}
+
 // changed compares files with what was read of them. What was told once is not
 // told again before it has changed again.
-func (f *files) changed(told map[string]stamp) []reconcile.Event {
+func (f *files) changed(ctx context.Context, told map[string]stamp) []reconcile.Event {
 	f.mu.Lock()
 	read := make(map[string]stamp, len(f.read))
 	for path, c := range f.read {
@@ -270,8 +320,11 @@ func (f *files) changed(told map[string]stamp) []reconcile.Event {
 			if _, done := now[path]; done {
 				continue
 			}
-			s, _ := stampOf(path) // zero when it cannot be looked at
+			s, known := f.glance(ctx, path)
 			now[path] = s
+			if !known {
+				continue
+			}
 			if read[path] == s {
 				delete(told, path)
 			} else if last, ok := told[path]; !ok || last != s {

@@ -2,10 +2,10 @@ package objects
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -84,19 +84,56 @@ func TestFilesThatNobodyUsesAreForgotten(t *testing.T) {
 	}
 }
 
-// A disk that does not answer holds up nobody for longer than he wants to wait.
-func TestSystemThatDoesNotAnswer(t *testing.T) {
+// A disk that does not answer holds up nobody for longer than he wants to wait,
+// holds one question for each file however often it is asked, and hides no
+// change of another file. When it answers, the file is read.
+func TestDiskThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	hang := make(chan struct{})
-	defer close(hang)
-	cancel()
-	_, err := answered(ctx, func() (int, error) { <-hang; return 0, nil })
-	if reconcile.KindOf(err) != reconcile.Unavailable {
-		t.Error(err)
+	dir := t.TempDir()
+	f := newFiles(dir)
+	old := time.Now().Add(-time.Hour)
+	for _, name := range []string{"hung", "well"} {
+		write(t, filepath.Join(dir, name), "one")
+		if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
+			t.Fatal(err)
+		}
 	}
-	wrong := errors.New("wrong")
-	if _, err := answered(t.Context(), func() (int, error) { return 0, wrong }); !errors.Is(err, wrong) {
-		t.Error(err)
+	hang := make(chan struct{})
+	var asked atomic.Int32
+	f.stat = func(path string) (stamp, error) {
+		if filepath.Base(path) == "hung" {
+			asked.Add(1)
+			<-hang
+		}
+		return stampOf(path)
+	}
+	f.follow(user{id: forge.ID{Name: "a"}}, []string{"hung"})
+	f.follow(user{id: forge.ID{Name: "b"}}, []string{"well"})
+	if _, err := f.get(t.Context(), "well", 10); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if _, err := f.get(ended, "hung", 10); reconcile.KindOf(err) != reconcile.Unavailable || !strings.Contains(err.Error(), filepath.Join(dir, "hung")) {
+			t.Fatal(err)
+		}
+	}
+	told := map[string]stamp{}
+	for range 20 {
+		if events := f.changed(t.Context(), told); len(events) != 0 {
+			t.Fatalf("events %v", events)
+		}
+	}
+	write(t, filepath.Join(dir, "well"), "two")
+	if events := f.changed(t.Context(), told); len(events) != 1 || events[0].ID.Name != "b" {
+		t.Errorf("events %v", events)
+	}
+	if n := asked.Load(); n != 2 { // by who reads, and by who watches
+		t.Errorf("the disk holds %d questions", n)
+	}
+	close(hang)
+	if c, err := f.get(t.Context(), "hung", 10); err != nil || c.text != "one" {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
