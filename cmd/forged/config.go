@@ -103,6 +103,7 @@ func openChart(ctx context.Context, path string) (localfiles.Chart, error) {
 	if err != nil {
 		return nil, err // and no chart that is not there
 	}
+	c.Apart = newTemplates()
 	return c, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/evaluate"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/schema"
 )
 
@@ -35,6 +36,30 @@ func bounded() func(context.Context, schema.Source) (*forge.Forge, schema.Diagno
 		return func(context.Context, schema.Source) (*forge.Forge, schema.Diagnostics, error) { return nil, nil, err }
 	}
 	return e.Evaluate
+}
+
+// templatesCommand is what a forged calls the child by that renders charts.
+const templatesCommand = "templates"
+
+// newTemplates bounds the rendering of charts as the environment of the process
+// says. A wrong variable is told by whatever evaluates.
+func newTemplates() *render.Child {
+	bounds, _ := apart.BoundsFrom(os.Getenv)
+	return render.NewChild(bounds, templatesCommand)
+}
+
+// newTemplatesCommand is the child that a forged starts to render a chart.
+func newTemplatesCommand(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:     templatesCommand,
+		Short:   "Render a chart for another process of this program",
+		Example: "  forged templates # is for forged itself",
+		Hidden:  true,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return render.Serve(c.Context(), s.in, s.out)
+		},
+	}
 }
 
 // readLimit is how long files are waited for. A wrong variable is told by

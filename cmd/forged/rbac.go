@@ -172,17 +172,21 @@ func releaseObjects(ctx context.Context, spec forge.ReleaseSpec, dir string, sou
 		if from.Path != "" {
 			from.Path = inDir(dir, from.Path)
 		}
-		chart, err := source.Load(ctx, chartsource.Request{ChartSource: from, Secret: pass.Resolve})
+		loaded, err := source.Load(ctx, chartsource.Request{ChartSource: from, Secret: pass.Resolve})
 		if err != nil {
 			return nil, err
 		}
-		files = chart.Files
+		files = loaded.Files
 	}
 	values, err := withInputs(spec)
 	if err != nil {
 		return nil, err
 	}
-	texts, err := offline.Of(files).Render(ctx, spec.Name, spec.Namespace, values)
+	chart := offline.Of(files)
+	if spec.Source != nil {
+		chart.Apart = newTemplates()
+	}
+	texts, err := chart.Render(ctx, spec.Name, spec.Namespace, values)
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ when forge.cue changes, and when somebody changes what runs.`,
 	root.Version = versionLine(buildInfo())
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "say which forged this is")
-	root.AddCommand(newInit(s), newSchema(s), newValidate(s), newRender(s), newExplain(s), newRBAC(s), newPlan(s), newRun(s), newStatus(s), newApprove(s), newVersion(s), newGenDocs(s), newEvaluate(s), newProbe(s))
+	root.AddCommand(newInit(s), newSchema(s), newValidate(s), newRender(s), newExplain(s), newRBAC(s), newPlan(s), newRun(s), newStatus(s), newApprove(s), newVersion(s), newGenDocs(s), newEvaluate(s), newTemplatesCommand(s), newProbe(s))
 	// cobra adds these two late; they are wanted now, for their texts.
 	root.InitDefaultCompletionCmd("validate")
 	root.InitDefaultHelpCmd()

@@ -81,7 +81,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindImage:       minikube.NewImages(),
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindProbe:       external.NewProbes(w.clusters, ownImage(os.Getenv)),
-		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Logger: o.log}),
+		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: newTemplates(), Logger: o.log}),
 	}
 	options.Leases = kubernetes.NewLeases(w.clusters)
 	w.engine = reconcile.New(options)

@@ -34,11 +34,12 @@ type Chart interface {
 	// Files are the texts of its files, by name, those of charts in it among
 	// them: "templates/app.yaml", "charts/db/templates/app.yaml".
 	Files() map[string]string
-	// Render gives what its templates give, by their names.
-	Render(ctx context.Context, release, namespace string, values map[string]any) (map[string]string, error)
+	// RenderTwice gives what its templates give, by their names, and what they
+	// give then. It ends when ctx does.
+	RenderTwice(ctx context.Context, release, namespace string, values map[string]any) (first, again map[string]string, err error)
 }
 
-// renderLimit is how long the rendering of one chart may take.
+// renderLimit is how long the renderings of one chart may take.
 const renderLimit = 10 * time.Second
 
 // Check finds charts and configuration files that are not there or are not

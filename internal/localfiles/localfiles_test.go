@@ -12,9 +12,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/localfiles"
 	"forged.dev/forged/internal/providers/helm/offline"
+	"forged.dev/forged/internal/providers/helm/render"
 )
 
 // options are as the program has them.
@@ -24,8 +26,24 @@ func options(render bool) localfiles.Options {
 		if err != nil {
 			return nil, err
 		}
+		c.Apart = templates
 		return c, nil
 	}}
+}
+
+// templates renders charts in a child of this binary.
+var templates = render.NewChild(apart.Bounds{Memory: 192 << 20}, "templates")
+
+// TestMain is a child's side when this binary is started as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "templates" {
+		if err := render.Serve(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
 }
 
 func write(t *testing.T, dir string, files map[string]string) {

@@ -22,17 +22,15 @@ var errTooSlow = errors.New("rendering it takes longer than " + renderLimit.Stri
 // rendered looks at what a chart gives: twice, since what differs then will
 // differ always.
 func (c *checker) rendered(at []string, s *scanned, as place, values map[string]any) {
-	first, err := c.render(s, as, values)
+	ctx, cancel := context.WithTimeoutCause(c.ctx, renderLimit, errTooSlow)
+	defer cancel()
+	first, again, err := s.RenderTwice(ctx, as.release, as.namespace, values)
 	if err != nil {
 		if c.ctx.Err() == nil {
 			c.add(at, "chart-render", fmt.Sprintf("it does not render without a cluster: %v", err), "what it finds in a cluster may be another matter")
 		}
 		c.impure(at, s.impure.of(func(string) bool { return true }), "")
 		return
-	}
-	again, err := c.render(s, as, values)
-	if err != nil {
-		return // it has just been rendered, so this is the end of ctx
 	}
 	different := map[string]bool{}
 	for name, text := range first {
@@ -48,12 +46,6 @@ func (c *checker) rendered(at []string, s *scanned, as place, values map[string]
 	objects := c.objects(at, first, as.namespace)
 	c.impure(at, calls, strings.Join(unlike(objects, readObjects(again)), ", "))
 	c.scaled(at, objects)
-}
-
-func (c *checker) render(s *scanned, as place, values map[string]any) (map[string]string, error) {
-	ctx, cancel := context.WithTimeoutCause(c.ctx, renderLimit, errTooSlow)
-	defer cancel()
-	return s.Chart.Render(ctx, as.release, as.namespace, values)
 }
 
 // object is what is needed of a rendered object.

@@ -57,6 +57,12 @@ spec:
 			map[string]any{"generate": true},
 			[]string{at("chart-impure", "it is not reproducible: randAlphaNum in templates/secret.yaml:6; different each time: Secret auth")},
 		},
+		{
+			"more memory than there is",
+			map[string]string{"templates/web.yaml": "{{ range until 10000000000 }}{{ end }}"},
+			nil,
+			[]string{at("chart-render", "it does not render without a cluster: its templates need more than 192 MiB of memory; allow more with FORGED_MAX_MEMORY")},
+		},
 		{"a random value that the values switch off", map[string]string{"templates/web.yaml": web, "templates/secret.yaml": random}, nil, nil},
 		{"one that is generated unless it is there", map[string]string{"templates/secret.yaml": `{{ $old := lookup "v1" "Secret" .Release.Namespace "auth" }}
 apiVersion: v1

@@ -6,17 +6,17 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
-	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/providers/kubernetes"
 )
 
@@ -51,38 +51,27 @@ type lookedUp struct {
 	Digest string `json:"digest"`
 }
 
-// listener is a world that remembers what it was asked.
+// listener answers what a chart looks up in a cluster, and remembers it.
 type listener struct {
-	ctx     context.Context
+	ctx     context.Context // of the rendering
 	h       *handle
-	version chartutil.KubeVersion
-	apis    chartutil.VersionSet
+	serves  render.Serves
 	planned crds // kinds that are made before the release is
-	ranges  bool // some template does more with the API versions than ask for one
 
-	asked asked
+	lookups []lookedUp
+	err     error // the first, with its kind
 }
 
-// beyondHas finds templates that do more with the API versions of a cluster
-// than ask whether one is among them.
-var beyondHas = regexp.MustCompile(`\.APIVersions\b(\s*[^.\s]|\s+\.|\.[^H]|\.H[^a]|\.Ha[^s])`)
-
 // listen opens the cluster to a chart.
-func (h *handle) listen(ctx context.Context, ch *chart.Chart, planned crds) (*listener, error) {
+func (h *handle) listen(ctx context.Context, planned crds) (*listener, error) {
 	v, apis, err := h.cluster.Discovery(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{ctx: ctx, h: h, version: kubeVersion(v.GitVersion, v.Major, v.Minor), planned: planned}
-	l.apis = append(l.apis, apis...)
-	l.apis = append(l.apis, planned.versions()...)
-	slices.Sort(l.apis)
-	l.apis = slices.Compact(l.apis)
-	for _, text := range templates(ch) {
-		if beyondHas.MatchString(text) {
-			l.ranges = true
-		}
-	}
+	l := &listener{ctx: ctx, h: h, planned: planned, serves: render.Serves{Version: v.GitVersion, Major: v.Major, Minor: v.Minor}}
+	l.serves.APIs = append(slices.Clone(apis), planned.versions()...)
+	slices.Sort(l.serves.APIs)
+	l.serves.APIs = slices.Compact(l.serves.APIs)
 	return l, nil
 }
 
@@ -90,41 +79,16 @@ func kubeVersion(version, major, minor string) chartutil.KubeVersion {
 	return chartutil.KubeVersion{Version: version, Major: major, Minor: minor}
 }
 
-// capabilities implements world. Templates reach methods without arguments
-// just as fields.
-func (l *listener) capabilities() any { return &heardCapabilities{l} }
-
-type heardCapabilities struct{ l *listener }
-
-// KubeVersion is the version of the cluster.
-func (c *heardCapabilities) KubeVersion() *chartutil.KubeVersion {
-	c.l.asked.Version = c.l.version.Version
-	v := c.l.version
-	return &v
-}
-
-// HelmVersion is the version of Helm, which comes with forged.
-func (c *heardCapabilities) HelmVersion() any { return chartutil.DefaultCapabilities.HelmVersion }
-
-// APIVersions are what the cluster serves.
-func (c *heardCapabilities) APIVersions() any {
-	if c.l.ranges {
-		c.l.asked.AllAPIs = digestOf(c.l.apis)
-		return c.l.apis
+// asked is all that was asked, of what was heard besides.
+func (l *listener) asked(heard render.Heard) asked {
+	a := asked{APIs: heard.APIs, Lookups: l.lookups}
+	if heard.Version {
+		a.Version = l.serves.Version
 	}
-	return heardAPIs{c.l}
-}
-
-type heardAPIs struct{ l *listener }
-
-// Has tells whether the cluster serves an API version or a kind of one.
-func (a heardAPIs) Has(version string) bool {
-	has := a.l.apis.Has(version)
-	if a.l.asked.APIs == nil {
-		a.l.asked.APIs = map[string]bool{}
+	if heard.All {
+		a.AllAPIs = digestOf(l.serves.APIs)
 	}
-	a.l.asked.APIs[version] = has
-	return has
+	return a
 }
 
 func digestOf(v any) string {
@@ -136,73 +100,43 @@ func digestOf(v any) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// GetClientFor implements engine.ClientProvider.
-func (l *listener) GetClientFor(apiVersion, kind string) (dynamic.NamespaceableResourceInterface, bool, error) {
+// Namespaced implements render.Cluster.
+func (l *listener) Namespaced(apiVersion, kind string) (bool, error) {
 	gvk := schema.FromAPIVersionAndKind(apiVersion, kind)
 	m, err := l.h.cluster.Mapping(l.ctx, gvk)
+	switch {
+	case err == nil:
+		return m.Scope.Name() == meta.RESTScopeNameNamespace, nil
+	case l.planned.mapping(gvk) != nil:
+		return true, nil // there is none yet
+	}
+	return false, l.fail(err)
+}
+
+// Find implements render.Cluster.
+func (l *listener) Find(apiVersion, kind, namespace, name string) (map[string]any, error) {
+	what := lookup{schema.FromAPIVersionAndKind(apiVersion, kind), namespace, name}
+	var client dynamic.NamespaceableResourceInterface // nil: the kind is not there yet
+	if m, err := l.h.cluster.Mapping(l.ctx, what.GVK); err == nil {
+		client = l.h.cluster.Dynamic().Resource(m.Resource)
+	} else if l.planned.mapping(what.GVK) == nil {
+		return nil, l.fail(err)
+	}
+	found, digest, err := l.h.lookUp(l.ctx, what, client)
 	if err != nil {
-		if l.planned.mapping(gvk) == nil {
-			return nil, false, err
-		}
-		return &heardResource{l: l, gvk: gvk}, true, nil // there is none yet
+		return nil, l.fail(err)
 	}
-	return &heardResource{
-		NamespaceableResourceInterface: l.h.cluster.Dynamic().Resource(m.Resource), l: l, gvk: gvk,
-	}, m.Scope.Name() == "namespace", nil
+	if !slices.ContainsFunc(l.lookups, func(o lookedUp) bool { return o.lookup == what }) {
+		l.lookups = append(l.lookups, lookedUp{what, l.h.sealLookup(digest)})
+	}
+	return found, nil
 }
 
-// heardResource is a client that only reads, and remembers what.
-type heardResource struct {
-	dynamic.NamespaceableResourceInterface // nil: the kind is not there yet
-
-	l         *listener
-	gvk       schema.GroupVersionKind
-	namespace string
-}
-
-// Namespace implements dynamic.NamespaceableResourceInterface.
-func (r *heardResource) Namespace(ns string) dynamic.ResourceInterface {
-	in := *r
-	in.namespace = ns
-	return &in
-}
-
-// Get implements dynamic.ResourceInterface.
-func (r *heardResource) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
-	l := lookup{r.gvk, r.namespace, name}
-	found, digest, err := r.l.h.lookUp(r.l.ctx, l, r.NamespaceableResourceInterface)
-	if err != nil {
-		return nil, err
+func (l *listener) fail(err error) error {
+	if l.err == nil {
+		l.err = err
 	}
-	r.l.heard(l, r.l.h.sealLookup(digest))
-	if found == nil {
-		return nil, errNotThere
-	}
-	return &unstructured.Unstructured{Object: found}, nil
-}
-
-// List implements dynamic.ResourceInterface.
-func (r *heardResource) List(context.Context, metav1.ListOptions) (*unstructured.UnstructuredList, error) {
-	l := lookup{GVK: r.gvk, Namespace: r.namespace}
-	found, digest, err := r.l.h.lookUp(r.l.ctx, l, r.NamespaceableResourceInterface)
-	if err != nil {
-		return nil, err
-	}
-	r.l.heard(l, r.l.h.sealLookup(digest))
-	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": r.gvk.GroupVersion().String(), "kind": r.gvk.Kind + "List"}}
-	items, _ := found["items"].([]any)
-	for _, i := range items {
-		if m, ok := i.(map[string]any); ok {
-			list.Items = append(list.Items, unstructured.Unstructured{Object: m})
-		}
-	}
-	return list, nil
-}
-
-func (l *listener) heard(what lookup, digest string) {
-	if !slices.ContainsFunc(l.asked.Lookups, func(o lookedUp) bool { return o.lookup == what }) {
-		l.asked.Lookups = append(l.asked.Lookups, lookedUp{what, digest})
-	}
+	return err
 }
 
 // moved says which answer to a chart is another one now; empty: none is. In
@@ -271,7 +205,7 @@ func (h *handle) lookUp(ctx context.Context, l lookup, client dynamic.Namespacea
 	}
 	obj, err := in.Get(ctx, l.Name, metav1.GetOptions{})
 	switch {
-	case isNotThere(err):
+	case apierrors.IsNotFound(err):
 		return nil, "", nil
 	case err != nil:
 		return nil, "", kubernetes.Classify("look up", ref, err)

@@ -18,7 +18,9 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 
 	"forged.dev/forged/charts"
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/providers/helm/chartsource"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -32,28 +34,42 @@ type Charts interface {
 	Watch(ctx context.Context, changed func()) error
 }
 
-// renderLimit is how long templates may take. Those of a large chart take a
-// tenth of a second.
-const renderLimit = 20 * time.Second
+const (
+	// renderLimit is how long templates may take. Those of a large chart take a
+	// tenth of a second.
+	renderLimit = 20 * time.Second
+	// beyondPause is how long a chart is left alone that took longer, or too
+	// much memory. It may be the machine that was to blame.
+	beyondPause = 10 * time.Minute
+)
 
 // chartStore finds charts; each of the embedded ones is read once.
 type chartStore struct {
 	embedded func(name string) ([]charts.File, error)
 	others   Charts
 
-	mu        sync.Mutex
-	loaded    map[string]loadedChart
-	rendering map[string]time.Time // since when, of renderings that have not come to their end, by key
-	planned   map[releaseKey]pending
+	apart *render.Child
+
+	mu      sync.Mutex
+	loaded  map[string]loadedChart
+	beyond  map[string]beyondBounds // by render key
+	planned map[releaseKey]pending
+}
+
+// beyondBounds is a rendering that would not end.
+type beyondBounds struct {
+	at  time.Time
+	err error
 }
 
 // loadedChart is a chart as it lies in its files.
 type loadedChart struct {
-	name   string // for people
-	source string // what a source of the user stood for, for people; empty: it is embedded
-	files  []charts.File
-	digest string
-	stale  error // why it could not be looked at; nil: it is up to date
+	name    string // for people
+	foreign bool   // it is a user's
+	source  string // what a source of the user stood for, for people; empty: it is embedded
+	files   []charts.File
+	digest  string
+	stale   error // why it could not be looked at; nil: it is up to date
 }
 
 // get finds the chart of the user that is asked for.
@@ -62,7 +78,7 @@ func (s *chartStore) get(ctx context.Context, r chartsource.Request) (loadedChar
 		return loadedChart{}, reconcile.Errorf(reconcile.Internal, "load chart", "nothing here loads charts of a user")
 	}
 	ch, err := s.others.Load(ctx, r)
-	return loadedChart{name: ch.String(), source: ch.String(), files: ch.Files, digest: ch.Digest, stale: ch.Stale}, err
+	return loadedChart{name: ch.String(), foreign: true, source: ch.String(), files: ch.Files, digest: ch.Digest, stale: ch.Stale}, err
 }
 
 func (s *chartStore) own(name string) (loadedChart, error) {
@@ -86,55 +102,57 @@ func (s *chartStore) own(name string) (loadedChart, error) {
 	return c, nil
 }
 
-// bounded renders, and gives up with its context. A template cannot be
-// stopped: what does not come to its end is not begun again while it runs, so
-// that a chart that never ends costs one processor and not all.
-func (s *chartStore) bounded(ctx context.Context, key string, f func() (*rendering, error)) (*rendering, error) {
-	endless := &reconcile.Error{
-		Kind: reconcile.Invalid, Op: "render chart", Err: errors.New("its templates do not come to an end"),
-		Hint: "look for a template that includes itself, or a range over a very large number",
+// texts renders a chart: one of our own here, one of a user apart, within
+// bounds. What went beyond them is not begun again for a while, so that what
+// runs is looked after meanwhile.
+func (s *chartStore) texts(ctx context.Context, d desired, in render.Input, c render.Cluster) (out render.Output, err error) {
+	if !d.chart.foreign || s.apart == nil {
+		defer func() {
+			if what := recover(); what != nil {
+				err = reconcile.Errorf(reconcile.Invalid, "render chart", "its templates made a library panic: %v", what)
+			}
+		}()
+		return render.Here(in, c)
 	}
 	s.mu.Lock()
-	since, runs := s.rendering[key]
-	if !runs {
-		s.rendering[key] = time.Now()
-	}
+	last, before := s.beyond[d.key]
 	s.mu.Unlock()
+	if before && time.Since(last.at) < beyondPause {
+		return out, last.err
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, renderLimit, apart.ErrTime)
+	defer cancel()
+	out, err = s.apart.Render(limited, in, c)
+	if err == nil || ctx.Err() == nil && reconcile.KindOf(err) != reconcile.Internal {
+		return out, err
+	}
+	start, _ := errors.AsType[*apart.StartError](err)
+	end, _ := errors.AsType[*apart.EndError](err)
+	var why, hint string
 	switch {
-	case runs && time.Since(since) >= renderLimit:
-		return nil, endless
-	case runs: // for somebody who has given up waiting
-		return nil, reconcile.Errorf(reconcile.Unavailable, "render chart", "it is being rendered since %s", time.Since(since).Round(time.Second))
+	case ctx.Err() != nil:
+		return out, reconcile.Errorf(reconcile.Unavailable, "render chart", "%v", context.Cause(ctx))
+	case start != nil:
+		return out, reconcile.Errorf(reconcile.Unavailable, "render chart", "start a process for its templates: %v", start)
+	case end != nil:
+		return out, reconcile.Errorf(reconcile.Unavailable, "render chart", "the process of its templates %v", end)
+	case errors.Is(err, apart.ErrTime):
+		why = "its templates do not come to an end within " + renderLimit.String()
+		hint = "look for a template that includes itself, or a range over a very large number"
+	case errors.Is(err, apart.ErrMemory):
+		why = "its templates need more than " + apart.Size(s.apart.Bounds.Effective().Memory) + " of memory"
+		hint = "look for a range over a very large number, or text that is repeated, or allow more with " + apart.MemoryVariable
+	case errors.Is(err, apart.ErrDepth):
+		why, hint = "its templates nest too deep", "look for a template that includes itself"
+	default:
+		return out, err
 	}
-	type outcome struct {
-		r   *rendering
-		err error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		var o outcome
-		defer func() {
-			// Nobody above this goroutine would stop a panic.
-			if what := recover(); what != nil {
-				o = outcome{nil, reconcile.Errorf(reconcile.Internal, "render chart", "its templates made a library panic: %v", what)}
-			}
-			s.mu.Lock()
-			delete(s.rendering, key)
-			s.mu.Unlock()
-			done <- o
-		}()
-		o.r, o.err = f()
-	}()
-	limit := time.NewTimer(renderLimit)
-	defer limit.Stop()
-	select {
-	case o := <-done:
-		return o.r, o.err
-	case <-ctx.Done():
-		return nil, reconcile.Errorf(reconcile.Unavailable, "render chart", "%v", context.Cause(ctx))
-	case <-limit.C:
-		return nil, endless
-	}
+	err = &reconcile.Error{Kind: reconcile.Invalid, Op: "render chart", Err: errors.New(why), Hint: hint}
+	s.mu.Lock()
+	maps.DeleteFunc(s.beyond, func(_ string, b beyondBounds) bool { return time.Since(b.at) >= beyondPause })
+	s.beyond[d.key] = beyondBounds{time.Now(), err}
+	s.mu.Unlock()
+	return out, err
 }
 
 // kept is what was rendered for a release and not applied yet.

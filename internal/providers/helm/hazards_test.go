@@ -13,8 +13,10 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/helm/chartsource"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/sandboxtest"
@@ -26,6 +28,7 @@ type hazard struct {
 	dir      string
 	chart    *forge.ChartSource // nil: what is in dir
 	recreate string             // policy
+	memory   uint64             // of templates; 0: as usual
 	writes   atomic.Int64
 }
 
@@ -95,7 +98,10 @@ func (h *hazard) begin() {
 		},
 	})
 	source := chartsource.New(chartsource.Options{})
-	h.p = New(Options{Clusters: h.clusters, Charts: source, Logger: slog.New(slog.DiscardHandler)})
+	h.p = New(Options{
+		Clusters: h.clusters, Charts: source, Logger: slog.New(slog.DiscardHandler),
+		Apart: render.NewChild(apart.Bounds{Memory: h.memory}, templatesCommand),
+	})
 	h.events = make(chan reconcile.Event, 10_000)
 	ctx, cancel := context.WithCancel(context.Background())
 	clusters, p, events, ended := h.clusters, h.p, h.events, make(chan struct{})

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,10 +19,6 @@ import (
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
-
-var errNotThere = apierrors.NewNotFound(schema.GroupResource{}, "")
-
-func isNotThere(err error) bool { return apierrors.IsNotFound(err) }
 
 // lookupKey is something that charts look up in a cluster.
 type lookupKey struct {

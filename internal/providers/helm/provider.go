@@ -10,6 +10,7 @@ import (
 
 	"forged.dev/forged/charts"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
@@ -26,6 +27,9 @@ type Options struct {
 	Charts   Charts                                   // nil: there are none but the embedded ones
 	// Secret reads what a registry or a repository of charts wants to know.
 	Secret func(context.Context, forge.SecretRef) (secret.Value, error)
+	// Apart renders the charts of others; nil: they are rendered here, where
+	// nothing bounds them.
+	Apart  *render.Child
 	Logger *slog.Logger
 }
 
@@ -92,7 +96,7 @@ func New(o Options) *Provider {
 		dead:     deadAfter,
 		invented: inventedSeal(),
 		secret:   o.Secret,
-		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}, rendering: map[string]time.Time{}},
+		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}, apart: o.Apart, beyond: map[string]beyondBounds{}},
 		stores:   map[storeKey]*store{},
 		releases: map[releaseKey]*unit{},
 		ids:      map[releaseKey]forge.ID{},

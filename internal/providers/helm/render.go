@@ -4,19 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
 
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/reconcile"
 )
-
-const notesFile = "NOTES.txt"
 
 // rendering is a chart with values put in. It is made once for each change of
 // what goes in: what is planned, what is applied and what Helm's record holds
@@ -30,12 +27,6 @@ type rendering struct {
 	crds     []chart.CRD
 	key      string // of what forged put in
 	asked    asked  // of the cluster, while rendering
-}
-
-// world answers what a chart asks about the cluster.
-type world interface {
-	engine.ClientProvider
-	capabilities() any // in the place of chartutil.Capabilities
 }
 
 // place is where and as what a chart is rendered.
@@ -52,86 +43,6 @@ func dependencies(ch *chart.Chart, values map[string]any) error {
 		return &reconcile.Error{Kind: reconcile.Invalid, Op: "render chart " + ch.Name(), Err: err}
 	}
 	return nil
-}
-
-// render renders a chart the way Helm does, but for its notes: they are for
-// people who run helm, and what they ask of the cluster is nobody's input.
-func render(ch *chart.Chart, values map[string]any, at place, version chartutil.KubeVersion, w world) (*rendering, error) {
-	invalid := func(err error) error {
-		return &reconcile.Error{Kind: reconcile.Invalid, Op: "render chart " + ch.Name(), Err: err}
-	}
-	if need := ch.Metadata.KubeVersion; need != "" && !chartutil.IsCompatibleRange(need, version.Version) {
-		return nil, invalid(fmt.Errorf("it needs Kubernetes %s, the cluster has %s", need, version.Version))
-	}
-	r := &rendering{chart: ch, values: values}
-	vals, err := chartutil.ToRenderValuesWithSchemaValidation(ch, values, chartutil.ReleaseOptions{
-		Name: at.name, Namespace: at.namespace, Revision: at.revision,
-		IsInstall: at.install, IsUpgrade: !at.install,
-	}, &chartutil.Capabilities{}, false)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	vals["Capabilities"] = w.capabilities()
-	files, err := withoutNotes(ch, func() (map[string]string, error) {
-		return engine.RenderWithClientProvider(ch, vals, w)
-	})
-	if err != nil {
-		if kind := reconcile.KindOf(err); kind != reconcile.Internal {
-			return nil, err // of a lookup
-		}
-		return nil, invalid(err)
-	}
-	hooks, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	var b strings.Builder
-	for _, m := range manifests {
-		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", m.Name, m.Content)
-	}
-	r.manifest, r.hooks, r.crds = b.String(), hooks, ch.CRDObjects()
-	return r, nil
-}
-
-// withoutNotes hides the notes of a chart and its dependencies from f.
-func withoutNotes(ch *chart.Chart, f func() (map[string]string, error)) (map[string]string, error) {
-	var restore []func()
-	var hide func(*chart.Chart)
-	hide = func(c *chart.Chart) {
-		all := c.Templates
-		restore = append(restore, func() { c.Templates = all })
-		c.Templates = nil
-		for _, t := range all {
-			if t != nil && !strings.HasSuffix(t.Name, notesFile) {
-				c.Templates = append(c.Templates, t)
-			}
-		}
-		for _, dep := range c.Dependencies() {
-			hide(dep)
-		}
-	}
-	hide(ch)
-	defer func() {
-		for _, f := range restore {
-			f()
-		}
-	}()
-	return f()
-}
-
-// templates are the texts of all templates of a chart and its dependencies, by
-// the names Helm gives them.
-func templates(ch *chart.Chart) map[string]string {
-	out := map[string]string{}
-	for _, t := range ch.Templates {
-		if t != nil && !strings.HasSuffix(t.Name, notesFile) {
-			out[ch.ChartFullPath()+"/"+t.Name] = string(t.Data)
-		}
-	}
-	for _, dep := range ch.Dependencies() {
-		maps.Copy(out, templates(dep))
-	}
-	return out
 }
 
 // pending is a rendering that was planned and not applied yet.
@@ -183,6 +94,9 @@ func (s *seen) render(ctx context.Context, at place) (*rendering, error) {
 	if err != nil {
 		return nil, s.named(err)
 	}
+	invalid := func(err error) error {
+		return s.named(&reconcile.Error{Kind: reconcile.Invalid, Op: "render chart " + ch.Name(), Err: err})
+	}
 	values := cloneMap(s.desired.values)
 	if err := dependencies(ch, values); err != nil {
 		return nil, s.named(err)
@@ -197,18 +111,38 @@ func (s *seen) render(ctx context.Context, at place) (*rendering, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.h.listen(ctx, ch, missing)
+	l, err := s.h.listen(ctx, missing)
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.h.p.charts.bounded(ctx, s.desired.key, func() (*rendering, error) {
-		return render(ch, values, at, w.version, w)
-	})
-	if err != nil {
+	if need := ch.Metadata.KubeVersion; need != "" && !chartutil.IsCompatibleRange(need, l.serves.Version) {
+		return nil, invalid(fmt.Errorf("it needs Kubernetes %s, the cluster has %s", need, l.serves.Version))
+	}
+	in := render.Input{
+		Files: s.desired.chart.files, Values: s.desired.values, Serves: &l.serves,
+		Name: at.name, Namespace: at.namespace, Revision: at.revision, Install: at.install,
+	}
+	out, err := s.h.p.charts.texts(ctx, s.desired, in, l)
+	switch {
+	case l.err != nil:
+		return nil, l.err
+	case err != nil && reconcile.KindOf(err) == reconcile.Internal:
+		return nil, invalid(err)
+	case err != nil:
 		return nil, s.named(err)
 	}
-	r.key, r.asked, r.source = s.desired.key, w.asked, s.desired.chart.source
-	return r, nil
+	hooks, manifests, err := releaseutil.SortManifests(out.Texts, nil, releaseutil.InstallOrder)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	var b strings.Builder
+	for _, m := range manifests {
+		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", m.Name, m.Content)
+	}
+	return &rendering{
+		chart: ch, source: s.desired.chart.source, values: values,
+		manifest: b.String(), hooks: hooks, crds: ch.CRDObjects(), key: s.desired.key, asked: l.asked(out.Heard),
+	}, nil
 }
 
 // stored is the rendering that a record of Helm's holds.

@@ -3,6 +3,7 @@ package helm
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -19,13 +20,24 @@ import (
 
 	"forged.dev/forged/charts"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/sandboxtest"
 	"forged.dev/forged/internal/secret"
 )
 
+// templatesCommand has this binary play the child that renders templates.
+const templatesCommand = "templates"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == templatesCommand {
+		if err := render.Serve(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	kube.ManagedFieldsManager = "helm" // as in the helm command
 	os.Exit(sandboxtest.Main(m))
 }

@@ -5,24 +5,26 @@ package offline
 import (
 	"context"
 	"errors"
-	"regexp"
-	"slices"
+	"fmt"
 	"strings"
 
-	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
+	"sigs.k8s.io/yaml"
 
 	"forged.dev/forged/charts"
+	"forged.dev/forged/internal/apart"
 	"forged.dev/forged/internal/providers/helm/chartsource"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/reconcile"
 )
 
 // Chart is a chart of this machine.
 type Chart struct {
+	// Apart renders it; nil: it is rendered here, which is for charts of our
+	// own.
+	Apart *render.Child
+
 	files  map[string]string
-	buffer []*loader.BufferedFile
+	buffer []charts.File
 }
 
 // Error says why a directory or an archive is not a chart.
@@ -54,10 +56,9 @@ func Open(ctx context.Context, path string) (*Chart, error) {
 
 // Of is the chart that consists of these files.
 func Of(files []charts.File) *Chart {
-	c := &Chart{files: map[string]string{}}
+	c := &Chart{files: map[string]string{}, buffer: files}
 	for _, f := range files {
 		c.files[f.Name] = string(f.Data)
-		c.buffer = append(c.buffer, &loader.BufferedFile{Name: f.Name, Data: f.Data})
 	}
 	return c
 }
@@ -68,74 +69,50 @@ func (c *Chart) Files() map[string]string { return c.files }
 
 // Render returns what its templates give, by their names: "templates/app.yaml".
 // Of the cluster nothing is known but a version, and there is nothing to look
-// up in it. It ends when ctx does, but what it has begun goes on: a template
-// cannot be stopped.
+// up in it.
 func (c *Chart) Render(ctx context.Context, release, namespace string, values map[string]any) (map[string]string, error) {
-	type outcome struct {
-		texts map[string]string
-		err   error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		texts, err := c.render(release, namespace, values)
-		done <- outcome{texts, err}
-	}()
-	select {
-	case o := <-done:
-		return o.texts, o.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	out, err := c.render(ctx, render.Input{Name: release, Namespace: namespace, Values: values})
+	return c.named(out.Texts), err
 }
 
-func (c *Chart) render(release, namespace string, values map[string]any) (map[string]string, error) {
-	ch, err := loader.LoadFiles(c.buffer)
-	if err != nil {
-		return nil, err
+// RenderTwice is Render, twice: what differs then will differ always.
+func (c *Chart) RenderTwice(ctx context.Context, release, namespace string, values map[string]any) (first, again map[string]string, err error) {
+	out, err := c.render(ctx, render.Input{Name: release, Namespace: namespace, Values: values, Twice: true})
+	return c.named(out.Texts), c.named(out.Again), err
+}
+
+func (c *Chart) render(ctx context.Context, in render.Input) (render.Output, error) {
+	in.Files, in.Revision, in.Install = c.buffer, 1, true
+	if c.Apart == nil {
+		return render.Here(in, nil)
 	}
-	values = copied(values)
-	if err := chartutil.ProcessDependenciesWithMerge(ch, values); err != nil {
-		return nil, err
+	out, err := c.Apart.Render(ctx, in, nil)
+	end, _ := errors.AsType[*apart.EndError](err)
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return out, err
+	case errors.Is(err, apart.ErrMemory):
+		err = fmt.Errorf("its templates need more than %s of memory; allow more with %s", apart.Size(c.Apart.Bounds.Effective().Memory), apart.MemoryVariable)
+	case end != nil:
+		err = fmt.Errorf("the process of its templates %w", end)
 	}
-	in, err := chartutil.ToRenderValuesWithSchemaValidation(ch, values, chartutil.ReleaseOptions{
-		Name: release, Namespace: namespace, Revision: 1, IsInstall: true,
-	}, chartutil.DefaultCapabilities.Copy(), leadsAway(ch))
-	if err != nil {
-		return nil, err
-	}
-	all, err := engine.Render(withoutNotes(ch), in)
-	if err != nil {
-		return nil, errors.New(shorter(err.Error(), ch.Name()))
-	}
-	texts := map[string]string{}
+	return out, errors.New(shorter(err.Error(), c.name()))
+}
+
+// name is that of the chart; empty if it cannot be read.
+func (c *Chart) name() string {
+	var head struct{ Name string }
+	_ = yaml.Unmarshal([]byte(c.files["Chart.yaml"]), &head) // who renders it says what is wrong
+	return head.Name
+}
+
+// named are texts by the names of their templates in the chart.
+func (c *Chart) named(all map[string]string) map[string]string {
+	texts, of := make(map[string]string, len(all)), c.name()+"/"
 	for name, text := range all {
-		texts[strings.TrimPrefix(name, ch.Name()+"/")] = text
+		texts[strings.TrimPrefix(name, of)] = text
 	}
-	return texts, nil
-}
-
-// elsewhere is a reference of a schema to another file or machine.
-var elsewhere = regexp.MustCompile(`"\$ref"\s*:\s*"[a-z]+:`)
-
-// leadsAway tells whether the schemas of a chart's values cannot be judged by
-// what is in it: they are judged at the rollout then.
-func leadsAway(ch *chart.Chart) bool {
-	return elsewhere.Match(ch.Schema) || slices.ContainsFunc(ch.Dependencies(), leadsAway)
-}
-
-// withoutNotes drops what is for people who run helm.
-func withoutNotes(ch *chart.Chart) *chart.Chart {
-	var rest []*chart.File
-	for _, t := range ch.Templates {
-		if !strings.HasSuffix(t.Name, "NOTES.txt") {
-			rest = append(rest, t)
-		}
-	}
-	ch.Templates = rest
-	for _, d := range ch.Dependencies() {
-		withoutNotes(d)
-	}
-	return ch
+	return texts
 }
 
 // shorter drops what Helm's errors begin with and the name of the chart before
@@ -143,27 +120,4 @@ func withoutNotes(ch *chart.Chart) *chart.Chart {
 func shorter(text, chart string) string {
 	text = strings.ReplaceAll(text, chart+"/templates/", "templates/")
 	return strings.TrimPrefix(text, "template: ")
-}
-
-// copied is a copy that the SDK may write into.
-func copied(values map[string]any) map[string]any {
-	out := make(map[string]any, len(values))
-	for k, v := range values {
-		out[k] = copiedValue(v)
-	}
-	return out
-}
-
-func copiedValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		return copied(v)
-	case []any:
-		out := make([]any, len(v))
-		for i := range v {
-			out[i] = copiedValue(v[i])
-		}
-		return out
-	}
-	return v
 }
