@@ -17,6 +17,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -49,6 +50,9 @@ type Options struct {
 type Provider struct {
 	clusters *kubernetes.Clusters
 	fit      func(string, *unstructured.Unstructured) error
+
+	mu   sync.Mutex
+	seen map[forge.ID]*look // at the last look, for verification
 }
 
 var (
@@ -57,7 +61,27 @@ var (
 )
 
 // New makes a Provider.
-func New(o Options) *Provider { return &Provider{o.Clusters, o.Fit} }
+func New(o Options) *Provider {
+	p := &Provider{clusters: o.Clusters, fit: o.Fit, seen: map[forge.ID]*look{}}
+	p.clusters.VerifyBy(forge.KindJob, p.verify)
+	return p
+}
+
+// verify checks the Job that is wanted now by applying it again, without
+// effect. What others have run is over, and of no consequence.
+func (p *Provider) verify(ctx context.Context, c *kubernetes.Cluster, _ string, r kubernetes.Record, e kubernetes.Entry) (kubernetes.Verdict, error) {
+	p.mu.Lock()
+	l := p.seen[r.ID]
+	p.mu.Unlock()
+	if l == nil || l.cluster != c || l.waiting != nil || e != l.entry(refOf(l.spec.Namespace, l.name), kubernetes.Applied{Baseline: e.Baseline}) {
+		return kubernetes.VerdictUnknown, nil
+	}
+	obj, err := p.stamped(l)
+	if err != nil {
+		return kubernetes.VerdictUnknown, err
+	}
+	return c.Unchanged(ctx, obj, e)
+}
 
 // Watch implements reconcile.Provider.
 func (p *Provider) Watch(ctx context.Context, notify func(reconcile.Event)) error {

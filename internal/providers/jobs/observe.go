@@ -211,6 +211,11 @@ func (p *Provider) Observe(ctx context.Context, r reconcile.Request) (reconcile.
 	if err != nil {
 		return reconcile.Observed{}, err
 	}
+	p.mu.Lock()
+	if p.seen[l.id()] = l; r.Remove {
+		delete(p.seen, l.id())
+	}
+	p.mu.Unlock()
 	return l.observed(ctx), nil
 }
 
