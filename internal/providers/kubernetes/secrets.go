@@ -29,6 +29,7 @@ type Secrets struct {
 var (
 	_ reconcile.Provider = (*Secrets)(nil)
 	_ reconcile.Owner    = (*Secrets)(nil)
+	_ reconcile.Follower = (*Secrets)(nil)
 )
 
 // NewSecrets makes the provider of kind "secrets".

@@ -42,6 +42,26 @@ type followed struct {
 	moved  chan struct{} // closed and replaced at every change of the above
 }
 
+// Follows implements reconcile.Follower. Files, commands and vaults tell nobody
+// that what they hold has changed: they are asked in every round.
+func (p *Secrets) Follows(r forge.Resource) bool {
+	spec, ok := r.Spec.(forge.SecretsSpec)
+	if !ok {
+		return false
+	}
+	silent := func(ref *forge.SecretRef) bool {
+		return ref != nil && (ref.File != "" || ref.SOPS != nil || ref.OP != "" || len(ref.Exec) > 0)
+	}
+	for _, o := range spec.Secrets {
+		for _, e := range o.Entries {
+			if silent(e.Ref) || slices.ContainsFunc(e.Join, func(part forge.SecretPart) bool { return silent(part.Ref) }) {
+				return false
+			}
+		}
+	}
+	return p.clusters.Follows(r.Target)
+}
+
 // followedRefs are the Secrets that a resource refers to.
 func followedRefs(spec forge.SecretsSpec) []Ref {
 	var refs []Ref
