@@ -27,6 +27,9 @@ func (s *seen) planRemove(ctx context.Context) ([]reconcile.Step, error) {
 	}
 	deletes, kept := 0, 0
 	var data []string
+	if err := s.findVolumes(ctx); err != nil {
+		return nil, err
+	}
 	for _, e := range s.record.Entries {
 		switch {
 		case holdsData(e.Ref):
@@ -67,6 +70,28 @@ func (s *seen) planRemove(ctx context.Context) ([]reconcile.Step, error) {
 	return steps, nil
 }
 
+// findVolumes adds to the record the claims that were made for the pods of the
+// release's StatefulSets, where their data may go with it.
+func (s *seen) findVolumes(ctx context.Context) error {
+	if !s.h.destroysData() {
+		return nil
+	}
+	entries := slices.Clone(s.record.Entries)
+	for _, e := range s.record.Entries {
+		volumes, err := s.h.cluster.Volumes(ctx, s.h.id, e)
+		if err != nil {
+			return err
+		}
+		for _, v := range volumes {
+			if !slices.ContainsFunc(entries, func(o kubernetes.Entry) bool { return o.Ref == v.Ref }) {
+				entries = append(entries, v)
+			}
+		}
+	}
+	s.record.Entries = entries
+	return nil
+}
+
 // onlyData tells whether a release is removed but for what holds data.
 func (s *seen) onlyData() bool {
 	return !s.exists && s.record.Revision == 0 && len(s.record.Entries) > 0 &&
@@ -78,9 +103,10 @@ func (s *seen) dataToken() string {
 	var ids []string
 	for _, e := range s.record.Entries {
 		if holdsData(e.Ref) {
-			ids = append(ids, e.Ref.String(), e.Baseline.UID)
+			ids = append(ids, e.Ref.String()+" "+e.Baseline.UID)
 		}
 	}
+	slices.Sort(ids)
 	return digestOf(ids)
 }
 
@@ -104,6 +130,17 @@ func (h *handle) prune(c *client) error {
 
 func (p *Provider) uninstall(ctx context.Context, s *seen, j *journal) error {
 	h := s.h
+	known := len(s.record.Entries)
+	if err := s.findVolumes(ctx); err != nil {
+		return err
+	}
+	if len(s.record.Entries) > known {
+		// When the StatefulSets are gone nobody could tell any more whose they are.
+		s.record.Pending = true
+		if err := h.inventory.Commit(ctx, s.record); err != nil {
+			return err
+		}
+	}
 	c := h.client(ctx)
 	c.spare = h.destroysData()
 	if s.exists && !s.foreign() {
