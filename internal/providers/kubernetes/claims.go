@@ -5,14 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -68,4 +71,59 @@ func (c *Cluster) retainClaims(ctx context.Context, mapping *meta.RESTMapping, r
 			}
 		}
 	}
+}
+
+// Volumes are the claims that a StatefulSet's controller has made for its pods,
+// as they are to be listed in the record of its resource when their data is to
+// go with it: e is the StatefulSet's entry there. Claims bear no mark of ours, so
+// each has to fit in all that a controller gives it: the name, the labels that
+// the pods are selected by, no other owner. What a person asks to be kept is not
+// among them, nor anything of a StatefulSet that is not ours any more.
+func (c *Cluster) Volumes(ctx context.Context, id forge.ID, e Entry) ([]Entry, error) {
+	const op = "list the claims of"
+	if e.Ref.GVK.Group != "apps" || e.Ref.GVK.Kind != "StatefulSet" || e.Keep {
+		return nil, nil
+	}
+	live, err := c.Get(ctx, e.Ref)
+	if err != nil || live == nil || !c.Still(live, id, e) || Kept(live) {
+		return nil, err
+	}
+	raw, _, _ := unstructured.NestedStringMap(live.Object, "spec", "selector", "matchLabels")
+	if len(raw) == 0 {
+		return nil, nil // selected by other means, and so not told apart by labels
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	claims, err := c.client.CoreV1().PersistentVolumeClaims(e.Ref.Namespace).
+		List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(raw).String()})
+	if err != nil {
+		return nil, Classify(op, e.Ref, err)
+	}
+	var found []Entry
+	for i := range claims.Items {
+		claim := &claims.Items[i]
+		others := slices.ContainsFunc(claim.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID != live.GetUID() })
+		if others || claim.Labels[LabelInstance] != "" || Kept(claim) || !claimFor(live, claim.Name) {
+			continue
+		}
+		found = append(found, Entry{
+			Ref: Ref{GVK: corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), Namespace: claim.Namespace, Name: claim.Name},
+			Of:  string(live.GetUID()), Baseline: Baseline{UID: string(claim.UID)},
+		})
+	}
+	slices.SortFunc(found, func(a, b Entry) int { return a.Ref.Compare(b.Ref) })
+	return found, nil
+}
+
+// claimFor tells whether a claim has a name that the controller of a StatefulSet
+// gives: that of the template, the set's, and the number of the pod.
+func claimFor(set *unstructured.Unstructured, name string) bool {
+	return slices.ContainsFunc(items(set.Object, "spec", "volumeClaimTemplates"), func(template map[string]any) bool {
+		of, _ := child(template, "metadata")["name"].(string)
+		number, ok := strings.CutPrefix(name, of+"-"+set.GetName()+"-")
+		if !ok || number == "" || len(number) > 1 && number[0] == '0' {
+			return false
+		}
+		return strings.Trim(number, "0123456789") == ""
+	})
 }

@@ -18,6 +18,10 @@ type Entry struct {
 	Baseline Baseline `json:"baseline,omitzero"`
 	Keep     bool     `json:"keep,omitempty"` // is left in the cluster when it is no longer wanted
 
+	// Of is the uid of the StatefulSet that a claim was made for by its controller:
+	// see Volumes.
+	Of string `json:"of,omitempty"`
+
 	// Generated are the keys of a Secret whose values are known to the cluster
 	// only, each with its rotation: "password=0,token=2".
 	Generated string `json:"generated,omitempty"`

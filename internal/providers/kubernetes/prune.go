@@ -95,6 +95,8 @@ func (inv *Inventory) Prune(ctx context.Context, id forge.ID, e Entry) (Pruned, 
 func (c *Cluster) Still(live *unstructured.Unstructured, id forge.ID, e Entry) bool {
 	owner := live.GetAnnotations()[AnnotationOwner]
 	switch {
+	case e.Of != "":
+		return live.GetLabels()[LabelInstance] == "" && len(live.GetOwnerReferences()) == 0 && e.Baseline.UID == string(live.GetUID())
 	case live.GetLabels()[LabelInstance] != c.instance || controllerOf(live) != "":
 		return false
 	case e.Baseline.UID == "":
