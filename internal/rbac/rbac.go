@@ -220,6 +220,9 @@ func (c *collector) release(id forge.ID, s forge.ReleaseSpec) {
 		switch o.GVK.Group + "/" + o.GVK.Kind {
 		case "apps/Deployment", "apps/StatefulSet", "apps/DaemonSet", "batch/Job":
 			c.workload(s.Namespace, o.GVK.Kind)
+			if o.GVK.Kind == "StatefulSet" && c.place.Prune && c.place.DestroyData {
+				c.add(s.Namespace, "", "persistentvolumeclaims", nil, "get", "list", "watch", "delete") // its volumes
+			}
 		case "/Pod":
 			c.add(s.Namespace, "", "pods/log", nil, "get")
 		case "rbac.authorization.k8s.io/Role", "rbac.authorization.k8s.io/ClusterRole":
