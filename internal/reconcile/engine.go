@@ -44,12 +44,12 @@ type Engine struct {
 	mu       sync.Mutex
 	queue    workqueue.TypedDelayingInterface[forge.ID] // nil unless Run runs
 	units    map[forge.ID]*unit
-	sweeps   map[string]*sweep       // by environment
-	rounds   map[string]*rounds      // by environment; none where there is no interval
-	lanes    map[string]*lane        // by environment
-	held     map[string]*LeaseStatus // by environment; replaced, never changed
-	deleted  map[string]int          // objects, by environment, since its config last changed
-	approved map[string]bool         // tokens of steps that may destroy data
+	sweeps   map[string]*sweep      // by environment
+	rounds   map[string]*rounds     // by environment; none where there is no interval
+	lanes    map[string]*lane       // by environment
+	held     map[place]*LeaseStatus // replaced, never changed
+	deleted  map[string]int         // objects, by environment, since its config last changed
+	approved map[string]bool        // tokens of steps that may destroy data
 	history  []ActionStatus
 	changed  chan struct{} // closed by touch; nil when nobody waits
 	idle     chan struct{} // told when a pass has ended; nil when Converge does not run
@@ -61,7 +61,7 @@ func New(o Options) *Engine {
 		providers: o.Providers, log: o.Logger, observer: o.Observer, leases: o.Leases,
 		workers: o.Workers, grace: o.Grace,
 		units: map[forge.ID]*unit{}, sweeps: map[string]*sweep{}, rounds: map[string]*rounds{},
-		lanes: map[string]*lane{}, held: map[string]*LeaseStatus{}, deleted: map[string]int{}, approved: map[string]bool{},
+		lanes: map[string]*lane{}, held: map[place]*LeaseStatus{}, deleted: map[string]int{}, approved: map[string]bool{},
 	}
 	for _, token := range o.Approved {
 		e.approved[token] = true
@@ -129,13 +129,7 @@ func (e *Engine) want(n *node, repoliced bool, now time.Time) {
 		u.reset(now)
 		e.enqueue(u)
 	case !u.ready:
-		// Something else may have been mended. But a config that keeps
-		// changing must not defeat the backoff: not more than once a second.
-		if floor := u.failedAt.Add(retryFirst); now.Before(floor) {
-			u.notBefore = floor
-		} else {
-			u.notBefore = time.Time{}
-		}
+		u.retryNow(now) // something else may have been mended
 		e.enqueue(u)
 	}
 }

@@ -124,7 +124,9 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	was := u.ready
 	early := func(h held) bool { return !h.step.Late }
 	u.late = slices.ContainsFunc(out.held, func(h held) bool { return h.step.Late })
-	u.ready = out.read && out.err == nil && !out.back && !slices.ContainsFunc(out.held, early) && !u.orphan && healthOf(out.obs) == Ready
+	// Healed while what it needs was not ready: what it is to be may not be known.
+	premature := j.needs && out.applied > 0
+	u.ready = out.read && out.err == nil && !out.back && !premature && !u.moved && !slices.ContainsFunc(out.held, early) && !u.orphan && healthOf(out.obs) == Ready
 	u.lookedAt = now
 	if !react.now {
 		e.publish(j, out, now)
@@ -139,7 +141,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	if u.orphan && firstLook {
 		e.wakeOrphans(u.id.Environment)
 	}
-	if react.now || out.again || out.err == nil && out.rolled {
+	if react.now || out.again || out.err == nil && (out.rolled || premature) {
 		e.enqueue(u)
 	}
 	if wake > 0 {
@@ -213,7 +215,7 @@ func (e *Engine) wakeDependants(id forge.ID, outputs bool, now time.Time) {
 	for _, d := range n.dependants {
 		if u := e.units[d]; u != nil {
 			if outputs {
-				u.inputsFresh = false
+				u.inputsFresh, u.moved = false, true
 				u.unsettle("not looked at since "+id.String()+" has changed", now)
 			}
 			e.enqueue(u)

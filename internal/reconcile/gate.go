@@ -139,7 +139,7 @@ func (e *Engine) late(j *job, before []Step) (from forge.ID, why string) {
 		}
 	}
 	for _, id := range env.graph.order {
-		if id != j.id && !e.units[id].ready {
+		if id != j.id && !e.isReady(id) {
 			return id, "until " + id.String() + " is ready"
 		}
 	}

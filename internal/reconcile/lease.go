@@ -39,6 +39,12 @@ type LeaseStatus struct {
 	Since  time.Time `json:"since"`
 }
 
+// place is where a lease is: an environment in several clusters has one in each.
+type place struct {
+	environment string
+	target      forge.Target
+}
+
 // leaseRetry is when a step that waits for the lease asks for it again.
 const leaseRetry = 5 * time.Second
 
@@ -57,7 +63,7 @@ func (g *generation) acting() []string {
 // holds mu.
 func (e *Engine) keepLeases(g *generation) {
 	acting := g.acting()
-	maps.DeleteFunc(e.held, func(name string, _ *LeaseStatus) bool { return !slices.Contains(acting, name) })
+	maps.DeleteFunc(e.held, func(at place, _ *LeaseStatus) bool { return !slices.Contains(acting, at.environment) })
 	if e.leases != nil {
 		e.leases.Keep(acting)
 	}
@@ -75,18 +81,42 @@ func (e *Engine) hold(ctx context.Context, environment string, r forge.Resource)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	old := e.held[environment]
+	at := place{environment, r.Target}
+	old := e.held[at]
 	if old == nil || old.Held != l.Held || old.Holder != l.Holder {
-		e.held[environment] = &LeaseStatus{Held: l.Held, Holder: l.Holder, Since: time.Now()}
+		e.held[at] = &LeaseStatus{Held: l.Held, Holder: l.Holder, Since: time.Now()}
 		e.touch()
-		if old == nil || old.Held != l.Held {
-			e.log.Info("lease", "environment", environment, "held", l.Held, "holder", l.Holder)
+		attrs := []any{"environment", environment}
+		if target := r.Target.String(); target != "" {
+			attrs = append(attrs, "target", target)
+		}
+		switch {
+		case !l.Held:
+			e.log.Info("another forged acts", append(attrs, "holder", l.Holder)...)
+		case old != nil:
+			e.log.Info("this forged acts from now on", attrs...)
 		}
 	}
 	if l.Held {
 		return "", nil
 	}
 	return "another forged acts on this environment: " + l.Holder, nil
+}
+
+// leaseOf is who acts on an environment: this process, where it does so in all
+// of its places. The caller holds mu.
+func (e *Engine) leaseOf(environment string) *LeaseStatus {
+	var found *LeaseStatus
+	for at, l := range e.held {
+		switch {
+		case at.environment != environment:
+		case found == nil, found.Held && !l.Held:
+			found = l
+		case found.Held == l.Held && (l.Since.Before(found.Since) || l.Since.Equal(found.Since) && l.Holder < found.Holder):
+			found = l
+		}
+	}
+	return found
 }
 
 // watchLeases looks again at environments whose lease has moved.

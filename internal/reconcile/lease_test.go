@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ type registry struct {
 	notify func(string)
 }
 
-func (r *registry) Hold(_ context.Context, environment string, _ forge.Resource) (reconcile.Lease, error) {
+func (r *registry) Hold(_ context.Context, environment string, in forge.Resource) (reconcile.Lease, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
@@ -33,6 +34,9 @@ func (r *registry) Hold(_ context.Context, environment string, _ forge.Resource)
 		return reconcile.Lease{}, r.err
 	}
 	other := r.holder[environment]
+	if other == "" {
+		other = r.holder[environment+" "+in.Target.Context]
+	}
 	return reconcile.Lease{Held: other == "", Holder: other}, nil
 }
 
@@ -55,7 +59,8 @@ func (r *registry) give(environment, holder string) {
 	r.holder[environment] = holder
 	notify := r.notify
 	r.mu.Unlock()
-	notify(environment)
+	name, _, _ := strings.Cut(environment, " ")
+	notify(name)
 }
 
 func (r *registry) count() int {
@@ -78,6 +83,7 @@ func leased(t *testing.T, f func(y *forgeYard, r *registry)) {
 		y.engine = reconcile.New(reconcile.Options{
 			Providers: map[string]reconcile.Provider{forge.KindRelease: y.World, forge.KindNamespace: y.World},
 			Observer:  y.saw, Leases: reg,
+			Logger: slog.New(slog.NewTextHandler(y.saw, nil)),
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -145,6 +151,41 @@ func TestLosingTheLease(t *testing.T) {
 		y.pass(time.Minute)
 		y.wantState("db", reconcile.StateDrifted)
 		y.wantCount("apply", done+1)
+	})
+}
+
+// An environment in two clusters has two leases. It is acted on where both are
+// held, and nothing flaps while one of them is not.
+func TestALeaseInEachCluster(t *testing.T) {
+	leased(t, func(y *forgeYard, reg *registry) {
+		at := func(name, context string) forge.Resource {
+			r := one(name)
+			r.Target = forge.Target{Context: context}
+			return r
+		}
+		reg.give("local eu", "elsewhere")
+		two := gen(1, policy, at("app-us", "us"), at("app-eu", "eu"))
+		y.set(two)
+		y.wantState("app-us", reconcile.StateReady)
+		y.wantState("app-eu", reconcile.StateDrifted)
+		if l := y.lease(); l == nil || l.Held || l.Holder != "elsewhere" {
+			t.Errorf("lease %+v", l)
+		}
+		for range 10 {
+			y.Edit(id("app-us"), "pod", "2", "kubectl")
+			y.pass(time.Hour)
+		}
+		if n := strings.Count(y.saw.lines(), "another forged acts"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, y.saw.lines())
+		}
+		reg.give("local eu", "")
+		y.pass(time.Minute)
+		if l := y.lease(); l == nil || !l.Held {
+			t.Errorf("lease %+v", l)
+		}
+		if s := y.saw.lines(); strings.Count(s, "this forged acts from now on") != 1 || strings.Contains(s, `holder=""`) {
+			t.Errorf("log:\n%s", s)
+		}
 	})
 }
 

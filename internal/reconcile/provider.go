@@ -42,7 +42,8 @@ type Owner interface {
 	// of every kind: it says in which targets and namespaces to look. Each
 	// answer carries what Observe, Plan and Apply need when Request.Remove is
 	// set, and in Needs what it needed, as far as that was recorded. An error
-	// means unknown: nothing is removed then.
+	// means unknown: nothing is removed then. What is listed all the same is
+	// there, and is healed without waiting for what it needs.
 	Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error)
 }
 

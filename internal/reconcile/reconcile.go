@@ -77,7 +77,7 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 		e.after(id, wait)
 		return job{}, false
 	}
-	u.busy = true
+	u.busy, u.moved = true, false
 	j := job{
 		id: id, unit: u, epoch: u.epoch, gen: gen, env: env, provider: u.provider,
 		request: Request{Resource: u.resource, Inputs: e.inputs(u), Policy: env.Policy, Remove: u.orphan, Explain: looksOnly},
@@ -86,18 +86,26 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 	u.event = time.Time{}
 	if !u.orphan {
 		for _, need := range u.resource.Needs {
-			if !e.units[need].ready {
+			if !e.isReady(need) {
 				j.waiting, j.needs = need, true
 				break
 			}
 		}
 		for _, before := range u.resource.After {
-			if none := (forge.ID{}); j.waiting == none && !e.units[before].ready {
+			if none := (forge.ID{}); j.waiting == none && !e.isReady(before) {
 				j.waiting = before
 			}
 		}
 	}
 	return j, true
+}
+
+// isReady tells whether a resource is in sync and serving. One that a newer
+// generation has taken away while a pass was under way is not. The caller
+// holds mu.
+func (e *Engine) isReady(id forge.ID) bool {
+	u := e.units[id]
+	return u != nil && u.ready
 }
 
 // pause marks a unit as paused. The caller holds mu.

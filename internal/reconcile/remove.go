@@ -80,6 +80,14 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	if err != nil || s.err != nil {
 		e.touch()
 	}
+	for _, r := range owned {
+		if u := e.units[r.ID]; u != nil && !u.recorded {
+			// From before a restart: it is kept as it is, whatever becomes of
+			// what it needs.
+			u.recorded = true
+			e.enqueue(u)
+		}
+	}
 	if s.err = err; err != nil {
 		s.attempts++
 		r := react(err, s.attempts, staleInRow+1)
@@ -96,12 +104,6 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	s.done, s.said = true, ""
 	for _, r := range owned {
 		p := e.providers[r.ID.Kind]
-		if u := e.units[r.ID]; u != nil && !u.recorded {
-			// From before a restart: it is kept as it is, whatever becomes of
-			// what it needs.
-			u.recorded = true
-			e.enqueue(u)
-		}
 		if r.ID.Environment != name || gen.nodes[r.ID] != nil || e.units[r.ID] != nil || p == nil {
 			continue
 		}
@@ -113,6 +115,7 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	e.wakeOrphans(name)
 }
 
+// owned lists what is owned in an environment. With an error it is not all.
 func (e *Engine) owned(ctx context.Context, env *environment) ([]forge.Resource, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -121,14 +124,15 @@ func (e *Engine) owned(ctx context.Context, env *environment) ([]forge.Resource,
 		wanted = append(wanted, env.graph.resources[id])
 	}
 	var all []forge.Resource
+	var first error // the others most likely say the same
 	for _, o := range e.owners() {
 		rs, err := e.askOwner(ctx, o, env.Name, wanted)
-		if err != nil {
-			return nil, err
+		if first == nil {
+			first = err
 		}
 		all = append(all, rs...)
 	}
-	return all, nil
+	return all, first
 }
 
 func (e *Engine) askOwner(ctx context.Context, o Owner, environment string, wanted []forge.Resource) (rs []forge.Resource, err error) {
@@ -166,7 +170,7 @@ func (e *Engine) keep(j *job) (why string, forever bool) {
 		return "not everything that is owned here is known yet", false
 	}
 	for _, id := range env.graph.order {
-		if !e.units[id].ready {
+		if !e.isReady(id) {
 			return "until " + id.String() + " is ready", false
 		}
 	}

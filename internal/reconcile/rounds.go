@@ -67,25 +67,29 @@ func (e *Engine) round(environment string) {
 		e.mu.Unlock()
 		return
 	}
-	var still []*unit
-	var resources []forge.Resource
+	type turn struct {
+		unit     *unit
+		provider Provider
+		resource forge.Resource
+	}
+	var still []turn
 	for id, u := range e.units {
 		switch {
 		case id.Environment != environment || u.dirty || u.busy:
 		case u.still && u.ready && now.Sub(u.lookedAt) < fullLook:
-			still, resources = append(still, u), append(resources, u.resource)
+			still = append(still, turn{u, u.provider, u.resource})
 		default:
 			e.enqueue(u)
 		}
 	}
 	e.mu.Unlock()
 
-	for i, u := range still {
-		if f, ok := u.provider.(Follower); ok && f.Follows(resources[i]) {
+	for _, t := range still {
+		if f, ok := t.provider.(Follower); ok && f.Follows(t.resource) {
 			continue
 		}
 		e.mu.Lock()
-		if e.units[u.id] == u && !u.dirty {
+		if u := t.unit; e.units[u.id] == u && !u.dirty {
 			e.enqueue(u)
 		}
 		e.mu.Unlock()

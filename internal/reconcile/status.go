@@ -163,7 +163,7 @@ func (e *Engine) assemble() *Status {
 		env := gen.environments[spec.Name]
 		es := EnvironmentStatus{
 			Name: env.Name, Platform: env.Platform, Target: env.Target,
-			Mode: env.Policy.Mode, State: StateReady, Lease: e.held[env.Name],
+			Mode: env.Policy.Mode, State: StateReady, Lease: e.leaseOf(env.Name),
 			Resources: make([]*ResourceStatus, 0, env.graph.Len()),
 		}
 		for _, id := range env.graph.order {

@@ -30,6 +30,7 @@ type unit struct {
 
 	inputs      map[forge.ID]Outputs // outputs of what it needs
 	inputsFresh bool
+	moved       bool // they have changed since its pass began
 
 	attempts    int // failures in a row
 	stales      int // stale answers in a row
@@ -75,6 +76,15 @@ func (u *unit) reset(now time.Time) {
 	u.bouts, u.lastError = nil, ""
 	u.looked = false
 	u.unsettle("not looked at since forge.cue has changed", now)
+}
+
+// retryNow ends a delay. What keeps saying so, a config that keeps changing or
+// an event, must not defeat the backoff: not more than once a second.
+func (u *unit) retryNow(now time.Time) {
+	u.notBefore = time.Time{}
+	if floor := u.failedAt.Add(retryFirst); now.Before(floor) {
+		u.notBefore = floor
+	}
 }
 
 // unsettle says that a unit has to be looked at before it may be called ready

@@ -95,7 +95,7 @@ func (e *Engine) notify(ev Event) {
 		u.event = at
 	}
 	if ev.Retry {
-		u.notBefore = time.Time{}
+		u.retryNow(time.Now())
 	}
 	e.enqueue(u)
 }

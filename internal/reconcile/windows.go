@@ -19,7 +19,7 @@ func opens(windows []forge.Window, now time.Time) time.Time {
 	for _, w := range windows {
 		zone, err := time.LoadLocation(w.Zone)
 		if err != nil {
-			continue // the language knows no such zone
+			continue // the language knows no such zone; a window that cannot be read is closed
 		}
 		local := now.In(zone)
 		for day := -1; day <= 7; day++ { // yesterday's may still be open
@@ -38,6 +38,9 @@ func opens(windows []forge.Window, now time.Time) time.Time {
 				next = from
 			}
 		}
+	}
+	if next.IsZero() {
+		return now.Add(24 * time.Hour) // none of them could be read: that is no permission
 	}
 	return next
 }

@@ -28,6 +28,7 @@ func TestOpens(t *testing.T) {
 		{"over midnight, closed", []forge.Window{night}, "2026-01-11T04:00:00Z", "2026-01-17T22:00:00Z"},
 		{"the sooner of two", []forge.Window{office, night}, "2026-01-10T12:00:00Z", "2026-01-10T22:00:00Z"},
 		{"a day whose clock jumps over its beginning", []forge.Window{gap}, "2026-03-29T00:00:00Z", "2026-03-29T01:30:00Z"},
+		{"none can be read", []forge.Window{{From: 9 * time.Hour, To: 17 * time.Hour, Zone: "Nowhere/Land"}}, "2026-01-07T12:00:00Z", "2026-01-08T12:00:00Z"},
 		{"the clock goes back", []forge.Window{office}, "2026-10-26T07:59:00Z", "2026-10-26T08:00:00Z"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -22,7 +22,7 @@ func (cs *Clusters) Owned(ctx context.Context, environment, kind string, wanted 
 func (cs *Clusters) OwnedRecords(ctx context.Context, environment, kind string, wanted []forge.Resource, spec func(namespace string, r Record) forge.Spec) ([]forge.Resource, error) {
 	places, lost, err := cs.places(ctx, environment, wanted)
 	if err != nil {
-		return nil, err
+		return cs.reachable(ctx, environment, kind, wanted, spec), err
 	}
 	var all []forge.Resource
 	for _, at := range places {
@@ -54,6 +54,34 @@ func (cs *Clusters) OwnedRecords(ctx context.Context, environment, kind string, 
 	}
 	slices.SortFunc(all, func(a, b forge.Resource) int { return a.ID.Compare(b.ID) })
 	return all, nil
+}
+
+// reachable lists what is owned where an environment can be reached, when it
+// cannot be everywhere: what is there is kept as it is meanwhile.
+func (cs *Clusters) reachable(ctx context.Context, environment, kind string, wanted []forge.Resource, spec func(namespace string, r Record) forge.Spec) []forge.Resource {
+	var all []forge.Resource
+	seen := map[Left]bool{}
+	for _, r := range wanted {
+		at := Left{Target: r.Target, Namespace: namespaceOf(r.Spec)}
+		if at.Namespace == "" || seen[at] {
+			continue
+		}
+		seen[at] = true
+		c, err := cs.Cluster(ctx, at.Target)
+		if err != nil {
+			continue
+		}
+		inv, err := c.Inventory(ctx, environment, at.Namespace)
+		if err != nil {
+			continue
+		}
+		for _, id := range inv.IDs() {
+			if record, ok := inv.Record(id); ok && id.Kind == kind {
+				all = append(all, forge.Resource{ID: id, Target: at.Target, Needs: record.Needs, Spec: spec(at.Namespace, record)})
+			}
+		}
+	}
+	return all
 }
 
 // namespaceOf is where a resource's inventory is kept.
