@@ -31,6 +31,7 @@ type tracked struct {
 type ownWrite struct {
 	inFlight int
 	baseline Baseline // of the last response
+	old      bool     // it was nobody's at the last sweep, and not written since
 }
 
 // beginWrite notes that a write of ours is under way and returns the resource
@@ -45,6 +46,7 @@ func (c *Cluster) beginWrite(ref Ref, lens Lens) string {
 		c.own[ref.id()] = own
 	}
 	own.inFlight++
+	own.old = false
 	state, known := c.lastSeen(ref)
 	if !known || !state.Exists {
 		return own.baseline.ResourceVersion

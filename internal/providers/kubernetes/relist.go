@@ -17,6 +17,7 @@ const pageSize = 500
 // and looks whether the inventories are there.
 func (v *verification) relist(ctx context.Context) {
 	c := v.c
+	c.sweep()
 	c.mu.Lock()
 	watches := make([]*watch, 0, len(c.watches))
 	for _, w := range c.watches {

@@ -74,6 +74,7 @@ type watch struct {
 	err    error         // of the last attempt to list or watch; nil while it works
 	moved  chan struct{} // closed and replaced at every change of the above
 
+	used   bool          // it was asked for since the last sweep
 	ended  bool          // it is no watch of the cluster's any more
 	ending chan struct{} // closed then
 }
@@ -107,6 +108,9 @@ func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
 	c.mu.Lock()
 	w := c.wide[gvk]
 	known := w != nil && !c.confined[w.key.gvr]
+	if known {
+		w.used = true
+	}
 	c.mu.Unlock()
 	if known {
 		return w, nil
@@ -125,10 +129,11 @@ func (c *Cluster) watchOf(ctx context.Context, ref Ref) (*watch, error) {
 		key.namespace = ref.Namespace
 	}
 	if w := c.watches[key]; w != nil {
+		w.used = true
 		return w, nil
 	}
 	w = &watch{
-		c: c, key: key, gvk: gvk, full: hasHealth(gvk.GroupKind()) || c.unowned[gvk.GroupKind()] != nil,
+		c: c, key: key, gvk: gvk, used: true, full: hasHealth(gvk.GroupKind()) || c.unowned[gvk.GroupKind()] != nil,
 		wide:   mapping.Scope.Name() == meta.RESTScopeNameNamespace && key.namespace == "",
 		states: map[types.NamespacedName]State{},
 		moved:  make(chan struct{}),
@@ -155,6 +160,7 @@ func (c *Cluster) glance(ref Ref) (State, bool) {
 	if own := c.own[ref.id()]; own != nil && olderThan(w.rv, own.baseline.ResourceVersion) {
 		return State{}, false
 	}
+	w.used = true
 	return w.states[ref.key()], true
 }
 
