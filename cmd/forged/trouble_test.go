@@ -240,7 +240,7 @@ func TestInvalidReload(t *testing.T) {
 		return r.State == reconcile.StateReady && r.LastAction != nil && r.LastAction.Action == reconcile.ActionHeal
 	})
 	for _, m := range h.mutations()[before:] {
-		if !strings.Contains(m.Path, "/deployments/") && !onlyInventory(m.Path) {
+		if !strings.Contains(m.Path, "/deployments/") && !bookkeeping(m.Path) {
 			t.Errorf("an invalid forge.cue led to %s", m)
 		}
 	}
