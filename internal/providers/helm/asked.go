@@ -150,11 +150,12 @@ func (h *handle) moved(ctx context.Context, a asked) (string, error) {
 		if a.Version != "" && a.Version != v.GitVersion {
 			return fmt.Sprintf("the cluster has Kubernetes %s, it had %s", v.GitVersion, a.Version), nil
 		}
-		if a.AllAPIs != "" && a.AllAPIs != digestOf(chartutil.VersionSet(apis)) {
+		// Of an API that does not answer, what it was before is believed.
+		if a.AllAPIs != "" && a.AllAPIs != digestOf(chartutil.VersionSet(apis)) && !h.cluster.Silent("") {
 			return "the cluster serves other APIs than before", nil
 		}
 		for _, name := range sortedKeys(a.APIs) {
-			if _, has := slices.BinarySearch(apis, name); has != a.APIs[name] {
+			if _, has := slices.BinarySearch(apis, name); has != a.APIs[name] && (has || !h.cluster.Silent(name)) {
 				return fmt.Sprintf("the chart asks for API %s: it is served %t, it was %t", name, has, a.APIs[name]), nil
 			}
 		}

@@ -359,3 +359,38 @@ func TestKindsWithoutManagedFields(t *testing.T) {
 		})
 	}
 }
+
+// An aggregated API that does not answer hides its kinds from discovery. They are
+// served all the same, and a chart that asks for them is not told otherwise.
+func TestKindsOfAnAPIThatIsDown(t *testing.T) {
+	b := newBed(t)
+	g := b.aggregated(true)
+	kind := g.group + "/v1/Gadget"
+	lists := func() bool {
+		t.Helper()
+		_, apis, err := b.c.Discovery(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(apis, kind)
+	}
+	b.await("the kind to be listed", func() bool { b.c.ResetDiscovery(); return lists() })
+	if b.c.Silent(kind) {
+		t.Error("it is silent")
+	}
+	service := Ref{GVK: schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"}, Name: "v1." + g.group}
+	port := b.field(service, "spec.service.port")
+	b.edit(service, "test", merge, `{"spec":{"service":{"port":1}}}`)
+	b.await("it to be down", func() bool {
+		b.c.ResetDiscovery()
+		if !lists() {
+			t.Fatal("the kind has vanished with its server")
+		}
+		return b.c.Silent(kind)
+	})
+	if !b.c.Silent(g.group+"/v1") || b.c.Silent("apps/v1/Deployment") || b.c.Silent(g.group+"/v1beta1") {
+		t.Error("others are taken for silent, or it is not")
+	}
+	b.edit(service, "test", merge, `{"spec":{"service":{"port":`+port+`}}}`)
+	b.await("it to be up", func() bool { b.c.ResetDiscovery(); return lists() && !b.c.Silent(kind) })
+}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -17,10 +19,16 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
+// listAgain is how long a list of the APIs holds in which some are missing.
+const listAgain = 15 * time.Second
+
 type versionCache struct {
 	mu      sync.Mutex
 	version *version.Info
 	apis    []string
+	read    time.Time
+	silent  map[string]bool     // group versions that are served and did not say of what
+	kinds   map[string][]string // by group version, as it was said last; kept when all else is forgotten
 	unknown map[schema.GroupVersionKind]unknownAt
 	found   map[schema.GroupVersionKind]*meta.RESTMapping
 	resets  int
@@ -61,40 +69,86 @@ func (c *Cluster) Mapping(ctx context.Context, gvk schema.GroupVersionKind) (*me
 }
 
 // Discovery returns the server's version and the API versions and kinds it
-// serves: "v1", "apps/v1", "apps/v1/Deployment". Both are cached.
+// serves: "v1", "apps/v1", "apps/v1/Deployment". Both are cached. Of an aggregated
+// API that is down they are the kinds that it had before: see Silent.
 func (c *Cluster) Discovery(ctx context.Context) (*version.Info, []string, error) {
-	ctx = quiet(ctx)
-	c.versions.mu.Lock()
-	defer c.versions.mu.Unlock()
-	if c.versions.version != nil {
-		return c.versions.version, c.versions.apis, nil
+	v := &c.versions
+	v.mu.Lock()
+	info, apis, resets := v.version, v.apis, v.resets
+	late := len(v.silent) > 0 && time.Since(v.read) > listAgain
+	v.mu.Unlock()
+	if info != nil && !late {
+		return info, apis, nil
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	// Without the lock: an API server that is slow holds up nobody else.
+	if late {
+		c.discovery.InvalidateWithContext(ctx)
 	}
 	info, err := c.discovery.ServerVersionWithContext(ctx)
 	if err != nil {
 		return nil, nil, Classify("read the server's version", Ref{}, err)
 	}
 	groups, lists, err := c.discovery.ServerGroupsAndResourcesWithContext(ctx)
-	// An aggregated API that is down hides its own kinds only.
-	if err != nil && !discovery.IsGroupDiscoveryFailedError(err) {
+	failed, partly := discovery.GroupDiscoveryFailedErrorGroups(err)
+	if err != nil && !partly {
 		return nil, nil, Classify("discover the server's APIs", Ref{}, err)
 	}
-	c.versions.version, c.versions.apis = info, apiVersions(groups, lists)
-	return c.versions.version, c.versions.apis, nil
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	kinds := kindsOf(lists)
+	silent := map[string]bool{}
+	for gv := range failed {
+		if silent[gv.String()] = true; kinds[gv.String()] == nil {
+			kinds[gv.String()] = v.kinds[gv.String()]
+		}
+	}
+	apis = apiVersions(groups, kinds)
+	if v.resets == resets { // otherwise it may be from before
+		v.version, v.apis, v.read, v.silent = info, apis, time.Now(), silent
+	}
+	v.kinds = kinds
+	return info, apis, nil
+}
+
+// Silent tells of an API version, or of a kind of one, that whatever serves it
+// does not answer: that it is not among the APIs of Discovery says nothing. Empty:
+// of any.
+func (c *Cluster) Silent(api string) bool {
+	c.versions.mu.Lock()
+	defer c.versions.mu.Unlock()
+	for gv := range c.versions.silent {
+		if api == "" || api == gv || strings.HasPrefix(api, gv+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // quiet keeps client-go from logging what it returns or reports as well.
 func quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, logr.Discard()) }
 
-func apiVersions(groups []*metav1.APIGroup, lists []*metav1.APIResourceList) []string {
+func kindsOf(lists []*metav1.APIResourceList) map[string][]string {
+	kinds := make(map[string][]string, len(lists))
+	for _, l := range lists {
+		for _, r := range l.APIResources {
+			kinds[l.GroupVersion] = append(kinds[l.GroupVersion], r.Kind)
+		}
+	}
+	return kinds
+}
+
+func apiVersions(groups []*metav1.APIGroup, kinds map[string][]string) []string {
 	var all []string
 	for _, g := range groups {
 		for _, v := range g.Versions {
 			all = append(all, v.GroupVersion)
 		}
 	}
-	for _, l := range lists {
-		for _, r := range l.APIResources {
-			all = append(all, l.GroupVersion+"/"+r.Kind)
+	for gv, names := range kinds {
+		for _, kind := range names {
+			all = append(all, gv+"/"+kind)
 		}
 	}
 	slices.Sort(all)
@@ -106,7 +160,7 @@ func apiVersions(groups []*metav1.APIGroup, lists []*metav1.APIResourceList) []s
 func (c *Cluster) ResetDiscovery() {
 	c.mapper.Reset() // and with it the cache behind
 	c.versions.mu.Lock()
-	c.versions.version, c.versions.apis, c.versions.unknown, c.versions.found = nil, nil, nil, nil
+	c.versions.version, c.versions.apis, c.versions.silent, c.versions.unknown, c.versions.found = nil, nil, nil, nil, nil
 	c.versions.resets++
 	c.versions.mu.Unlock()
 }
