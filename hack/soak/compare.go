@@ -13,7 +13,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-const bystanderName = "of-somebody-else"
+const (
+	bystanderName = "of-somebody-else"
+
+	strictName  = "soak-env"     // nobody may add to its data
+	ignoredName = "soak-hazards" // how many replicas it has is somebody else's business
+)
 
 var configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
 
@@ -46,6 +51,7 @@ func (s *soak) snapshot(ctx context.Context) (map[string]map[string]any, error) 
 			}
 		}
 	}
+	scaled["Deployment/"+ignoredName] = true
 	for name := range scaled {
 		if o, ok := all[name]; ok { // the autoscaler's business
 			unstructured.RemoveNestedField(o, "spec", "replicas")
@@ -105,8 +111,14 @@ func differences(before, after map[string]map[string]any) []string {
 		}
 		wrong = append(wrong, missing(name, before[name], now)...)
 	}
+	for _, name := range []string{"ConfigMap/" + strictName} {
+		if was, now := before[name]["data"], after[name]["data"]; !reflect.DeepEqual(was, now) {
+			wrong = append(wrong, fmt.Sprintf("%s is strict: it was %v, is %v", name, was, now))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(after)) {
-		if _, ok := before[name]; !ok {
+		// Who edits the replicas of a StatefulSet gets volumes, which stay.
+		if _, ok := before[name]; !ok && !strings.HasPrefix(name, "PersistentVolumeClaim/") {
 			wrong = append(wrong, name+" was not there")
 		}
 	}

@@ -1,10 +1,10 @@
-// Command soak lets forged keep an environment while everything is done to it
-// that people and machines do: for as long as -for says, objects are edited,
-// deleted, scaled, stripped of their ownership and taken over at random, API
-// servers are killed, the daemon is killed, and forge.cue changes. In the end
-// live has to be what it was in the beginning, data included, nothing foreign
-// may have been touched, and the daemon's own verification must not have been
-// surprised. The seed makes a run repeatable as far as time does.
+// Command soak lets two forged keep an environment while everything is done to
+// it that people and machines do: for as long as -for says, objects are edited,
+// deleted, scaled, stripped of their ownership and taken over at random, others
+// upgrade with helm, lines are cut, API servers and the forged that acts are
+// killed, and forge.cue changes. In the end live has to be what it was in the
+// beginning, data included, nothing foreign may have been touched, and forged's
+// own verification must not have been surprised. The seed makes a run repeatable as far as time does.
 package main
 
 import (
@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"k8s.io/client-go/rest"
 
 	"forged.dev/forged/hack/child"
 )
@@ -50,10 +52,11 @@ func run(ctx context.Context, out io.Writer, bin, source string, length time.Dur
 			fmt.Fprintln(out, "the logs are in", dir)
 		}
 	}()
+	rest.SetDefaultWarningHandler(rest.NoWarnings{}) // people overlook them
 	fmt.Fprintf(out, "soak for %s, -seed %d\n", length, seed)
 	s := &soak{
 		out: out, dir: dir, place: child.Place{Bin: bin, Logs: dir}, began: time.Now(),
-		chance: rand.New(rand.NewPCG(seed, 0)), did: map[string]int{},
+		chance: rand.New(rand.NewPCG(seed, 0)), did: map[string]int{}, touched: map[string]int{},
 	}
 	if err := os.CopyFS(filepath.Join(dir, "repo"), os.DirFS(source)); err != nil {
 		return fmt.Errorf("copy %s: %w", source, err)
@@ -63,9 +66,13 @@ func run(ctx context.Context, out io.Writer, bin, source string, length time.Dur
 		return err
 	}
 	defer func() { err = errors.Join(err, sandbox.Stop()) }()
-	if err := s.startDaemon(ctx); err != nil {
-		return err
+	for _, name := range []string{"forged-1", "forged-2"} {
+		d, startErr := s.newDaemon(ctx, name)
+		defer func() { err = errors.Join(err, d.close()) }()
+		if startErr != nil {
+			return startErr
+		}
+		s.daemons = append(s.daemons, d)
 	}
-	defer func() { err = errors.Join(err, s.daemon.Stop()) }()
 	return s.soak(ctx, length)
 }

@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,14 +41,29 @@ func (s *soak) deeds() []deed {
 		{"take over", 5, s.onAny(s.takeOver)},
 		{"take our label off", 4, s.onAny(s.unlabel)},
 		{"add a label of one's own", 4, s.onAny(s.label)},
+		{"add what is strict", 3, s.addStrict},
+		{"delete a Job", 2, s.removeJob},
+		{"helm upgrade", 2, s.helmUpgrade},
 		{"save forge.cue", 3, s.save},
 		{"ask for verification", 2, func(ctx context.Context) error { return s.verified(ctx, 0) }},
+		{"cut a line", 2, s.cutLine},
 		{"kill an API server", 1, s.killServers},
-		{"kill the daemon", 1, func(ctx context.Context) error {
-			return s.restartDaemon(ctx, func(c *child.Child) error { c.Kill(); return nil })
+		{"kill who acts", 1, func(ctx context.Context) error { return s.takeOverFrom(ctx, kill) }},
+		{"stop who acts", 1, func(ctx context.Context) error { return s.takeOverFrom(ctx, (*child.Child).Stop) }},
+		{"kill who stands by", 1, func(ctx context.Context) error {
+			d, err := s.holder(ctx, patience, s.daemons...)
+			if err != nil {
+				return err
+			}
+			return s.other(d).restart(ctx, kill)
 		}},
-		{"stop the daemon", 1, func(ctx context.Context) error { return s.restartDaemon(ctx, (*child.Child).Stop) }},
 	}
+}
+
+// kill is kill -9.
+func kill(c *child.Child) error {
+	c.Kill()
+	return nil
 }
 
 // meddle does one deed.
@@ -272,6 +287,9 @@ func (s *soak) remove(ctx context.Context, o object) error {
 	if o.GetKind() == "PersistentVolumeClaim" {
 		return errNotThis // it would stay in use, and go later
 	}
+	if s.touched[o.GetName()]++; o.GetKind() == "Secret" && s.touched[o.GetName()] > 4 {
+		return errNotThis // it would be a fight, and come back late
+	}
 	policy := metav1.DeletePropagationBackground
 	if err := o.api.Delete(ctx, o.GetName(), metav1.DeleteOptions{PropagationPolicy: &policy}); err != nil {
 		return err
@@ -279,7 +297,11 @@ func (s *soak) remove(ctx context.Context, o object) error {
 	if o.GetKind() != "Secret" {
 		return nil
 	}
-	return child.Until(ctx, s.daemon, 6*time.Minute, "the return of Secret "+o.GetName(), func() (bool, error) {
+	d, err := s.holder(ctx, patience, s.daemons...)
+	if err != nil {
+		return err
+	}
+	return child.Until(ctx, d.Child, patience, "the return of Secret "+o.GetName(), func() (bool, error) {
 		_, err := o.api.Get(ctx, o.GetName(), metav1.GetOptions{})
 		return err == nil, err
 	})
@@ -342,56 +364,32 @@ func (s *soak) label(ctx context.Context, o object) error {
 	return s.patch(ctx, o, map[string]any{"op": "add", "path": "/metadata/labels/of-ones-own", "value": fmt.Sprint(s.chance.IntN(1000))})
 }
 
+// What forge.cue says in turn; the first is how it begins and ends.
+var (
+	levels = []string{"INFO", "DEBUG", "WARNING"}
+	tags   = []string{"1.4.2", "1.4.3"}
+)
+
 func (s *soak) save(context.Context) error {
-	return s.setLevel([]string{"INFO", "DEBUG", "WARNING"}[s.chance.IntN(3)])
+	return s.write(levels[s.chance.IntN(len(levels))], tags[s.chance.IntN(len(tags))])
 }
 
-// setLevel writes another value into forge.cue, as an editor does.
-func (s *soak) setLevel(level string) error {
+// write writes other values into forge.cue, as an editor does.
+func (s *soak) write(level, tag string) error {
 	text, err := os.ReadFile(s.config())
 	if err != nil {
 		return err
 	}
-	lines := strings.Split(string(text), "\n")
-	i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "LOG_LEVEL:") })
-	if i < 0 {
-		return errors.New("forge.cue has no LOG_LEVEL")
+	for key, value := range map[string]string{"LOG_LEVEL": level, "tag": tag} {
+		pattern := regexp.MustCompile(`(?m)\b` + key + `:(\s*)"[^"]*"`)
+		if len(pattern.FindAll(text, 2)) != 1 {
+			return fmt.Errorf("forge.cue has no one %s", key)
+		}
+		text = pattern.ReplaceAll(text, []byte(key+`:${1}"`+value+`"`))
 	}
-	before, _, _ := strings.Cut(lines[i], "LOG_LEVEL:")
-	lines[i] = before + `LOG_LEVEL: "` + level + `"`
 	part := s.config() + ".new"
-	if err := os.WriteFile(part, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+	if err := os.WriteFile(part, text, 0o600); err != nil {
 		return err
 	}
 	return os.Rename(part, s.config())
-}
-
-func (s *soak) killServers(ctx context.Context) error {
-	c, err := s.place.Start("restart", nil, "forged-sandbox", "restart", "--dir", s.sandboxDir())
-	if err != nil {
-		return err
-	}
-	select {
-	case <-c.Done():
-	case <-ctx.Done():
-	}
-	return c.Stop()
-}
-
-// restartDaemon ends the daemon in some way and starts another one.
-func (s *soak) restartDaemon(ctx context.Context, end func(*child.Child) error) error {
-	err := child.Until(ctx, s.daemon, time.Minute, "an answer of the daemon", func() (bool, error) {
-		_, err := s.status(ctx)
-		return err == nil, err
-	})
-	if err != nil {
-		return err
-	}
-	if err := s.count(ctx); err != nil {
-		return err
-	}
-	if err := end(s.daemon); err != nil {
-		return err
-	}
-	return s.startDaemon(ctx)
 }
