@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -154,7 +155,7 @@ func (h *handle) moved(ctx context.Context, a asked) (string, error) {
 		if a.AllAPIs != "" && a.AllAPIs != digestOf(chartutil.VersionSet(apis)) && !h.cluster.Silent("") {
 			return "the cluster serves other APIs than before", nil
 		}
-		for _, name := range sortedKeys(a.APIs) {
+		for _, name := range slices.Sorted(maps.Keys(a.APIs)) {
 			if _, has := slices.BinarySearch(apis, name); has != a.APIs[name] && (has || !h.cluster.Silent(name)) {
 				return fmt.Sprintf("the chart asks for API %s: it is served %t, it was %t", name, has, a.APIs[name]), nil
 			}
@@ -170,15 +171,6 @@ func (h *handle) moved(ctx context.Context, a asked) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // lookUp reads what a chart wants to know. found is nil when there is none.
@@ -231,7 +223,7 @@ func contentDigest(objects []any) string {
 		if !ok {
 			continue
 		}
-		m = cloneMap(m)
+		m = render.Copied(m)
 		if meta, ok := m["metadata"].(map[string]any); ok {
 			for _, k := range []string{"managedFields", "resourceVersion", "generation"} {
 				delete(meta, k)

@@ -225,7 +225,7 @@ func (h *handle) desire(ctx context.Context, keep string) (desired, error) {
 		}
 		return desired{missing: err, unloaded: true}, nil // what runs is looked after all the same
 	}
-	d := desired{chart: ch, values: cloneMap(spec.Values)}
+	d := desired{chart: ch, values: render.Copied(spec.Values)}
 	waiting := false
 	for _, in := range spec.Inputs {
 		out, ok := req.Inputs[in.From][in.Output]
@@ -268,29 +268,4 @@ func put(m map[string]any, path []string, v string) error {
 	}
 	m[path[len(path)-1]] = v
 	return nil
-}
-
-func cloneMap(m map[string]any) map[string]any {
-	out := maps.Clone(m)
-	if out == nil {
-		out = map[string]any{}
-	}
-	for k, v := range out {
-		out[k] = cloneValue(v)
-	}
-	return out
-}
-
-func cloneValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		return cloneMap(v)
-	case []any:
-		out := slices.Clone(v)
-		for i := range out {
-			out[i] = cloneValue(out[i])
-		}
-		return out
-	}
-	return v
 }

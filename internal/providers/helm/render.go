@@ -97,7 +97,7 @@ func (s *seen) render(ctx context.Context, at place) (*rendering, error) {
 	invalid := func(err error) error {
 		return s.named(&reconcile.Error{Kind: reconcile.Invalid, Op: "render chart " + ch.Name(), Err: err})
 	}
-	values := cloneMap(s.desired.values)
+	values := render.Copied(s.desired.values)
 	if err := dependencies(ch, values); err != nil {
 		return nil, s.named(err)
 	}

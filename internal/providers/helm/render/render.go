@@ -86,7 +86,7 @@ func once(in Input, c Cluster) (map[string]string, Heard, error) {
 	if err != nil {
 		return nil, Heard{}, err
 	}
-	values := copied(in.Values)
+	values := Copied(in.Values)
 	if err := chartutil.ProcessDependenciesWithMerge(ch, values); err != nil {
 		return nil, Heard{}, err
 	}
@@ -127,8 +127,8 @@ func withoutNotes(ch *chart.Chart) {
 	}
 }
 
-// copied is a copy that the SDK may write into.
-func copied(values map[string]any) map[string]any {
+// Copied is a copy of values that the SDK may write into.
+func Copied(values map[string]any) map[string]any {
 	out := make(map[string]any, len(values))
 	for k, v := range values {
 		out[k] = copiedValue(v)
@@ -139,7 +139,7 @@ func copied(values map[string]any) map[string]any {
 func copiedValue(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
-		return copied(v)
+		return Copied(v)
 	case []any:
 		out := make([]any, len(v))
 		for i := range v {
