@@ -151,7 +151,7 @@ func (c *Cluster) admitForged(ctx context.Context, a Admission, mark string) (Ad
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	left, err := c.client.CoreV1().ConfigMaps(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
-		LabelSelector: labelInventory + "=" + mark, Limit: 1, ResourceVersion: "0",
+		LabelSelector: labelInventory + "=" + mark, Limit: 1, // of the storage, not of a cache that may be late
 	})
 	switch {
 	case apierrors.IsForbidden(err):
@@ -206,6 +206,10 @@ func (c *Cluster) TakeOver(ctx context.Context, a Admission) error {
 		return Classify(op, ref, err)
 	}
 	defer release()
+	if err := c.fence.environment(a.claim.Owner.Environment); err != nil {
+		return about(err, ref)
+	}
+	ctx = concerning(ctx, ref, a.claim.Owner)
 	c.log.InfoContext(ctx, "taking over", "object", ref.String(), "from", a.From, "resource", a.claim.Owner.String())
 	_, err = c.patch(ctx, mapping, ref, patch)
 	return err

@@ -273,10 +273,11 @@ func TestForeignInventoryIsRefused(t *testing.T) {
 		change func(*document)
 		text   string
 	}{
-		"of another cluster":  {func(d *document) { d.ClusterUID = "another" }, "written in another cluster"},
-		"of another forged":   {func(d *document) { d.Instance = "another" }, `managed by another forged, "another"`},
-		"of another version":  {func(d *document) { d.Version = 99 }, "format version 99"},
-		"that cannot be read": {nil, "damaged"},
+		"of another cluster":     {func(d *document) { d.ClusterUID = "another" }, "written in another cluster"},
+		"of another forged":      {func(d *document) { d.Instance = "another" }, `managed by another forged, "another"`},
+		"of another environment": {func(d *document) { d.Environment = "staging" }, "inventory of environment staging"},
+		"of another version":     {func(d *document) { d.Version = 99 }, "format version 99"},
+		"that cannot be read":    {nil, "damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBed(t)

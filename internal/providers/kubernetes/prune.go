@@ -157,6 +157,10 @@ func (c *Cluster) letGo(ctx context.Context, ref Ref, live *unstructured.Unstruc
 		return Classify(opLetGo, ref, err)
 	}
 	defer release()
+	if err := c.fence.environment(owner.Environment); err != nil {
+		return about(err, ref)
+	}
+	ctx = concerning(ctx, ref, owner)
 	for range attemptsAgainstOthers {
 		if live == nil || live.GetLabels()[LabelInstance] != c.instance {
 			return nil

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
@@ -200,7 +201,7 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 	case step.Action == reconcile.ActionDelete:
 		err = now.delete(ctx, id, ch)
 	case step.Action == reconcile.ActionHeal:
-		err = now.put(ctx, id, ch.wanted, func(entries []Entry) error {
+		err = now.put(ctx, id, ch, func(entries []Entry) error {
 			s.inv.Rebase(id, entries...)
 			return nil
 		})
@@ -235,7 +236,7 @@ func (s *secrets) roll(ctx context.Context, id forge.ID, ch *change) error {
 			return err
 		}
 	}
-	return s.put(ctx, id, ws, func(entries []Entry) error {
+	return s.put(ctx, id, ch, func(entries []Entry) error {
 		record, _ := s.inv.Record(id)
 		record.Pending, record.Needs = false, s.needs
 		for _, e := range entries {
@@ -247,10 +248,12 @@ func (s *secrets) roll(ctx context.Context, id forge.ID, ch *change) error {
 }
 
 // put applies Secrets and hands their new entries to note.
-func (s *secrets) put(ctx context.Context, id forge.ID, ws []wanted, note func([]Entry) error) error {
-	entries := make([]Entry, 0, len(ws))
-	for _, w := range ws {
-		a, err := s.cluster.Apply(ctx, w.object(s.cluster, id, s.spec.Namespace))
+func (s *secrets) put(ctx context.Context, id forge.ID, ch *change, note func([]Entry) error) error {
+	entries := make([]Entry, 0, len(ch.wanted))
+	for _, w := range ch.wanted {
+		obj := w.object(s.cluster, id, s.spec.Namespace)
+		obj.SetUID(s.found(w, ch.admitted[w.name])) // the server refuses another Secret under the same name
+		a, err := s.cluster.Apply(ctx, obj)
 		if err != nil {
 			return err
 		}
@@ -260,6 +263,22 @@ func (s *secrets) put(ctx context.Context, id forge.ID, ws []wanted, note func([
 		})
 	}
 	return note(entries)
+}
+
+// found is the uid of the Secret that a step was planned on; empty: there was
+// none.
+func (s *secrets) found(w wanted, a Admission) types.UID {
+	ref := secretRef(s.spec.Namespace, w.name)
+	entry, applied := s.entry(ref)
+	switch d := s.drift(ref); {
+	case d != nil:
+		return types.UID(d.State.UID)
+	case applied:
+		return types.UID(entry.Baseline.UID)
+	case a.Live != nil:
+		return a.Live.GetUID()
+	}
+	return ""
 }
 
 // delete deletes what is recorded, if it still is what was recorded. What holds

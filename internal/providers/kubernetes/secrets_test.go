@@ -401,3 +401,30 @@ func TestSecretsArePruned(t *testing.T) {
 		t.Errorf("owned %+v, %v", owned, err)
 	}
 }
+
+// Somebody makes another Secret under the name between the plan and its step, and
+// no watch has told of it yet: nothing is written into it.
+func TestSecretThatWasReplacedIsNotWrittenInto(t *testing.T) {
+	v := newVault(t)
+	r := v.request(forge.SecretObject{Name: "app", Entries: []forge.SecretEntry{{Key: "TOKEN", Ref: &forge.SecretRef{Env: "TOKEN"}}}})
+	do(t, v, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	p := v.Provider.(*Secrets)
+	s, err := p.look(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := v.Client.CoreV1().Secrets(v.Namespace)
+	if err := api.Delete(t.Context(), "app", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "app"}, Data: map[string][]byte{"TOKEN": []byte("theirs")}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	err = s.put(t.Context(), r.Resource.ID, &change{wanted: s.wanted}, func([]Entry) error { return nil })
+	if err == nil || reconcile.KindOf(err) != reconcile.Stale {
+		t.Errorf("got %v, want stale", err)
+	}
+	if got := string(v.live("app").Data["TOKEN"]); got != "theirs" {
+		t.Errorf("it holds %s", got)
+	}
+}

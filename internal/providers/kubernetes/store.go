@@ -140,6 +140,9 @@ func (inv *Inventory) check(doc document) error {
 	case doc.Instance != inv.c.instance:
 		e.Err = fmt.Errorf("environment %s is managed by another forged, %q (this is %q)", inv.key.environment, doc.Instance, inv.c.instance)
 		e.Hint = "stop the other one, or give this environment another namespace"
+	case doc.Environment != inv.key.environment:
+		e.Err = fmt.Errorf("it is the inventory of environment %s, and not of %s", doc.Environment, inv.key.environment)
+		e.Hint = "was it copied? put the right one back from a backup, or delete it to let forged take its objects over anew"
 	default:
 		return nil
 	}

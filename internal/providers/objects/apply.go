@@ -43,7 +43,7 @@ func (p *Provider) Apply(ctx context.Context, r reconcile.Request, step reconcil
 	var reason *reconcile.Reason
 	var err error
 	switch step.Action {
-	case reconcile.ActionDelete:
+	case reconcile.ActionDelete, reconcile.ActionForget:
 		err = p.delete(ctx, &l, ch)
 	case reconcile.ActionHeal:
 		reason, err = l.putBack(ctx, ch)
@@ -173,6 +173,11 @@ func (p *Provider) delete(ctx context.Context, l *Look, ch *change) error {
 	if ch.all {
 		return l.Inventory.Drop(ctx, l.ID())
 	}
+	p.mu.Lock()
+	for _, e := range ch.remove {
+		delete(p.verdicts, verdictKey{l.Request.Resource.Target, e.Ref})
+	}
+	p.mu.Unlock()
 	record, _ := l.Inventory.Record(l.ID())
 	record.Pending = false
 	record.Entries = slices.DeleteFunc(record.Entries, func(e kubernetes.Entry) bool {
