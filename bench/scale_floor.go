@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -70,8 +71,8 @@ func (b *bench) applyBare(ctx context.Context, it bare) error {
 
 // floors of an install.
 type floors struct {
-	apply   time.Duration // of the namespaces and objects
-	records time.Duration // of what Helm keeps
+	apply time.Duration // of the namespaces and objects
+	helm  time.Duration // what helm install asks and writes besides
 }
 
 func (s *scale) floors(ctx context.Context) (f floors, err error) {
@@ -93,6 +94,20 @@ func (s *scale) floors(ctx context.Context) (f floors, err error) {
 		return f, err
 	}
 	f.apply = time.Since(began)
+
+	// Helm looks before it installs an object whether somebody else has put one there.
+	began = time.Now()
+	err = side(ctx, all, func(ctx context.Context, it bare) error {
+		_, err := s.client.Resource(it.gvr).Namespace(it.obj.GetNamespace()).Get(ctx, it.obj.GetName()+"-other", metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("an object that nobody made: %w", err)
+	})
+	if err != nil {
+		return f, err
+	}
+	f.helm = time.Since(began)
 
 	// Helm makes a record of each release and says in it later how it went.
 	list, err := s.client.Resource(core("secrets")).List(ctx, metav1.ListOptions{LabelSelector: "owner=helm"})
@@ -132,7 +147,7 @@ func (s *scale) floors(ctx context.Context) (f floors, err error) {
 		_, err = client.Update(ctx, made, metav1.UpdateOptions{FieldManager: "floor"})
 		return err
 	})
-	f.records = time.Since(began)
+	f.helm += time.Since(began)
 	return f, err
 }
 
