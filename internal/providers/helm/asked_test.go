@@ -148,13 +148,9 @@ func TestPlanOfChanceIsOne(t *testing.T) {
 	r.values = map[string]any{"level": "two"}
 	plan := func() reconcile.Step {
 		t.Helper()
-		o, err := r.p.Observe(t.Context(), r.request())
-		if err != nil {
-			t.Fatal(err)
-		}
-		steps, err := r.p.Plan(t.Context(), r.request(), o)
-		if err != nil || len(steps) != 1 {
-			t.Fatalf("steps %v, err %v", steps, err)
+		steps := r.plan(r.request())
+		if len(steps) != 1 {
+			t.Fatalf("steps %v", steps)
 		}
 		return steps[0]
 	}

@@ -43,13 +43,9 @@ func TestHostileChart(t *testing.T) {
 	h.drain()
 	h.patchMap(`{"data":{"level":"edited"}}`)
 	h.changed("ConfigMap " + h.env.Namespace + "/settings")
-	o, err := h.p.Observe(t.Context(), h.request())
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps, err := h.p.Plan(t.Context(), h.request(), o)
-	if err != nil || len(steps) != 2 || steps[0].Action != reconcile.ActionHeal {
-		t.Fatalf("steps %v, err %v", steps, err)
+	steps := h.plan(h.request())
+	if len(steps) != 2 || steps[0].Action != reconcile.ActionHeal {
+		t.Fatalf("steps %v", steps)
 	}
 	if _, err := h.p.Apply(t.Context(), h.request(), steps[0]); err != nil {
 		t.Fatal(err)

@@ -66,15 +66,7 @@ func TestWhatHelmAddedIsCounted(t *testing.T) {
 		t.Helper()
 		req := r.request()
 		req.Remove = remove
-		o, err := r.p.Observe(t.Context(), req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		steps, err := r.p.Plan(t.Context(), req, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return steps
+		return r.plan(req)
 	}
 	if steps := plan(true); len(steps) != 1 || steps[0].Deletes != 4 || change(steps[0], "/extra") != "deleted" {
 		t.Errorf("its removal: %+v", steps)

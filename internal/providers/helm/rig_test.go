@@ -195,6 +195,20 @@ func hashKey(environment, key string) reconcile.Outputs {
 	return reconcile.Outputs{kubernetes.HashKeyOutput(environment): {Secret: secret.New([]byte(key))}}
 }
 
+// plan is what one look would have done.
+func (r *rig) plan(req reconcile.Request) []reconcile.Step {
+	r.t.Helper()
+	o, err := r.p.Observe(r.t.Context(), req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	steps, err := r.p.Plan(r.t.Context(), req, o)
+	if err != nil {
+		r.t.Fatalf("plan: %v, %v", steps, err)
+	}
+	return steps
+}
+
 // pass is one look and what follows from it; it returns the steps taken.
 func (r *rig) pass(ctx context.Context, req reconcile.Request) ([]reconcile.Step, error) {
 	o, err := r.p.Observe(ctx, req)

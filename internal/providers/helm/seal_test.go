@@ -145,13 +145,9 @@ func TestWithoutTheKey(t *testing.T) {
 	r := newRig(t)
 	req := r.request()
 	req.Inputs = nil
-	o, err := r.p.Observe(t.Context(), req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps, err := r.p.Plan(t.Context(), req, o)
-	if err != nil || len(steps) != 1 || len(steps[0].Changes) != 3 {
-		t.Fatalf("steps %v, err %v", steps, err)
+	steps := r.plan(req)
+	if len(steps) != 1 || len(steps[0].Changes) != 3 {
+		t.Fatalf("steps %v", steps)
 	}
 	if _, err := r.p.Apply(t.Context(), req, steps[0]); reconcile.KindOf(err) != reconcile.Waiting {
 		t.Errorf("it was installed: %v", err)
@@ -161,7 +157,7 @@ func TestWithoutTheKey(t *testing.T) {
 	r.drain()
 	r.patchMap(`{"data":{"level":"edited"}}`)
 	r.changed("ConfigMap " + r.env.Namespace + "/settings")
-	steps, err = r.pass(t.Context(), req)
+	steps, err := r.pass(t.Context(), req)
 	if err != nil || len(steps) != 1 || steps[0].Action != reconcile.ActionHeal {
 		t.Errorf("steps %v, err %v", steps, err)
 	}
