@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/template/parse"
+	"unicode"
 )
 
 // Bounds of what is read of one chart.
@@ -18,6 +19,9 @@ const (
 	// maxLookups bounds how many variables the parser of templates compares: for
 	// each one that is used, those that are declared before it.
 	maxLookups = 50_000_000
+	// maxNesting bounds the depth of conditions and loops in each other: its
+	// parser takes more and more of the stack with each.
+	maxNesting = 500
 )
 
 // most is how many calls are shown.
@@ -114,12 +118,53 @@ func scan(ctx context.Context, files map[string]string) (impurities, error) {
 		if size += len(text); size > maxTemplates {
 			return found, fmt.Errorf("its templates are larger than %d MiB", maxTemplates>>20)
 		}
+		if nesting(text) > maxNesting {
+			return found, fmt.Errorf("%s nests too deep", name)
+		}
 		if strings.Count(text, ":=")*strings.Count(text, "$") > maxLookups {
 			return found, fmt.Errorf("%s has too many variables", name)
 		}
 		calls(name, text, found.add)
 	}
 	return found, nil
+}
+
+// nesting is how deep the actions of a template lie in each other, at most. An
+// else with a condition lies in the condition before it.
+func nesting(text string) int {
+	var open []int // how many each end closes
+	depth, most := 0, 0
+	for {
+		_, after, ok := strings.Cut(text, "{{")
+		if !ok {
+			return most
+		}
+		text = after
+		first, rest := word(strings.TrimPrefix(text, "-"))
+		second, _ := word(rest)
+		switch {
+		case slices.Contains([]string{"if", "range", "with", "define", "block"}, first):
+			open = append(open, 1)
+			depth++
+		case first == "else" && second != "" && len(open) > 0:
+			open[len(open)-1]++
+			depth++
+		case first == "end" && len(open) > 0:
+			depth -= open[len(open)-1]
+			open = open[:len(open)-1]
+		}
+		most = max(most, depth)
+	}
+}
+
+// word is the first word of a text, and what follows it.
+func word(text string) (first, rest string) {
+	text = strings.TrimLeft(text, " \t\r\n")
+	end := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsLetter(r) })
+	if end < 0 {
+		end = len(text)
+	}
+	return text[:end], text[end:]
 }
 
 // isTemplate tells whether Helm renders a file: it lies below a directory

@@ -135,6 +135,13 @@ func TestCharts(t *testing.T) {
 		{"many variables", map[string]string{"Chart.yaml": head, "templates/a.yaml": strings.Repeat("{{$a:=1}}", 50_000) + "{{$z:=1}}" + strings.Repeat("{{$z}}", 80_000)}, []string{
 			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: templates/a.yaml has too many variables",
 		}},
+		{"conditions in conditions", map[string]string{"Chart.yaml": head, "templates/a.yaml": strings.Repeat("{{- if 1 }}", 501) + strings.Repeat("{{ end }}", 501)}, []string{
+			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: templates/a.yaml nests too deep",
+		}},
+		{"conditions after conditions", map[string]string{"Chart.yaml": head, "templates/a.yaml": "{{ if 1 }}" + strings.Repeat("{{ else if 2 }}", 50_000) + "{{ end }}"}, []string{
+			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: templates/a.yaml nests too deep",
+		}},
+		{"many conditions", map[string]string{"Chart.yaml": head, "templates/a.yaml": strings.Repeat("{{ if 1 }}{{ else if 2 }}{{ else }}{{ end }}", 2000)}, nil},
 		{"much text", much(map[string]string{"Chart.yaml": head}), []string{
 			"chart-source environments.dev.charts.x.path: DIR/chart is not a chart: its templates are larger than 20 MiB",
 		}},
