@@ -84,6 +84,7 @@ var marks = map[reconcile.Action]struct {
 	reconcile.ActionHeal:   {"!", cyan},
 	reconcile.ActionRepair: {"!", cyan},
 	reconcile.ActionDelete: {"-", red},
+	reconcile.ActionForget: {"=", dim},
 }
 
 // mostChanges is how many fields of one step are shown.

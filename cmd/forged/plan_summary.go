@@ -118,6 +118,7 @@ func (t *tally) String() string {
 	var parts []string
 	for _, a := range []reconcile.Action{
 		reconcile.ActionCreate, reconcile.ActionUpdate, reconcile.ActionHeal, reconcile.ActionRepair, reconcile.ActionDelete,
+		reconcile.ActionForget,
 	} {
 		if t.counts[a] > 0 {
 			parts = append(parts, fmt.Sprintf("%d to %s", t.counts[a], a))

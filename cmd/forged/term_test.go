@@ -137,6 +137,10 @@ func TestShowPlan(t *testing.T) {
 					Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted}, Blocked: "more than policy.maxDelete",
 				},
 			}},
+			{ID: id("prod/claim/uploads"), Remove: true, Steps: []reconcile.Step{{
+				Action: reconcile.ActionForget, ID: id("prod/claim/uploads"), Object: "PersistentVolumeClaim shop/uploads",
+				Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted, Text: "it stays; forged lets go of it"},
+			}}},
 			{ID: id("prod/release/worker"), Waiting: "unknown until prod/release/app is applied"},
 			{ID: id("prod/secrets/shop"), Health: unknown, Error: &reconcile.ErrorStatus{Text: "read: no route to host", Hint: "check the VPN"}},
 			{ID: id("prod/release/gone"), Remove: true, Kept: "policy.prune is none", Steps: []reconcile.Step{{Action: reconcile.ActionDelete}}},
@@ -160,6 +164,8 @@ func TestShowPlan(t *testing.T) {
         value value
     - delete Service shop/old: unwanted
       blocked: more than policy.maxDelete
+  claim/uploads
+    = forget PersistentVolumeClaim shop/uploads: unwanted (it stays; forged lets go of it)
   release/worker
     ? unknown until prod/release/app is applied
   secrets/shop
@@ -170,7 +176,7 @@ func TestShowPlan(t *testing.T) {
 test  minikube minikube, mode paused
   not looked at: the mode is paused
 
-Plan: 1 to update, 1 to delete, 1 not known yet. Could not look at 1 of 6 resources.
+Plan: 1 to update, 1 to delete, 1 to forget, 1 not known yet. Could not look at 1 of 7 resources.
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)

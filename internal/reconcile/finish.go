@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -265,32 +264,6 @@ func (e *Engine) publish(j *job, out *outcome, now time.Time) {
 	}
 }
 
-// notice logs what was not known before.
-func (e *Engine) notice(j *job, before, now []Notice) {
-	for _, n := range now {
-		if !slices.Contains(before, n) {
-			e.log.Info("notice", "environment", j.id.Environment, "resource", j.id.String(),
-				"code", n.Code, "object", n.Object, "message", n.Message)
-		}
-	}
-}
-
-// warn logs that a resource has come to need somebody. Errors are logged where
-// they are counted.
-func (e *Engine) warn(j *job, out *outcome, s *ResourceStatus) {
-	switch {
-	case s.State == StateBlocked:
-		for _, step := range s.Steps {
-			if step.Blocked != "" {
-				e.log.Warn("blocked", "environment", j.id.Environment, "resource", j.id.String(),
-					"action", string(step.Action), "object", step.Object, "why", step.Blocked)
-			}
-		}
-	case s.State == StateFailed && out.err == nil:
-		e.log.Warn("failed", "environment", j.id.Environment, "resource", j.id.String(), "message", s.Message)
-	}
-}
-
 // judge finds the state and its message.
 func (e *Engine) judge(j *job, out *outcome, s *ResourceStatus, now time.Time) {
 	u, none := j.unit, forge.ID{}
@@ -334,6 +307,9 @@ func (e *Engine) judge(j *job, out *outcome, s *ResourceStatus, now time.Time) {
 		s.Message = out.held[slices.IndexFunc(out.held, func(h held) bool { return h.hold == holdLease })].why
 	case has(holdMode, holdFight, holdWindow):
 		s.State = StateDrifted
+		if s.Message == "" {
+			s.Message = behindConfig(out.held)
+		}
 	case has(holdNeeds) && j.waiting != none:
 		s.State, s.WaitingFor = StateWaiting, j.waiting.String()
 	case u.ready && has(holdLate):
@@ -381,20 +357,6 @@ func (u *unit) fight(now time.Time) string {
 		u.bouts = nil
 	}
 	return text
-}
-
-// complain logs a failure, once for as long as it stays the same.
-func (e *Engine) complain(j *job, err error) {
-	kind, level, hint := KindOf(err), slog.LevelWarn, ""
-	if kind == Invalid || kind == Internal {
-		level = slog.LevelError
-	}
-	var typed *Error
-	if errors.As(err, &typed) {
-		hint = typed.Hint
-	}
-	e.log.Log(context.Background(), level, "failed", "environment", j.id.Environment,
-		"resource", j.id.String(), "kind", string(kind), "error", err.Error(), "hint", hint)
 }
 
 // short prints 10m0s as 10m.

@@ -59,7 +59,7 @@ func (e *Engine) gate(j *job, steps []Step) []held {
 	for i, s := range steps {
 		if s.Blocked == "" && len(s.Destroys) > 0 {
 			u.permits = append(u.permits, permit(s))
-			s.Blocked = forbidden(j.env.Policy, s, func(token string) bool { return e.approved[token] })
+			s.guard(j.env.Policy, func(token string) bool { return e.approved[token] })
 		}
 		if s.Blocked == "" && s.Deletes > 0 {
 			s.Blocked = blocked
@@ -94,8 +94,8 @@ func (e *Engine) gate(j *job, steps []Step) []held {
 	}
 	for _, f := range fights {
 		e.observer.Fight(j.id, f.step.Object, f.step.Reason.Writer)
-		e.log.Warn("fight", "environment", j.id.Environment, "resource", j.id.String(),
-			"object", f.step.Object, "writer", f.step.Reason.Writer, "next", f.at)
+		attrs := given([]any{"environment", j.id.Environment, "resource", j.id.String()}, "object", f.step.Object)
+		e.log.Warn("fight", append(given(attrs, "writer", f.step.Reason.Writer), "next", f.at)...)
 	}
 	return out
 }
@@ -259,9 +259,12 @@ func (e *Engine) applied(j *job, s Step, better *Reason, err error, began time.T
 	if err != nil {
 		return // finish tells
 	}
-	e.log.Info(string(s.Action), "environment", j.id.Environment, "resource", j.id.String(),
-		"object", s.Object, "action", string(s.Action), "reason", s.Reason.String(),
-		"writer", s.Reason.Writer, "duration", now.Sub(began))
+	e.observer.Stepped(j.id, s.Action)
+	attrs := []any{"environment", j.id.Environment, "resource", j.id.String()}
+	attrs = given(attrs, "object", s.Object)
+	attrs = append(attrs, "action", string(s.Action), "reason", s.Reason.String())
+	attrs = given(attrs, "writer", s.Reason.Writer)
+	e.log.Info(string(s.Action), append(attrs, "duration", now.Sub(began))...)
 	if !s.Rollout() {
 		since := j.event
 		if since.IsZero() || since.After(now) {

@@ -58,6 +58,7 @@ type witness struct {
 	outcomes map[string]int
 	drifts   []reconcile.Reason
 	healed   []time.Duration
+	stepped  map[reconcile.Action]int
 	retried  map[reconcile.ErrorKind]int
 	fights   []string
 	panics   int
@@ -80,6 +81,18 @@ func (w *witness) Healed(_ forge.ID, _ reconcile.Reason, d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.healed = append(w.healed, d)
+}
+
+func (w *witness) Stepped(_ forge.ID, action reconcile.Action) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stepped[action]++
+}
+
+func (w *witness) count(action reconcile.Action) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stepped[action]
 }
 
 func (w *witness) Retried(_ forge.ID, k reconcile.ErrorKind) {
@@ -113,7 +126,7 @@ func (w *witness) lines() string {
 }
 
 func newWitness() *witness {
-	return &witness{outcomes: map[string]int{}, retried: map[reconcile.ErrorKind]int{}}
+	return &witness{outcomes: map[string]int{}, stepped: map[reconcile.Action]int{}, retried: map[reconcile.ErrorKind]int{}}
 }
 
 // forgeYard is a world with an engine on it.

@@ -26,6 +26,8 @@ type Observer interface {
 	// from its observation where there was no event, until the answer to the
 	// apply was there.
 	Healed(id forge.ID, r Reason, d time.Duration)
+	// Stepped is called for every step that was carried out.
+	Stepped(id forge.ID, action Action)
 	// Retried is called for every error after which the engine comes back by
 	// itself.
 	Retried(id forge.ID, kind ErrorKind)
@@ -41,6 +43,7 @@ type nobody struct{}
 func (nobody) Reconciled(forge.ID, string, time.Duration) {}
 func (nobody) Drift(forge.ID, Reason)                     {}
 func (nobody) Healed(forge.ID, Reason, time.Duration)     {}
+func (nobody) Stepped(forge.ID, Action)                   {}
 func (nobody) Retried(forge.ID, ErrorKind)                {}
 func (nobody) Fight(forge.ID, string, string)             {}
 func (nobody) Panicked(forge.ID)                          {}

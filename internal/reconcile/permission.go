@@ -26,21 +26,24 @@ func permit(s Step) string {
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
-// forbidden says why a step must not destroy what it names; empty: it may, or
-// it destroys nothing.
-func forbidden(p forge.Policy, s Step, approved func(token string) bool) string {
-	if len(s.Destroys) == 0 {
-		return ""
+// guard blocks a step that would destroy what it names without permission, and
+// names the token that gives it, if there is one.
+func (s *Step) guard(p forge.Policy, approved func(token string) bool) {
+	if s.Blocked != "" || len(s.Destroys) == 0 {
+		return
 	}
-	lost := "this destroys data: " + strings.Join(s.Destroys, ", ")
+	s.Blocked = "this destroys data: " + strings.Join(s.Destroys, ", ")
 	if p.DestroyData != destroyWithToken {
-		return lost + `; policy.destroyData is "never"`
+		s.Blocked += `; policy.destroyData is "never"`
+		return
 	}
-	token := permit(s)
+	token := permit(*s)
 	if approved(token) {
-		return ""
+		s.Blocked = ""
+		return
 	}
-	return fmt.Sprintf("%s; if that is meant, say so: forged approve %s, or forged run --once --approve %s", lost, token, token)
+	s.Approve = token
+	s.Blocked += fmt.Sprintf("; if that is meant, say so: forged approve %s, or forged run --once --approve %s", token, token)
 }
 
 // Approve allows the step with this token to destroy the data that it names,

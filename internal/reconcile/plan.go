@@ -18,6 +18,7 @@ import (
 type Plan struct {
 	Generation   int               `json:"generation"`
 	Hash         string            `json:"hash"`
+	Steps        map[Action]int    `json:"steps"`        // how many of each kind, but for what is kept
 	Environments []EnvironmentPlan `json:"environments"` // by name
 }
 
@@ -69,7 +70,7 @@ func (e *Engine) Plan(ctx context.Context, g Generation, filter func(forge.ID) b
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Generation: gen.Number, Hash: gen.Hash, Environments: make([]EnvironmentPlan, len(gen.Environments))}
+	p := &Plan{Generation: gen.Number, Hash: gen.Hash, Steps: map[Action]int{}, Environments: make([]EnvironmentPlan, len(gen.Environments))}
 	var all sync.WaitGroup
 	for i, spec := range gen.Environments {
 		all.Go(func() { p.Environments[i] = e.planEnvironment(ctx, gen.environments[spec.Name], filter) })
@@ -77,6 +78,15 @@ func (e *Engine) Plan(ctx context.Context, g Generation, filter func(forge.ID) b
 	all.Wait()
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
+	}
+	for _, env := range p.Environments {
+		for _, item := range env.Items {
+			for _, step := range item.Steps {
+				if item.Kept == "" {
+					p.Steps[step.Action]++
+				}
+			}
+		}
 	}
 	return p, nil
 }
@@ -274,10 +284,8 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 // delete when they are too many together.
 func (s *survey) limit(items []Item) {
 	for _, i := range items {
-		for k, step := range i.Steps {
-			if step.Blocked == "" {
-				i.Steps[k].Blocked = forbidden(s.env.Policy, step, s.engine.isApproved)
-			}
+		for k := range i.Steps {
+			i.Steps[k].guard(s.env.Policy, s.engine.isApproved)
 		}
 	}
 	total, names := 0, []string(nil)

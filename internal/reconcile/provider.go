@@ -117,7 +117,8 @@ const (
 	ActionUpdate Action = "update" // desired has changed: a rollout
 	ActionHeal   Action = "heal"   // live has changed: put it back
 	ActionRepair Action = "repair" // an interrupted action is brought to an end
-	ActionDelete Action = "delete"
+	ActionDelete Action = "delete" // forge.cue no longer asks for it: it goes
+	ActionForget Action = "forget" // it stays where it is, and is not forged's any more
 )
 
 // Step is one action on one resource or on one object of it.
@@ -127,7 +128,7 @@ type Step struct {
 	Object  string // "Deployment shop/app"; empty: the whole resource
 	Reason  Reason
 	Changes []Change
-	Deletes int // objects that disappear with this step
+	Deletes int // objects that disappear with this step; none with ActionForget
 
 	// Destroys names the data that is lost with this step, one by one: "volume
 	// shop/data (20Gi)". Such a step is carried out only where
@@ -136,6 +137,7 @@ type Step struct {
 
 	Late    bool   // a removal that is done when all else in the environment is ready; nothing waits for it
 	Blocked string // not empty: it will not be done, and this is why
+	Approve string // the engine's: the token that lets the step destroy what it names
 	Token   string // fencing token it was computed against
 	Detail  any    // the provider's own; handed back to its Apply
 }

@@ -18,6 +18,7 @@ const (
 	ReasonOwnership   ReasonCode = "ownership"        // values as desired, ownership records lost
 	ReasonForeign     ReasonCode = "foreign-revision" // another actor ran helm on the release
 	ReasonInterrupted ReasonCode = "interrupted"      // an action of ours died half way
+	ReasonRenewal     ReasonCode = "renewal"          // what runs out soon, a certificate for example, is made anew
 	ReasonFailed      ReasonCode = "failed"           // what was rolled out last does not work
 	ReasonUnwanted    ReasonCode = "unwanted"         // forge.cue no longer asks for it
 )

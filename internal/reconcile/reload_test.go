@@ -52,6 +52,7 @@ func TestInputChangesDuringAPass(t *testing.T) {
 		y.Event(id("app"), "live")
 		synctest.Wait()
 		y.SetHealth(id("db"), reconcile.Health{Status: reconcile.Progressing, Message: "restarting"})
+		synctest.Wait()
 		y.set(gen(2, policy, db, app, res("web", map[string]any{"pod": "2"}, "app")))
 		open() // this look at app began with what db said before
 		y.wantCount("apply", 0)

@@ -32,6 +32,7 @@ type Metrics struct {
 	detected *prometheus.CounterVec
 	healed   *prometheus.CounterVec
 	healing  *prometheus.HistogramVec
+	steps    *prometheus.CounterVec
 	retries  *prometheus.CounterVec
 	fights   *prometheus.CounterVec
 	panics   *prometheus.CounterVec
@@ -70,6 +71,8 @@ func NewMetrics(build BuildInfo) *Metrics {
 			"Drifts that were removed.", "environment", "kind", "reason"),
 		healing: histogram("forged_heal_seconds",
 			"Time from the event that showed a drift until it was removed, in seconds.", healBuckets, "environment", "kind"),
+		steps: counter("forged_steps_total",
+			"Steps that were carried out, by what they did: only delete takes something away.", "environment", "kind", "action"),
 		retries: counter("forged_retries_total",
 			"Errors after which the engine comes back by itself, by kind of error.", "environment", "kind", "error"),
 		fights: counter("forged_fights_total",
@@ -88,7 +91,7 @@ func NewMetrics(build BuildInfo) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Revision, "goversion": runtime.Version()},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.passes, m.detected, m.healed, m.healing, m.retries, m.fights, m.panics, m.requests,
+	m.registry.MustRegister(m.passes, m.detected, m.healed, m.healing, m.steps, m.retries, m.fights, m.panics, m.requests,
 		m.verified, m.surprises, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -108,6 +111,11 @@ func (m *Metrics) Drift(id forge.ID, r reconcile.Reason) {
 func (m *Metrics) Healed(id forge.ID, r reconcile.Reason, d time.Duration) {
 	m.healed.WithLabelValues(id.Environment, id.Kind, string(r.Code)).Inc()
 	m.healing.WithLabelValues(id.Environment, id.Kind).Observe(d.Seconds())
+}
+
+// Stepped implements reconcile.Observer.
+func (m *Metrics) Stepped(id forge.ID, action reconcile.Action) {
+	m.steps.WithLabelValues(id.Environment, id.Kind, string(action)).Inc()
 }
 
 // Retried implements reconcile.Observer.
@@ -151,7 +159,7 @@ func (m *Metrics) Keep(environments []string) {
 		labels := prometheus.Labels{"environment": env}
 		for _, c := range []*prometheus.MetricVec{
 			m.passes.MetricVec, m.detected.MetricVec, m.healed.MetricVec, m.healing.MetricVec,
-			m.retries.MetricVec, m.fights.MetricVec, m.panics.MetricVec,
+			m.steps.MetricVec, m.retries.MetricVec, m.fights.MetricVec, m.panics.MetricVec,
 		} {
 			c.DeletePartialMatch(labels)
 		}

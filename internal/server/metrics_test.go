@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +44,7 @@ func busy() (*world, *Server) {
 	m.Reconciled(id, reconcile.OutcomeApplied, 3*time.Millisecond)
 	m.Drift(id, reason)
 	m.Healed(id, reason, 7*time.Millisecond)
+	m.Stepped(id, reconcile.ActionForget)
 	m.Retried(id, reconcile.Unavailable)
 	m.Fight(id, "Deployment shop/app", "rival")
 	m.Panicked(id)
@@ -81,6 +86,7 @@ func TestMetrics(t *testing.T) {
 		`forged_lease_held{environment="prod"} 1`,
 		`forged_verified_objects_total{target="minikube"} 4`,
 		`forged_verify_surprises_total{target="minikube"} 1`,
+		`forged_steps_total{action="forget",environment="prod",kind="release"} 1`,
 		`forged_retries_total{environment="prod",error="unavailable",kind="release"} 1`,
 		`forged_fights_total{environment="prod",kind="release"} 1`,
 		`forged_panics_total{environment="prod",kind="release"} 1`,
@@ -192,16 +198,56 @@ Beside these there are the usual ` + "`go_*`, `process_*` and `promhttp_*`" + ` 
 
 | label | values |
 |---|---|
-| ` + "`kind`" + ` | ` + list(forge.KindNamespace, forge.KindSecrets, forge.KindRelease) + ` |
+| ` + "`kind`" + ` | ` + list(forge.KindNamespace, forge.KindSecrets, forge.KindConfig, forge.KindClaim, forge.KindCertificate, forge.KindIssuer, forge.KindDNS, forge.KindImage, forge.KindJob, forge.KindRelease, forge.KindCheck, forge.KindRoles) + ` |
 | ` + "`outcome`" + ` | ` + list(reconcile.OutcomeUnchanged, reconcile.OutcomeApplied, reconcile.OutcomeHeld, reconcile.OutcomeWaiting, reconcile.OutcomeFailed) + ` |
-| ` + "`reason`" + ` | ` + list(reconcile.ReasonAbsent, reconcile.ReasonConfig, reconcile.ReasonEdited, reconcile.ReasonDeleted, reconcile.ReasonReplaced, reconcile.ReasonOwnership, reconcile.ReasonForeign, reconcile.ReasonInterrupted, reconcile.ReasonUnwanted) + ` |
+| ` + "`reason`" + ` | one of the [reasons](#reasons) |
+| ` + "`action`" + ` | one of the [actions](#actions) |
 | ` + "`state`" + ` | ` + list(reconcile.StateReady, reconcile.StatePaused, reconcile.StateOrphaned, reconcile.StateWaiting, reconcile.StateProgressing, reconcile.StateDrifted, reconcile.StateBlocked, reconcile.StateUnknown, reconcile.StateFailed) + ` |
 | ` + "`error`" + ` | ` + list(reconcile.Invalid, reconcile.Denied, reconcile.Conflict, reconcile.Stale, reconcile.Throttled, reconcile.Unavailable, reconcile.Internal) + ` |
 | ` + "`rule`" + ` | the id of one of the [rules](rules/README.md) |
 | ` + "`verb`" + ` | ` + list("GET", "LIST", "WATCH", "CREATE", "UPDATE", "PATCH", "APPLY", "DELETE", "DRYRUN") + ` |
 | ` + "`code`" + ` | the HTTP status; 0 where there was no answer |
 `)
+	for _, words := range []struct{ title, text, file, of string }{
+		{"Reasons", "Why a step is needed. The same words stand in the plan, the status and the log. Only\n`edited`, `deleted`, `replaced`, `ownership` and `foreign-revision` are drift: somebody else's doing.", "../reconcile/reason.go", "ReasonCode"},
+		{"Actions", "What a step does.", "../reconcile/provider.go", "Action"},
+	} {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| word | meaning |\n|---|---|\n", words.title, words.text)
+		for _, w := range constants(t, words.file, words.of) {
+			fmt.Fprintf(&b, "| `%s` | %s |\n", w.word, w.meaning)
+		}
+	}
 	return b.Bytes()
+}
+
+type word struct{ word, meaning string }
+
+// constants are the words of a type, with the comments behind them.
+func constants(t *testing.T, file, of string) (words []word) {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || spec.Type == nil {
+			return true
+		}
+		if name, ok := spec.Type.(*ast.Ident); !ok || name.Name != of {
+			return true
+		}
+		text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil || spec.Comment == nil {
+			t.Fatalf("%s: %s has no comment", file, spec.Names[0].Name)
+		}
+		words = append(words, word{text, strings.TrimSpace(spec.Comment.Text())})
+		return true
+	})
+	if len(words) < 5 {
+		t.Fatalf("%s: only %d constants of type %s", file, len(words), of)
+	}
+	return words
 }
 
 func list[T ~string](values ...T) string {

@@ -202,7 +202,7 @@ func (p *checked) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 
 // beginning tells steps that bring in something new.
 func beginning(s reconcile.Step) bool {
-	return s.Rollout() && s.Blocked == "" && s.Action != reconcile.ActionDelete
+	return s.Rollout() && s.Blocked == "" && s.Action != reconcile.ActionDelete && s.Action != reconcile.ActionForget
 }
 
 // webhookError names a webhook that does not answer.

@@ -192,12 +192,15 @@ func (m *selfSigned) tell(_ context.Context, s *scene, o *reconcile.Observed) er
 
 // remark says why a certificate is made anew.
 func (m *selfSigned) remark(s *scene, step *reconcile.Step) {
-	if step.Action == reconcile.ActionDelete {
+	if step.Action == reconcile.ActionDelete || step.Action == reconcile.ActionForget {
 		return
 	}
 	h := m.of(s.Request.Resource)
 	switch d := s.Drift(m.ref(s)); {
 	case h.why != "":
+		if sameHosts(h.current.leaf, s.spec.Hosts) && !s.now.Before(h.current.wornAt(s.spec.Valid)) {
+			step.Reason.Code = reconcile.ReasonRenewal
+		}
 		step.Reason.Text = "a new certificate: of the one there, " + h.why
 	case h.lost && d != nil:
 		step.Action, step.Reason.Code = reconcile.ActionHeal, d.Code

@@ -68,7 +68,7 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 			return s.wrap("repair", err)
 		}
 	}
-	if step.Action == reconcile.ActionDelete {
+	if step.Action == reconcile.ActionDelete || step.Action == reconcile.ActionForget {
 		return p.uninstall(ctx, s, j)
 	}
 	return p.roll(ctx, s, j, step)

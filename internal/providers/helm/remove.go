@@ -54,6 +54,9 @@ func (s *seen) planRemove(ctx context.Context) ([]reconcile.Step, error) {
 		if destroy {
 			step.Reason.Text = ""
 		}
+		if !destroy && !s.exists && deletes == 0 && kept+len(data) > 0 {
+			step.Action = reconcile.ActionForget
+		}
 		if s.exists && !s.foreign() {
 			if err := s.listLeaving(ctx, s.newest.number, nil, &step); err != nil {
 				return nil, err

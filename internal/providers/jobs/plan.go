@@ -144,7 +144,9 @@ func (l *look) prune() []reconcile.Step {
 		return nil
 	}
 	step := l.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, "", &change{remove: over})
-	step.Late, step.Reason.Text = true, "it is over"
+	// Nobody misses what has come to its end and was followed by another one: it
+	// counts for nothing, so that many of them never make policy.maxDelete stop.
+	step.Late, step.Deletes, step.Reason.Text = true, 0, "it is over"
 	l.list(&step, over)
 	return []reconcile.Step{step}
 }
@@ -165,6 +167,15 @@ func (l *look) planRemoval(ctx context.Context) ([]reconcile.Step, error) {
 	}
 	step := l.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, "", &change{remove: l.jobs, all: true})
 	l.list(&step, l.jobs)
+	step.Deletes = 0
+	for _, j := range l.jobs {
+		if j.state.Exists {
+			step.Deletes++
+		}
+	}
+	if step.Deletes == 0 {
+		step.Action = reconcile.ActionForget
+	}
 	if slices.ContainsFunc(l.jobs, job.running) {
 		_, begun, err := l.pods(ctx, "")
 		if err != nil {

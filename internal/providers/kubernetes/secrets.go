@@ -198,7 +198,7 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 	}
 
 	switch {
-	case step.Action == reconcile.ActionDelete:
+	case step.Action == reconcile.ActionDelete, step.Action == reconcile.ActionForget:
 		err = now.delete(ctx, id, ch)
 	case step.Action == reconcile.ActionHeal:
 		err = now.put(ctx, id, ch, func(entries []Entry) error {

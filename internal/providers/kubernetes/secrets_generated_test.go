@@ -218,6 +218,19 @@ func TestRotationIsCut(t *testing.T) {
 	}
 }
 
+// What is let go of and stays is no delete.
+func TestKeptSecretIsForgotten(t *testing.T) {
+	v := newVault(t)
+	generated := func(name string) forge.SecretObject {
+		return forge.SecretObject{Name: name, Entries: []forge.SecretEntry{turned("password", 0)}}
+	}
+	v.converge(v.request(generated("db"), generated("redis")))
+	step, _ := do(t, v, v.request(generated("db")), reconcile.ActionForget, reconcile.ReasonUnwanted)
+	if step.Deletes != 0 || v.live("redis").Labels[LabelInstance] != "" {
+		t.Errorf("%s of %d objects, and it bears %v", step, step.Deletes, v.live("redis").Labels)
+	}
+}
+
 // The password of a database whose volume stays is kept with it, and found again
 // when the database comes back.
 func TestGeneratedSecretsOutliveTheirService(t *testing.T) {

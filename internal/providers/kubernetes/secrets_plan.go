@@ -203,6 +203,9 @@ func (s *secrets) removal(id forge.ID, entries []Entry) reconcile.Step {
 	}
 	if len(kept) > 0 {
 		step.Reason.Text = "kept, since only the cluster knows their values: " + strings.Join(kept, ", ")
+		if step.Deletes == 0 {
+			step.Action = reconcile.ActionForget
+		}
 	}
 	if len(entries) == 1 {
 		step.Object = entries[0].Ref.String()

@@ -202,7 +202,7 @@ func TestRemovalOfClaims(t *testing.T) {
 	gone := r.ask()
 	gone.Remove, gone.Resource.Spec = true, forge.ClaimSpec{Namespace: r.Namespace}
 	_, steps := r.plan(gone)
-	if s := r.single(steps); s.Deletes != 0 || len(s.Destroys) != 0 || !strings.Contains(s.String(), "it stays") {
+	if s := r.single(steps); s.Action != reconcile.ActionForget || s.Deletes != 0 || len(s.Destroys) != 0 || !strings.Contains(s.String(), "it stays") {
 		t.Errorf("planned %+v", s)
 	}
 	r.converge(gone)
@@ -218,7 +218,7 @@ func TestRemovalOfClaims(t *testing.T) {
 	}
 	gone.Policy = r.policy
 	_, steps = r.plan(gone)
-	if s := r.single(steps); s.Deletes != 1 || len(s.Destroys) != 1 || !strings.Contains(s.Destroys[0], "data") {
+	if s := r.single(steps); s.Action != reconcile.ActionDelete || s.Deletes != 1 || len(s.Destroys) != 1 || !strings.Contains(s.Destroys[0], "data") {
 		t.Errorf("planned %+v", s)
 	}
 }

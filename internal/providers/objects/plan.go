@@ -290,6 +290,9 @@ func (p *Provider) removal(l *Look, entries []kubernetes.Entry) reconcile.Step {
 			step.Reason.Text = "it stays; forged lets go of it"
 		}
 	}
+	if step.Deletes == 0 && len(entries) > 0 {
+		step.Action = reconcile.ActionForget
+	}
 	return step
 }
 
