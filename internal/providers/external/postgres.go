@@ -69,7 +69,9 @@ func (l postgresLogin) config(expires func(time.Time)) (*pgconn.Config, *trouble
 	}
 	cfg.Host, cfg.Port, cfg.TLSConfig, cfg.Fallbacks = l.address.host, uint16(port), secure, nil
 	cfg.User, cfg.Password, cfg.Database = l.user, string(l.password.Reveal()), l.path
-	cfg.RuntimeParams = map[string]string{"application_name": "forged"}
+	// Names are sent as they are; a role or server may be set to read them in
+	// another encoding.
+	cfg.RuntimeParams = map[string]string{"application_name": "forged", "client_encoding": "UTF8"}
 	// Names are looked up by the dialer, which says what was wrong with them.
 	cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	if cfg.DialFunc = l.dial; l.dial == nil {
@@ -151,7 +153,7 @@ func (l postgresLogin) check(ctx context.Context) (a answer) {
 		return a
 	}
 	defer closeNow(conn)
-	results, err := conn.Exec(ctx, "SELECT pg_is_in_recovery()").ReadAll()
+	results, err := conn.Exec(ctx, "SELECT pg_catalog.pg_is_in_recovery()").ReadAll()
 	switch {
 	case err != nil:
 		a.trouble = l.explain(err)

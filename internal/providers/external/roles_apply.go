@@ -58,7 +58,7 @@ func (c *change) putRole(a *asking) error {
 // rights makes the database if it is missing, and lets the role use it. Nobody
 // loses a right by it.
 func (c *change) rights(a *asking, step reconcile.Step) error {
-	there := a.row(`SELECT oid FROM pg_database WHERE datname = $1::text`, c.database) != nil
+	there := a.there(c.database)
 	switch {
 	case a.trouble != nil:
 		return a.trouble.failure(c.wanted.id, string(step.Action))
@@ -102,7 +102,7 @@ func (c *change) tables(a *asking, step reconcile.Step) error {
 	}
 	defer closeNow(conn)
 	b := &asking{ctx: a.ctx, login: inside, conn: conn}
-	if b.row(`SELECT oid FROM pg_namespace WHERE nspname = 'public'`) == nil {
+	if b.row(`SELECT oid FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'public'::pg_catalog.name`) == nil {
 		if b.trouble != nil {
 			return b.trouble.failure(c.wanted.id, string(step.Action))
 		}
@@ -112,14 +112,15 @@ func (c *change) tables(a *asking, step reconcile.Step) error {
 }
 
 // run carries out statements that have names and texts in them. The server
-// itself quotes these.
+// itself quotes these. The app may make functions in its database: without the
+// name of the schema, one of its own could be called with the rights of the admin.
 func (a *asking) run(template string, args ...string) error {
 	params, places := []string{template}, ""
 	for i, arg := range args {
-		places += fmt.Sprintf(", $%d::text", i+2)
+		places += fmt.Sprintf(", $%d::pg_catalog.text", i+2)
 		params = append(params, arg)
 	}
-	row := a.row(`SELECT format($1::text`+places+`)`, params...)
+	row := a.row(`SELECT pg_catalog.format($1::pg_catalog.text`+places+`)`, params...)
 	if a.trouble != nil {
 		return a.trouble.failure(reconcile.Error{}.ID, "quote")
 	}

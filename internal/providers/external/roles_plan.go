@@ -142,7 +142,7 @@ func (s *seen) blocked(name string, f roleFacts, m mark, ours bool) string {
 	adopt := s.wanted.policy.Adopt
 	switch {
 	case f.mighty:
-		return fmt.Sprintf("role %s may do more than an app needs (it is a superuser, makes roles or replicates), so that forged does not change it; give the app a role of its own", name)
+		return fmt.Sprintf("role %s may do more than an app needs (it is a superuser, makes roles, replicates or bypasses row security), so that forged does not change it; give the app a role of its own", name)
 	case ours:
 		return ""
 	case m.owner != "":

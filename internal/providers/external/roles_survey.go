@@ -29,7 +29,7 @@ type roleFacts struct {
 	exists   bool
 	login    bool // it may log in
 	expired  bool // its password is not valid any more
-	mighty   bool // superuser, or may make roles: no app's
+	mighty   bool // superuser, may make roles, replicate, or sees all rows: no app's
 	makes    bool // may make roles
 	comment  string
 	password passwordFact
@@ -145,28 +145,37 @@ func (a *asking) row(sql string, args ...string) []string {
 	return texts
 }
 
+// Everything in these questions has the name of its schema: they are asked in
+// databases in which the app may make functions and operators of its own.
+
 func (a *asking) role(name string) roleFacts {
-	row := a.row(`SELECT rolcanlogin, coalesce(rolvaliduntil < now(), false), rolsuper OR rolcreaterole OR rolreplication OR rolname LIKE 'pg\_%',
-		rolsuper OR rolcreaterole, coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $1::text`, name)
+	row := a.row(`SELECT rolcanlogin, coalesce(rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now(), false),
+		rolsuper OR rolcreaterole OR rolreplication OR rolbypassrls OR pg_catalog.starts_with(rolname::pg_catalog.text, 'pg_'::pg_catalog.text),
+		rolsuper OR rolcreaterole, coalesce(pg_catalog.shobj_description(oid, 'pg_authid'::pg_catalog.name), '')
+		FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name`, name)
 	if row == nil {
 		return roleFacts{}
 	}
 	return roleFacts{exists: true, login: row[0] == "t", expired: row[1] == "t", mighty: row[2] == "t", makes: row[3] == "t", comment: row[4]}
 }
 
+// there tells whether there is a database.
+func (a *asking) there(name string) bool {
+	return a.row(`SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) $1::pg_catalog.name`, name) != nil
+}
+
 // database asks what a role may do in a database. Rights that it has through
 // others, or that everybody has, are as good as its own.
 func (a *asking) database(role string, known bool, name string) databaseFacts {
-	row := a.row(`SELECT oid FROM pg_database WHERE datname = $1::text`, name)
-	if row == nil {
+	if !a.there(name) {
 		return databaseFacts{}
 	}
 	f := databaseFacts{exists: true}
 	if !known {
 		return f
 	}
-	row = a.row(`SELECT has_database_privilege($1::name, $2::text, 'CONNECT') AND has_database_privilege($1::name, $2::text, 'CREATE')
-		AND has_database_privilege($1::name, $2::text, 'TEMPORARY')`, role, name)
+	const has = `pg_catalog.has_database_privilege($1::pg_catalog.name, $2::pg_catalog.text, `
+	row := a.row(`SELECT `+has+`'CONNECT'::pg_catalog.text) AND `+has+`'CREATE'::pg_catalog.text) AND `+has+`'TEMPORARY'::pg_catalog.text)`, role, name)
 	f.use = row != nil && row[0] == "t"
 	if a.trouble != nil {
 		return f
@@ -180,8 +189,9 @@ func (a *asking) database(role string, known bool, name string) databaseFacts {
 	}
 	defer closeNow(conn)
 	b := asking{ctx: a.ctx, login: inside, conn: conn}
-	row = b.row(`SELECT has_schema_privilege($1::name, oid, 'USAGE') AND has_schema_privilege($1::name, oid, 'CREATE')
-		FROM pg_namespace WHERE nspname = 'public'`, role)
+	const may = `pg_catalog.has_schema_privilege($1::pg_catalog.name, oid, `
+	row = b.row(`SELECT `+may+`'USAGE'::pg_catalog.text) AND `+may+`'CREATE'::pg_catalog.text)
+		FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'public'::pg_catalog.name`, role)
 	f.schema = row != nil
 	f.tables = row != nil && row[0] == "t"
 	a.trouble = b.trouble

@@ -251,6 +251,42 @@ func TestNamesAreQuoted(t *testing.T) {
 	}
 }
 
+// Functions that an app makes in its database are not called with the rights of
+// the admin, whatever they are called.
+func TestFunctionsOfTheAppAreNotCalled(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	p, r := b.start(), b.request(false)
+	b.converge(p, r)
+	for _, database := range []string{"shop", "postgres"} {
+		for _, arguments := range []string{"text", "text, text", "text, text, text"} {
+			b.server.In(t, database, "CREATE FUNCTION public.format("+arguments+") RETURNS text LANGUAGE sql AS $$ SELECT 'ALTER ROLE app CREATEROLE'::text $$")
+		}
+		b.server.In(t, database, "CREATE FUNCTION public.shobj_description(oid, text) RETURNS text LANGUAGE sql AS $$ SELECT 'forged: other/other unfinished'::text $$")
+	}
+	b.server.In(t, "shop", "REVOKE CREATE ON SCHEMA public FROM app")
+	b.server.SQL(t, "ALTER ROLE app NOLOGIN")
+	b.converge(p, r)
+	if got := b.server.SQL(t, "SELECT rolcreaterole FROM pg_roles WHERE rolname = 'app'"); got != "f" {
+		t.Error("a function of the app has made its role mightier")
+	}
+	b.works("app", escaped, "shop")
+}
+
+// Names are what they are in forge.cue, whatever the admin's clients speak.
+func TestNamesOfOtherAlphabets(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.server.SQL(t, "ALTER ROLE boss SET client_encoding = 'LATIN1'")
+	b.variables["SECRET_URL"] = b.url("gr%C3%B6%C3%9Fe", "x", "gr%C3%B6%C3%9Fe")
+	r := b.request(false)
+	b.converge(b.start(), r)
+	if got := b.server.SQL(t, "SELECT count(*) FROM pg_roles WHERE rolname = 'größe'"); got != "1" {
+		t.Errorf("%s roles of that name", got)
+	}
+	b.works("gr%C3%B6%C3%9Fe", "x", "gr%C3%B6%C3%9Fe")
+}
+
 // What cannot be done is said, with what to do.
 func TestRolesSayWhatIsWrong(t *testing.T) {
 	b := newBench(t)
