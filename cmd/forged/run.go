@@ -16,7 +16,6 @@ import (
 
 	"forged.dev/forged/internal/daemon"
 	"forged.dev/forged/internal/evaluate"
-	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/server"
 )
@@ -101,11 +100,19 @@ policy does not allow.`,
 }
 
 func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: said}
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// said leaves out attributes that say nothing.
+func said(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindString && a.Value.String() == "" {
+		return slog.Attr{}
+	}
+	return a
 }
 
 func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log *slog.Logger, signals <-chan os.Signal) error {
@@ -215,34 +222,4 @@ func verdict(status reconcile.Status) error {
 		return &exit{exitPending, nil}
 	}
 	return nil
-}
-
-// tellProgress logs every resource that comes into another state, until ctx
-// ends.
-func tellProgress(ctx context.Context, engine *reconcile.Engine, log *slog.Logger) {
-	last := map[forge.ID]reconcile.State{}
-	for {
-		changed := engine.Changed()
-		for _, env := range engine.Status().Environments {
-			for _, r := range env.Resources {
-				if last[r.ID] == r.State {
-					continue
-				}
-				last[r.ID] = r.State
-				attrs := []any{"resource", r.ID.String(), "state", string(r.State)}
-				if r.WaitingFor != "" {
-					attrs = append(attrs, "for", r.WaitingFor)
-				}
-				if r.Message != "" {
-					attrs = append(attrs, "message", r.Message)
-				}
-				log.Info("state", attrs...)
-			}
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
 }

@@ -94,8 +94,8 @@ func (e *Engine) gate(j *job, steps []Step) []held {
 	}
 	for _, f := range fights {
 		e.observer.Fight(j.id, f.step.Object, f.step.Reason.Writer)
-		attrs := given([]any{"environment", j.id.Environment, "resource", j.id.String()}, "object", f.step.Object)
-		e.log.Warn("fight", append(given(attrs, "writer", f.step.Reason.Writer), "next", f.at)...)
+		e.log.Warn("fight", "environment", j.id.Environment, "resource", j.id.String(),
+			"object", f.step.Object, "writer", f.step.Reason.Writer, "next", f.at)
 	}
 	return out
 }
@@ -260,11 +260,9 @@ func (e *Engine) applied(j *job, s Step, better *Reason, err error, began time.T
 		return // finish tells
 	}
 	e.observer.Stepped(j.id, s.Action)
-	attrs := []any{"environment", j.id.Environment, "resource", j.id.String()}
-	attrs = given(attrs, "object", s.Object)
-	attrs = append(attrs, "action", string(s.Action), "reason", s.Reason.String())
-	attrs = given(attrs, "writer", s.Reason.Writer)
-	e.log.Info(string(s.Action), append(attrs, "duration", now.Sub(began))...)
+	e.log.Info(string(s.Action), "environment", j.id.Environment, "resource", j.id.String(),
+		"object", s.Object, "action", string(s.Action), "reason", s.Reason.String(),
+		"writer", s.Reason.Writer, "duration", now.Sub(began))
 	if !s.Rollout() {
 		since := j.event
 		if since.IsZero() || since.After(now) {

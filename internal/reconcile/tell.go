@@ -12,8 +12,8 @@ import (
 func (e *Engine) notice(j *job, before, now []Notice) {
 	for _, n := range now {
 		if !slices.Contains(before, n) {
-			attrs := []any{"environment", j.id.Environment, "resource", j.id.String(), "code", n.Code}
-			e.log.Info("notice", append(given(attrs, "object", n.Object), "message", n.Message)...)
+			e.log.Info("notice", "environment", j.id.Environment, "resource", j.id.String(),
+				"code", n.Code, "object", n.Object, "message", n.Message)
 		}
 	}
 }
@@ -25,8 +25,8 @@ func (e *Engine) warn(j *job, out *outcome, s *ResourceStatus) {
 	case s.State == StateBlocked:
 		for _, step := range s.Steps {
 			if step.Blocked != "" {
-				attrs := []any{"environment", j.id.Environment, "resource", j.id.String(), "action", string(step.Action)}
-				e.log.Warn("blocked", append(given(attrs, "object", step.Object), "why", step.Blocked)...)
+				e.log.Warn("blocked", "environment", j.id.Environment, "resource", j.id.String(),
+					"action", string(step.Action), "object", step.Object, "why", step.Blocked)
 			}
 		}
 	case s.State == StateFailed && out.err == nil:
@@ -53,18 +53,10 @@ func (e *Engine) complain(j *job, err error) {
 	if errors.As(err, &typed) {
 		hint = typed.Hint
 	}
-	attrs := []any{"environment", j.id.Environment, "resource", j.id.String(), "kind", string(kind)}
 	text := err.Error()
 	if hint != "" {
 		text = strings.TrimSuffix(text, " ("+hint+")") // once is enough
 	}
-	e.log.Log(context.Background(), level, "failed", given(append(attrs, "error", text), "hint", hint)...)
-}
-
-// given adds an attribute that says something.
-func given(attrs []any, key, value string) []any {
-	if value == "" {
-		return attrs
-	}
-	return append(attrs, key, value)
+	e.log.Log(context.Background(), level, "failed", "environment", j.id.Environment,
+		"resource", j.id.String(), "kind", string(kind), "error", text, "hint", hint)
 }

@@ -2,7 +2,6 @@ package reconcile_test
 
 import (
 	"encoding/json"
-	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -24,31 +23,6 @@ func TestNewConfigIsNoDrift(t *testing.T) {
 		}
 		if len(s.Steps) != 1 || s.Steps[0].Drift || s.Steps[0].Cause.Code != reconcile.ReasonConfig {
 			t.Errorf("%+v", s.Steps)
-		}
-	})
-}
-
-// Every line of the log says something with each of its attributes.
-func TestNothingEmptyIsLogged(t *testing.T) {
-	run(t, func(y *forgeYard) {
-		y.set(gen(1, policy, one("app"), res("data", map[string]any{"volume-1": 1})))
-		y.SetNotices(id("app"), reconcile.Notice{Code: "dns", Message: "does not resolve"})
-		y.Delete(id("app"), "pod")
-		y.Rival(id("app"), "pod", "3")
-		y.Edit(id("app"), "pod", "2", "")
-		y.Fail("observe", id("data"), fail(reconcile.Unavailable))
-		y.Event(id("data"), "live")
-		synctest.Wait()
-		y.Fail("observe", id("data"), nil)
-		y.set(gen(2, policy, one("app")))
-		lines := y.saw.lines()
-		for _, want := range []string{"msg=create", "msg=heal", "msg=fight", "msg=failed", "msg=notice", "msg=blocked"} {
-			if !strings.Contains(lines, want) {
-				t.Errorf("no line with %s", want)
-			}
-		}
-		if m := regexp.MustCompile(`(?m)^.* [a-z]+=""( .*)?$`).FindString(lines); m != "" {
-			t.Errorf("an attribute that says nothing: %s", m)
 		}
 	})
 }

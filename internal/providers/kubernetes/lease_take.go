@@ -108,7 +108,11 @@ func (l *lease) holderOf(live *coordinationv1.Lease, now time.Time) string {
 	}
 	silent := since(l.c.clusters.clock, l.seen)
 	if silent >= duration || dead(live.Annotations[annotationProcess]) {
-		l.c.log.Info("taking over the lease of another forged", "environment", l.key.environment, "holder", holder, "silent", silent.Round(time.Second))
+		why := "it has ended"
+		if silent >= duration {
+			why = "it was silent for " + silent.Round(time.Second).String()
+		}
+		l.c.log.Info("taking over the lease of another forged", "environment", l.key.environment, "holder", holder, "why", why)
 		return ""
 	}
 	l.other = holder

@@ -481,7 +481,7 @@ func removalIsPlannedAndEnds(t *trial) {
 		if t.Data && s.Blocked == "" && len(s.Destroys) == 0 {
 			t.Errorf("data would be lost, and the step does not say so: %s", s)
 		}
-		if s.Action != reconcile.ActionDelete || s.Reason.Code != reconcile.ReasonUnwanted {
+		if s.Action != reconcile.ActionDelete && s.Action != reconcile.ActionForget || s.Reason.Code != reconcile.ReasonUnwanted {
 			t.Errorf("removal is %s", s)
 		}
 		deletes += s.Deletes
