@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"helm.sh/helm/v3/pkg/repo"
-	"sigs.k8s.io/yaml"
 )
 
 // maxIndex bounds the index of a repository. The largest that are known have
@@ -78,19 +77,13 @@ func (f *fetcher) mismatch(is string) error {
 
 // entryOf finds the version that is asked for in an index.
 func (f *fetcher) entryOf(text []byte) (*repo.ChartVersion, error) {
-	// What else stands in an index is not looked at: one broken entry of
-	// another chart is no reason to fail.
-	var index struct {
-		Entries map[string][]*repo.ChartVersion `json:"entries"`
-	}
-	if err := yaml.Unmarshal(text, &index); err != nil {
+	entries, some, err := readIndex(text, f.req.Name)
+	switch {
+	case err != nil:
 		return nil, invalid(f.req.ChartSource, errors.New("what lies at index.yaml is no index of a chart repository"), "name the address that helm repo add takes")
-	}
-	entries, ok := index.Entries[f.req.Name]
-	if !ok {
-		if len(index.Entries) == 0 {
-			return nil, invalid(f.req.ChartSource, errors.New("its index has no chart at all"), "name the address that helm repo add takes")
-		}
+	case !some:
+		return nil, invalid(f.req.ChartSource, errors.New("its index has no chart at all"), "name the address that helm repo add takes")
+	case entries == nil:
 		return nil, invalid(f.req.ChartSource, fmt.Errorf("its index has no chart %s", f.req.Name), "")
 	}
 	byVersion := map[string]*repo.ChartVersion{}
