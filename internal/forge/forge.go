@@ -227,7 +227,7 @@ const (
 // Policy bounds what forged does in an environment.
 type Policy struct {
 	Mode        Mode
-	Interval    time.Duration // between full checks without any event
+	Interval    time.Duration // between rounds of checks without any event
 	Timeout     time.Duration // for one resource to become ready
 	Prune       bool          // delete owned resources that forge.cue no longer asks for
 	MaxDelete   int           // objects one cycle may delete before it stops and asks
