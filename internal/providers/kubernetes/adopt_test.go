@@ -278,7 +278,7 @@ func TestPrune(t *testing.T) {
 	b := newBed(t)
 	id, other := releaseID("a"), releaseID("b")
 	inv := b.inventory()
-	names := []string{"plain", "replaced", "unmarked", "moved", "kept-by-helm", "kept-by-hand", "gone", "announced", "controlled", "taken", "announced-elsewhere", "scribbled"}
+	names := []string{"plain", "replaced", "unmarked", "moved", "kept-by-helm", "kept-by-hand", "gone", "announced", "controlled", "taken", "announced-elsewhere", "scribbled", "flux", "helm"}
 	var objs []*unstructured.Unstructured
 	for _, name := range names {
 		objs = append(objs, b.configMap(name, `{x: "1"}`))
@@ -306,6 +306,8 @@ func TestPrune(t *testing.T) {
 	elsewhere := forge.ID{Environment: "staging", Kind: forge.KindRelease, Name: "a"}
 	b.apply(elsewhere, b.configMap("taken", `{x: "1"}`))
 	b.apply(elsewhere, b.configMap("announced-elsewhere", `{x: "1"}`))
+	b.edit(entries["flux"].Ref, "kustomize-controller", merge, `{"metadata":{"labels":{"kustomize.toolkit.fluxcd.io/name":"apps"}}}`)
+	b.edit(entries["helm"].Ref, "helm", merge, `{"metadata":{"annotations":{"meta.helm.sh/release-name":"other"}}}`)
 	b.edit(entries["scribbled"].Ref, "x", merge, `{"metadata":{"annotations":{"`+AnnotationOwner+`":"nobody"}}}`)
 
 	for _, tt := range []struct {
@@ -327,6 +329,8 @@ func TestPrune(t *testing.T) {
 		{entries["taken"], PrunedForeign, true},
 		{Entry{Ref: entries["announced-elsewhere"].Ref}, PrunedForeign, true},
 		{entries["scribbled"], PrunedDeleted, false},
+		{entries["flux"], PrunedForeign, true},
+		{entries["helm"], PrunedForeign, true},
 		{entries["data"], PrunedKept, true},
 	} {
 		got, err := inv.Prune(t.Context(), id, tt.entry)

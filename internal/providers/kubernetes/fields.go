@@ -137,14 +137,16 @@ func (p pattern) agrees(path fieldpath.Path) bool {
 // order in which they say it best.
 var elementKeys = []string{"containerPort", "port", "mountPath", "devicePath", "ip", "topologyKey", "name", "type", "uid", "key"}
 
-// elementName is the name a list element goes by in managedFields.
-func elementName(item any) (string, bool) {
+// elementName is the name a list element goes by in managedFields. Those of
+// Services are known by their port; elsewhere, as in a Gateway, that is a field
+// like any other.
+func elementName(item any, service bool) (string, bool) {
 	m, ok := item.(map[string]any)
 	if !ok {
 		return textOf(item), item != nil
 	}
 	for _, key := range elementKeys {
-		if v, ok := m[key]; ok {
+		if v, ok := m[key]; ok && (key != "port" || service) {
 			return textOf(v), true
 		}
 	}
@@ -175,6 +177,7 @@ func textOf(v any) string {
 // of list elements, and of places in lists, as far as obj has the elements.
 func (p pattern) resolved(obj map[string]any) pattern {
 	out := slices.Clone(p)
+	service := obj["kind"] == "Service" && obj["apiVersion"] == "v1"
 	var at any = obj
 	for i, q := range p {
 		switch v := at.(type) {
@@ -191,7 +194,7 @@ func (p pattern) resolved(obj map[string]any) pattern {
 			if n < 0 || n >= len(v) {
 				return out
 			}
-			if name, ok := elementName(v[n]); ok {
+			if name, ok := elementName(v[n], service); ok {
 				out[i] = segment{name: name, quoted: true}
 			}
 			at = v[n]

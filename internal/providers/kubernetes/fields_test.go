@@ -59,6 +59,24 @@ func TestPatternsAreResolved(t *testing.T) {
 		map[string]any{"name": "init"},
 		map[string]any{"name": "app", "ports": []any{map[string]any{"name": "http", "containerPort": int64(80)}}},
 	}}}
+	service := map[string]any{"apiVersion": "v1", "kind": "Service", "spec": map[string]any{"ports": []any{map[string]any{"name": "web", "port": int64(8080)}}}}
+	gateway := map[string]any{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "spec": map[string]any{"listeners": []any{map[string]any{"name": "web", "port": int64(80)}}}}
+	for _, tt := range []struct {
+		obj        map[string]any
+		from, want string
+	}{
+		{service, `spec.ports["web"].nodePort`, `spec.ports["8080"].nodePort`},
+		{gateway, `spec.listeners["web"].tls`, `spec.listeners["web"].tls`},
+		{gateway, "spec.listeners[0].tls", `spec.listeners["web"].tls`},
+	} {
+		p, err := parsePattern(tt.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.resolved(tt.obj).String(); got != tt.want {
+			t.Errorf("%s became %s, want %s", tt.from, got, tt.want)
+		}
+	}
 	for from, want := range map[string]string{
 		"spec.containers[1].image":                      `spec.containers["app"].image`,
 		"spec.containers[7].image":                      "spec.containers[7].image",

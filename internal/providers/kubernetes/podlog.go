@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -132,7 +131,27 @@ func (f *podWatch) event(ctx context.Context, kind, name string) string {
 		return ""
 	}
 	last := slices.MaxFunc(list.Items, func(a, b corev1.Event) int { return seenAt(a).Compare(seenAt(b).Time) })
-	return fmt.Sprintf("%s: %s", last.Reason, oneLine(last.Message))
+	return last.Reason + ": " + f.words(ctx, last.Reason, last.Message)
+}
+
+// quoting are the reasons behind which a kubelet quotes what a process has
+// printed: a probe, a hook of a container.
+var quoting = []string{"Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook", "PostStartHookError", "PreStartHookError"}
+
+// words are the first line of what a kubelet or a controller says, without
+// secrets where it may quote some.
+func (f *podWatch) words(ctx context.Context, reason, text string) string {
+	if text == "" || !slices.Contains(quoting, reason) {
+		return oneLine(text)
+	}
+	if f.quoted.raw != text {
+		r, err := f.redactor(ctx)
+		if err != nil {
+			return "its words are not shown, since its secrets could not be taken out"
+		}
+		f.quoted.raw, f.quoted.clean = text, oneLine(r.Text(text))
+	}
+	return f.quoted.clean
 }
 
 func seenAt(e corev1.Event) *metav1.Time {

@@ -147,7 +147,8 @@ type podWatch struct {
 	newest func(podSeen) bool
 	logged string // key of the trouble whose log was read
 	log    string
-	words  string        // that the container has left, to be shown with it
+	left   string // by the container, to be shown with it
+	quoted struct{ raw, clean string }
 	pause  time.Duration // between looks for pods that nobody makes
 
 	refused string // why no pods are made, where the object says so itself
@@ -363,13 +364,15 @@ func (f *podWatch) describe(ctx context.Context, t trouble, pods int) podVerdict
 		return podVerdict{}
 	case t.rank == rankPending, t.rank == rankUnready:
 		t.words = f.event(ctx, "Pod", t.pod)
+	default:
+		t.words = f.words(ctx, t.reason, t.words)
 	}
 	if key := t.key(); t.log && key != f.logged {
-		f.words, f.log = f.lastWords(ctx, t)
+		f.left, f.log = f.lastWords(ctx, t)
 		f.logged = key
 	}
 	if t.log && t.left != "" {
-		t.words = f.words
+		t.words = f.left
 	}
 	v := podVerdict{text: guarded(t.String()), final: t.final}
 	if t.log && f.log != "" {

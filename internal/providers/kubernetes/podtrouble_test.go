@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -101,5 +102,49 @@ func TestTailIsBounded(t *testing.T) {
 	}
 	if got := tail("\n\n"); got != "" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A kubelet quotes what a probe or a hook has printed: the namespace's secrets are
+// taken out of that, and where they cannot be, the words are not shown. What the
+// kubelet itself says is.
+func TestQuotedWordsHoldNoSecret(t *testing.T) {
+	t.Parallel()
+	b, k := newPodBed(t, "")
+	mustMakeSecret(b, "db", "password", "c4n4ry-value")
+	for pod, reason := range map[string]string{"probed": "Unhealthy", "mounted": "FailedMount"} {
+		event := &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{Name: pod, Namespace: b.Namespace},
+			InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: pod, Namespace: b.Namespace},
+			Type:           corev1.EventTypeWarning, Reason: reason, Message: "it said: no user c4n4ry-value\nnor any other",
+		}
+		if _, err := b.Client.CoreV1().Events(b.Namespace).Create(t.Context(), event, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &podWatch{c: b.c, ref: workload("Deployment", b.Namespace, "web")}
+	if got := w.event(t.Context(), "Pod", "probed"); strings.Contains(got, "c4n4ry") || !strings.HasPrefix(got, "Unhealthy: it said: no user ") || strings.Contains(got, "\n") {
+		t.Errorf("a probe: %s", got)
+	}
+	if got := w.event(t.Context(), "Pod", "mounted"); got != "FailedMount: it said: no user c4n4ry-value" {
+		t.Errorf("of the kubelet's own: %s", got)
+	}
+	if got := w.words(t.Context(), "PostStartHookError", "hook failed: c4n4ry-value"); strings.Contains(got, "c4n4ry") {
+		t.Errorf("a hook: %s", got)
+	}
+	k.mu.Lock()
+	k.denied = "/namespaces/" + b.Namespace + "/secrets"
+	k.mu.Unlock()
+	blind := &podWatch{c: b.c, ref: w.ref}
+	if got := blind.event(t.Context(), "Pod", "probed"); strings.Contains(got, "c4n4ry") || !strings.Contains(got, "not shown") {
+		t.Errorf("without the secrets: %s", got)
+	}
+}
+
+func mustMakeSecret(b *bed, name, key, value string) {
+	b.t.Helper()
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: map[string]string{key: value}}
+	if _, err := b.Client.CoreV1().Secrets(b.Namespace).Create(b.t.Context(), s, metav1.CreateOptions{}); err != nil {
+		b.t.Fatal(err)
 	}
 }

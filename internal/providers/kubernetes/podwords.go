@@ -25,11 +25,12 @@ func (c *Cluster) PodWords(ctx context.Context, namespace string, these metav1.L
 	if t.rank == rankNone {
 		return ""
 	}
+	w := &podWatch{c: c, ref: Ref{GVK: corev1.SchemeGroupVersion.WithKind("Pod"), Namespace: namespace, Name: newest.Name}}
+	t.words = w.words(ctx, t.reason, t.words)
 	words := guarded(t.String())
 	if !t.log {
 		return words
 	}
-	w := &podWatch{c: c, ref: Ref{GVK: corev1.SchemeGroupVersion.WithKind("Pod"), Namespace: namespace, Name: newest.Name}}
 	left, log := w.lastWords(ctx, t)
 	for _, more := range []string{left, log} {
 		if more != "" {

@@ -10,6 +10,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
@@ -108,7 +109,23 @@ func (c *Cluster) Still(live *unstructured.Unstructured, id forge.ID, e Entry) b
 	}
 	var other forge.ID
 	// A note that somebody has taken off or scribbled over names nobody.
-	return other.UnmarshalText([]byte(owner)) != nil || other == HomeID(id)
+	return (other.UnmarshalText([]byte(owner)) != nil || other == HomeID(id)) && !c.handedOn(live)
+}
+
+// handedOn tells of an object of ours that another tool manages by now: it bears
+// a mark that we have not put there.
+func (c *Cluster) handedOn(live *unstructured.Unstructured) bool {
+	ours := entryOf(live.GetManagedFields(), c.manager)
+	set, err := fieldSet(ours)
+	if ours == nil || err != nil {
+		return false
+	}
+	marked := func(field string, has map[string]string, keys []string) bool {
+		return slices.ContainsFunc(keys, func(key string) bool {
+			return has[key] != "" && !set.Has(fieldpath.MakePathOrDie("metadata", field, key))
+		})
+	}
+	return marked("labels", live.GetLabels(), foreignLabels) || marked("annotations", live.GetAnnotations(), foreignAnnotations)
 }
 
 // Taken says which environment's resource has taken an object over from id, by
