@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"forged.dev/forged/internal/forge"
@@ -119,11 +120,14 @@ func (e *Engine) leaseOf(environment string) *LeaseStatus {
 	return found
 }
 
-// watchLeases looks again at environments whose lease has moved.
+// watchLeases looks again at environments whose lease has moved, and says who
+// acts now, where there is nothing to do as well.
 func (e *Engine) watchLeases(ctx context.Context) {
 	if e.leases == nil {
 		return
 	}
+	var asking sync.WaitGroup
+	defer asking.Wait()
 	// It ends with ctx; what it misses is found when a step asks.
 	_ = e.leases.Watch(ctx, func(environment string) {
 		e.mu.Lock()
@@ -133,6 +137,9 @@ func (e *Engine) watchLeases(ctx context.Context) {
 				u.notBefore = time.Time{}
 				e.enqueue(u)
 			}
+		}
+		if g := e.gen.Load(); g != nil && g.environments[environment] != nil {
+			asking.Go(func() { e.claim(ctx, g.environments[environment]) })
 		}
 	})
 }

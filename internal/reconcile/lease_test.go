@@ -154,6 +154,21 @@ func TestLosingTheLease(t *testing.T) {
 	})
 }
 
+// Who acts is said where there is nothing to do as well.
+func TestLeaseThatMovesInQuiet(t *testing.T) {
+	leased(t, func(y *forgeYard, reg *registry) {
+		y.set(gen(1, policy, res("db", map[string]any{"pod": "1"})))
+		y.wantState("db", reconcile.StateReady)
+		for _, holder := range []string{"elsewhere", "", "elsewhere"} {
+			reg.give("local", holder)
+			synctest.Wait()
+			if l := y.lease(); l == nil || l.Held != (holder == "") || l.Holder != holder {
+				t.Errorf("held by %q: %+v", holder, l)
+			}
+		}
+	})
+}
+
 // An environment in two clusters has two leases. It is acted on where both are
 // held, and nothing flaps while one of them is not.
 func TestALeaseInEachCluster(t *testing.T) {
