@@ -119,8 +119,10 @@ func (p *probes) tell(ctx context.Context, l *objects.Look, o *reconcile.Observe
 		return got.err
 	}
 	switch {
+	case got.at.IsZero() && !state.Exists && l.Drift(first) == nil:
+		o.Health = reconcile.Health{Status: reconcile.Unknown, Message: fmt.Sprintf("%s is gone with its answer; CronJob %s asks again within %s", first, l.Objects[1].Ref().Name, probeEvery)}
 	case got.at.IsZero() && !state.Exists:
-		// What objects says of it counts.
+		// It is being put back.
 	case got.at.IsZero():
 		o.Health = l.Cluster.Health(ctx, l.ID(), first, state)
 		if o.Health.Status == reconcile.Ready {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -178,13 +179,29 @@ func (r *prober) await(req reconcile.Request, what string, ok func(reconcile.Obs
 	}
 }
 
-// leave has the pod of the newest Job leave an answer, as the kubelet does.
+func (r *prober) jobs() (names []string) {
+	r.t.Helper()
+	jobs, err := r.Client.BatchV1().Jobs(r.Namespace).List(r.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, j := range jobs.Items {
+		names = append(names, j.Name)
+	}
+	return names
+}
+
+// leave has a pod leave an answer to what is asked now, as the kubelet does.
 func (r *prober) leave(message string, exit int) {
 	r.t.Helper()
 	pods := r.Client.CoreV1().Pods(r.Namespace)
 	late := time.After(20 * time.Second)
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		list, err := pods.List(r.t.Context(), metav1.ListOptions{LabelSelector: labelProbe})
+		cron, err := r.Client.BatchV1().CronJobs(r.Namespace).Get(r.t.Context(), "shop-check-postgres", metav1.GetOptions{})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		list, err := pods.List(r.t.Context(), metav1.ListOptions{LabelSelector: labelAsks + "=" + cron.Spec.JobTemplate.Labels[labelAsks]})
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -241,27 +258,40 @@ func TestProbes(t *testing.T) {
 	r.leave(message(t, answer{}), 0)
 	r.await(req, "a good answer", func(o reconcile.Observed) bool { return o.Health.Status == reconcile.Ready })
 
-	names := func() (names []string) {
-		jobs, err := r.Client.BatchV1().Jobs(r.Namespace).List(t.Context(), metav1.ListOptions{})
-		if err != nil {
+	first := r.jobs()[0]
+	// Somebody tidies up: that is no reason to ask again, before it is time.
+	background := metav1.DeletePropagationBackground
+	for _, name := range r.jobs() {
+		if err := r.Client.BatchV1().Jobs(r.Namespace).Delete(t.Context(), name, metav1.DeleteOptions{PropagationPolicy: &background}); err != nil {
 			t.Fatal(err)
 		}
-		for _, j := range jobs.Items {
-			names = append(names, j.Name)
-		}
-		return names
 	}
-	first := names()
+	r.await(req, "that its answer is gone", func(o reconcile.Observed) bool {
+		return o.Health.Status == reconcile.Unknown && strings.Contains(o.Health.Message, "asks again within 10m0s")
+	})
+	// Who cannot wait has the CronJob ask.
+	cron, err := r.Client.BatchV1().CronJobs(r.Namespace).Get(t.Context(), "shop-check-postgres", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Client.BatchV1().Jobs(r.Namespace).Create(t.Context(), &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: "by-hand", Labels: cron.Spec.JobTemplate.Labels}, Spec: cron.Spec.JobTemplate.Spec,
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.leave(message(t, answer{}), 0)
+	r.await(req, "the answer to somebody", func(o reconcile.Observed) bool { return o.Health.Status == reconcile.Ready })
+
+	// Another secret is another question.
 	req.Inputs = map[forge.ID]reconcile.Outputs{vault: {"checksum/shop-check-postgres": {Value: "two"}}}
 	r.await(req, "that it is asked again with another secret", func(o reconcile.Observed) bool { return o.Health.Status == reconcile.Unknown })
 	r.leave(message(t, answer{}), 0)
 	r.await(req, "a new answer", func(o reconcile.Observed) bool { return o.Health.Status == reconcile.Ready })
-	if now := names(); len(first) != 1 || len(now) != 1 || now[0] == first[0] {
+	if now := slices.DeleteFunc(r.jobs(), func(name string) bool { return name == "by-hand" }); len(now) != 1 || now[0] == first {
 		t.Errorf("before %v, now %v: want another one in its place", first, now)
 	}
 
-	cron, err := r.Client.BatchV1().CronJobs(r.Namespace).Get(t.Context(), "shop-check-postgres", metav1.GetOptions{})
-	if err != nil {
+	if cron, err = r.Client.BatchV1().CronJobs(r.Namespace).Get(t.Context(), "shop-check-postgres", metav1.GetOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	raw, _ := json.Marshal(cron.Spec)
