@@ -46,6 +46,15 @@ func (r Record) clone() Record {
 	return r
 }
 
+// Put lists an object as it is now, in the place of what was listed of it.
+func (r *Record) Put(e Entry) {
+	if i := slices.IndexFunc(r.Entries, func(old Entry) bool { return old.Ref.Same(e.Ref) }); i >= 0 {
+		r.Entries[i] = e
+	} else {
+		r.Entries = append(r.Entries, e)
+	}
+}
+
 // Inventory is what this forged owns in one environment of one cluster. It is
 // kept beside what it lists, in a ConfigMap of the environment's namespace,
 // and holds names, uids and digests: no values.
@@ -251,11 +260,7 @@ func (inv *Inventory) Rebase(id forge.ID, entries ...Entry) {
 	}
 	r = r.clone()
 	for _, e := range entries {
-		if i := slices.IndexFunc(r.Entries, func(old Entry) bool { return old.Ref.Same(e.Ref) }); i >= 0 {
-			r.Entries[i] = e
-		} else {
-			r.Entries = append(r.Entries, e)
-		}
+		r.Put(e)
 	}
 	inv.set(r)
 	inv.dirty = true

@@ -240,8 +240,7 @@ func (s *secrets) roll(ctx context.Context, id forge.ID, ch *change) error {
 		record, _ := s.inv.Record(id)
 		record.Pending, record.Needs = false, s.needs
 		for _, e := range entries {
-			i := slices.IndexFunc(record.Entries, func(old Entry) bool { return old.Ref == e.Ref })
-			record.Entries[i] = e // Begin has put it there
+			record.Put(e)
 		}
 		return s.inv.Commit(ctx, record)
 	})

@@ -131,8 +131,7 @@ func (l *Look) roll(ctx context.Context, objects []Object) error {
 	record, _ := l.Inventory.Record(l.ID())
 	record.Pending, record.Needs = false, l.Request.Resource.Needs
 	for _, e := range entries {
-		i := slices.IndexFunc(record.Entries, func(old kubernetes.Entry) bool { return old.Ref == e.Ref })
-		record.Entries[i] = e // Begin has put it there
+		record.Put(e)
 	}
 	// What was announced once, never made and is not wanted any more stays
 	// listed: its removal finds out.
