@@ -305,11 +305,11 @@ func TestProbesAreQuiet(t *testing.T) {
 	t.Parallel()
 	r := newProber(t, usualPace())
 	req := probeRequest(r.Namespace, r.Target())
-	o := r.await(req, "a Job that has ended", func(o reconcile.Observed) bool { return o.Health.Status == reconcile.Unknown })
+	r.await(req, "a Job that has ended", func(o reconcile.Observed) bool { return o.Health.Status == reconcile.Unknown })
 	r.requests()
 	for range 10 {
-		var err error
-		if o, err = r.p.Observe(t.Context(), req); err != nil {
+		o, err := r.p.Observe(t.Context(), req)
+		if err != nil {
 			t.Fatal(err)
 		}
 		if steps, err := r.p.Plan(t.Context(), req, o); err != nil || len(steps) > 0 {

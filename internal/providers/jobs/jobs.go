@@ -73,7 +73,7 @@ func (p *Provider) verify(ctx context.Context, c *kubernetes.Cluster, _ string, 
 	p.mu.Lock()
 	l := p.seen[r.ID]
 	p.mu.Unlock()
-	if l == nil || l.cluster != c || l.waiting != nil || e != l.entry(refOf(l.spec.Namespace, l.name), kubernetes.Applied{Baseline: e.Baseline}) {
+	if l == nil || l.cluster != c || e != l.entry(refOf(l.spec.Namespace, l.name), kubernetes.Applied{Baseline: e.Baseline}) {
 		return kubernetes.VerdictUnknown, nil
 	}
 	obj, err := p.stamped(l)
