@@ -2,8 +2,10 @@ package helm
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/release"
@@ -261,7 +263,7 @@ func walk(out *[]reconcile.Change, path string, a, b any) {
 		}
 		slices.Sort(keys)
 		for _, k := range keys {
-			walk(out, strings.TrimSuffix(path, ".")+dot(path)+k+".", am[k], bm[k])
+			walk(out, kubernetes.FieldPath(strings.TrimSuffix(path, "."), k)+".", am[k], bm[k])
 		}
 		return
 	}
@@ -278,21 +280,14 @@ func walk(out *[]reconcile.Change, path string, a, b any) {
 	}
 }
 
-func dot(path string) string {
-	if strings.HasSuffix(path, ".") {
-		return "."
-	}
-	return ""
-}
-
 // element names a list element by its name where it has one.
 func element(v any, i int) string {
 	if m, ok := v.(map[string]any); ok {
 		if n, ok := m["name"].(string); ok {
-			return n
+			return strconv.Quote(n)
 		}
 	}
-	return fmt.Sprint(i)
+	return strconv.Itoa(i)
 }
 
 func brief(v any) string {
@@ -300,7 +295,14 @@ func brief(v any) string {
 		return ""
 	}
 	const most = 60
-	s := fmt.Sprint(v)
+	s, ok := v.(string)
+	if !ok {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return "?"
+		}
+		s = string(text)
+	}
 	if r := []rune(s); len(r) > most {
 		return string(r[:most-1]) + "…"
 	}

@@ -133,15 +133,17 @@ func TestChangedFields(t *testing.T) {
 	o := func(text string) object { return object{json: []byte(text)} }
 	got := changedFields(
 		o(`{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"x"},"spec":{"replicas":2,"gone":true,"c":[{"name":"app","image":"a:1"}],"l":[1,2]}}`),
-		o(`{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"x"},"spec":{"replicas":3,"c":[{"name":"app","image":"a:2"}],"l":[1]}}`),
+		o(`{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"x","labels":{"app.kubernetes.io/name":"x"}},"spec":{"replicas":3,"m":{"a":"b"},"c":[{"name":"app","image":"a:2"}],"l":[1]}}`),
 	)
 	var lines []string
 	for _, c := range got {
 		lines = append(lines, strings.TrimSpace(c.Path)+": "+c.From+" → "+c.To)
 	}
-	want := `spec.c[app].image: a:1 → a:2
+	want := `metadata.labels:  → {"app.kubernetes.io/name":"x"}
+spec.c["app"].image: a:1 → a:2
 spec.gone: true → 
-spec.l: [1 2] → [1]
+spec.l: [1,2] → [1]
+spec.m:  → {"a":"b"}
 spec.replicas: 2 → 3`
 	if s := strings.Join(lines, "\n"); s != want {
 		t.Errorf("got\n%s\nwant\n%s", s, want)

@@ -159,16 +159,16 @@ spec: {colour: red, tags: [a, b]}`
 			edit: patch("kubectl-edit", merge, `{"data":{"b":null}}`), change: &reconcile.Change{Path: "data.b", From: "", To: "2"},
 		},
 		{
-			name: "env set", object: "deployment", code: "edited", writer: "kubectl-set", paths: []string{`spec.template.spec.containers[name="app"].env[name="A"].value`},
+			name: "env set", object: "deployment", code: "edited", writer: "kubectl-set", paths: []string{`spec.template.spec.containers["app"].env["A"].value`},
 			edit: patch("kubectl-set", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":"A","value":"9"}]}]}}}}`),
 		},
 		{
-			name: "image set", object: "deployment", code: "edited", writer: "kubectl-set", paths: []string{`spec.template.spec.containers[name="app"].image`},
+			name: "image set", object: "deployment", code: "edited", writer: "kubectl-set", paths: []string{`spec.template.spec.containers["app"].image`},
 			edit:   patch("kubectl-set", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"shop:2"}]}}}}`),
-			change: &reconcile.Change{Path: `spec.template.spec.containers[name="app"].image`, From: "shop:2", To: "shop:1"},
+			change: &reconcile.Change{Path: `spec.template.spec.containers["app"].image`, From: "shop:2", To: "shop:1"},
 		},
 		{
-			name: "env removed", object: "deployment", code: "edited", paths: []string{`spec.template.spec.containers[name="app"].env[name="B"]`},
+			name: "env removed", object: "deployment", code: "edited", paths: []string{`spec.template.spec.containers["app"].env["B"]`},
 			edit: patch("kubectl-edit", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":"B","$patch":"delete"}]}]}}}}`),
 		},
 		{
@@ -205,7 +205,7 @@ spec: {colour: red, tags: [a, b]}`
 			edit: patch("kubectl-edit", merge, `{"spec":{"maxReplicas":30}}`),
 		},
 		{
-			name: "service's target port", object: "service", code: "edited", writer: "kubectl-edit", paths: []string{`spec.ports[port=80,protocol="TCP"].targetPort`},
+			name: "service's target port", object: "service", code: "edited", writer: "kubectl-edit", paths: []string{`spec.ports["80"].targetPort`},
 			edit: patch("kubectl-edit", strategic, `{"spec":{"ports":[{"port":80,"targetPort":9090}]}}`),
 		},
 		{

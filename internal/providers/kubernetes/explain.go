@@ -251,32 +251,45 @@ func hasKey(item any, key value.FieldList) bool {
 	return true
 }
 
-// pathText writes a path the way people do:
-// spec.template.spec.containers[name="app"].image.
+// pathText writes a path the way policy.ignore and policy.strict take it:
+// spec.template.spec.containers["app"].image.
 func pathText(p fieldpath.Path) string {
 	var b strings.Builder
 	for _, element := range p {
 		switch {
-		case element.FieldName != nil && plain(*element.FieldName):
-			if b.Len() > 0 {
-				b.WriteByte('.')
-			}
-			b.WriteString(*element.FieldName)
 		case element.FieldName != nil:
-			b.WriteString("[" + strconv.Quote(*element.FieldName) + "]")
+			above := b.String()
+			b.Reset()
+			b.WriteString(FieldPath(above, *element.FieldName))
 		case element.Key != nil:
-			var keys []string
+			m := map[string]any{}
 			for _, f := range *element.Key {
-				keys = append(keys, f.Name+"="+compact(f.Value.Unstructured()))
+				m[f.Name] = f.Value.Unstructured()
 			}
-			b.WriteString("[" + strings.Join(keys, ",") + "]")
+			name, ok := elementName(m, true)
+			if !ok && len(*element.Key) > 0 {
+				name = textOf((*element.Key)[0].Value.Unstructured())
+			}
+			b.WriteString("[" + strconv.Quote(name) + "]")
 		case element.Value != nil:
-			b.WriteString("[=" + compact((*element.Value).Unstructured()) + "]")
+			b.WriteString("[" + strconv.Quote(textOf((*element.Value).Unstructured())) + "]")
 		case element.Index != nil:
 			b.WriteString("[" + strconv.Itoa(*element.Index) + "]")
 		}
 	}
 	return b.String()
+}
+
+// FieldPath is the path of a field in what stands at another path; that one may
+// begin with the object it is in, and a space.
+func FieldPath(above, name string) string {
+	switch {
+	case !plain(name):
+		return above + "[" + strconv.Quote(name) + "]"
+	case above == "" || strings.HasSuffix(above, " "):
+		return above + name
+	}
+	return above + "." + name
 }
 
 // plain tells names that need no quotes between dots.

@@ -78,12 +78,12 @@ func TestExplain(t *testing.T) {
 		{
 			name: "a whole container", before: managedObject(t, dep+`[{name: side}]}}}}`, `editor Update 07 {"f:spec":{"f:template":{}}}`),
 			after: managedObject(t, dep+`[{name: side}, {name: app, image: "x:1"}]}}}}`, image), code: "edited", writer: "editor", at: 7,
-			changes: []reconcile.Change{{Path: `spec.template.spec.containers[name="app"]`, To: `{"image":"x:1","name":"app"}`}},
+			changes: []reconcile.Change{{Path: `spec.template.spec.containers["app"]`, To: `{"image":"x:1","name":"app"}`}},
 		},
 		{
 			name: "a port found by number", before: managedObject(t, svc+`[{port: 80, protocol: TCP, targetPort: 9}]}}`, `editor Update 07 {"f:spec":{"f:ports":{"k:{\"port\":80,\"protocol\":\"TCP\"}":{"f:targetPort":{}}}}}`),
 			after: managedObject(t, svc+`[{port: 80, protocol: TCP, targetPort: 8}]}}`, ports), code: "edited", writer: "editor", at: 7,
-			changes: []reconcile.Change{diff(`spec.ports[port=80,protocol="TCP"].targetPort`, "9", "8")},
+			changes: []reconcile.Change{diff(`spec.ports["80"].targetPort`, "9", "8")},
 		},
 		{
 			name: "a subresource", before: managedObject(t, cm+`{a: "9", b: "2"}}`, `kubectl@scale Update - {"f:data":{"f:a":{}}}`),

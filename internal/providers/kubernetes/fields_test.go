@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/structured-merge-diff/v6/value"
 )
 
 func TestPatterns(t *testing.T) {
@@ -117,6 +118,38 @@ func TestCut(t *testing.T) {
 		p.cut(v)
 		if got := string(mustJSON(t, v)); got != want {
 			t.Errorf("without %s: %s, want %s", pattern, got, want)
+		}
+	}
+}
+
+// A path that the plan shows is one that policy.ignore takes, and means the same.
+func TestShownPathsCanBeIgnored(t *testing.T) {
+	key := func(pairs ...any) fieldpath.PathElement {
+		var fields value.FieldList
+		for i := 0; i < len(pairs); i += 2 {
+			fields = append(fields, value.Field{Name: pairs[i].(string), Value: value.NewValueInterface(pairs[i+1])})
+		}
+		fields.Sort()
+		return fieldpath.PathElement{Key: &fields}
+	}
+	set := value.NewValueInterface("x.example/finalizer")
+	field := func(name string) fieldpath.PathElement { return fieldpath.PathElement{FieldName: &name} }
+	for want, p := range map[string]fieldpath.Path{
+		`spec.replicas`: {field("spec"), field("replicas")},
+		`spec.template.spec.containers["app"].image`:    {field("spec"), field("template"), field("spec"), field("containers"), key("name", "app"), field("image")},
+		`spec.containers["app"].ports["8080"].hostPort`: {field("spec"), field("containers"), key("name", "app"), field("ports"), key("containerPort", int64(8080), "protocol", "TCP"), field("hostPort")},
+		`metadata.annotations["example.com/note"]`:      {field("metadata"), field("annotations"), field("example.com/note")},
+		`metadata.finalizers["x.example/finalizer"]`:    {field("metadata"), field("finalizers"), {Value: &set}},
+		`data["app.yaml"]`:                              {field("data"), field("app.yaml")},
+		`spec.unknown["v"].x`:                           {field("spec"), field("unknown"), key("other", "v"), field("x")},
+	} {
+		text := pathText(p)
+		if text != want {
+			t.Errorf("shown as %s, want %s", text, want)
+		}
+		pattern, err := parsePattern(text)
+		if err != nil || !pattern.above(p) {
+			t.Errorf("%s does not mean what it was made of: %v", text, err)
 		}
 	}
 }

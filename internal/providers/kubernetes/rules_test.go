@@ -133,7 +133,7 @@ func TestIgnoredFieldIsLeftToItsWriter(t *testing.T) {
 	before := b.get(ref)
 	a = b.heal(id, obj)
 	reason, _ := Explain(before, a.Object, b.c.Manager())
-	if reason.Writer != "kubectl-edit" || len(reason.Paths) != 1 || reason.Paths[0] != `spec.template.spec.containers[name="proxy"].image` {
+	if reason.Writer != "kubectl-edit" || len(reason.Paths) != 1 || reason.Paths[0] != `spec.template.spec.containers["proxy"].image` {
 		t.Errorf("reason %+v", reason)
 	}
 	if image := b.field(ref, `spec.template.spec.containers["app"].image`); image != "shop:2" {
@@ -345,14 +345,14 @@ func TestStrictFields(t *testing.T) {
 		}
 		b.still(id, "after it was put back")
 	}
-	put("kubectl-set", `spec.template.spec.containers[name="app"].env[name="C"]`)
+	put("kubectl-set", `spec.template.spec.containers["app"].env["C"]`)
 	if got := b.field(ref, `spec.template.spec.containers["app"].env`); got != `[{"name":"A","value":"1"}]` {
 		t.Errorf("env %s", got)
 	}
 
 	b.edit(ref, "injector", strategic, `{"spec":{"template":{"spec":{"containers":[{"name":"sidecar","image":"spy:1"}]}}}}`)
 	b.event(id, causeLive)
-	put("injector", `spec.template.spec.containers[name="sidecar"]`)
+	put("injector", `spec.template.spec.containers["sidecar"]`)
 	if got := b.field(ref, `spec.template.spec.containers["sidecar"]`); got != "" {
 		t.Errorf("the sidecar is still there: %s", got)
 	}

@@ -45,7 +45,7 @@ func TestExplainWriters(t *testing.T) {
 		{"an element was taken away, and another changed", []metav1.ManagedFieldsEntry{
 			ours(then, `{"f:data":{"f:a":{},"f:b":{}},"f:list":{"k:{\"name\":\"y\"}":{".":{},"f:name":{}}}}`),
 			theirs(`{"f:list":{"k:{\"name\":\"y\"}":{"f:v":{}}}}`),
-		}, true, []string{`list[name="x"]`, `list[name="y"].v`}},
+		}, true, []string{`list["x"]`, `list["y"].v`}},
 		{"something was added where nobody may add", []metav1.ManagedFieldsEntry{
 			ours(then, all), theirs(`{"f:extra":{"f:c":{},"f:d":{}}}`),
 		}, true, []string{"extra"}},
