@@ -233,7 +233,11 @@ func (c *Cluster) ssa(ctx context.Context, mapping *meta.RESTMapping, ref Ref, o
 	case code == http.StatusUnsupportedMediaType:
 		return nil, false, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Object: ref.String(), Err: errNoApply}
 	case err != nil:
-		return nil, false, Classify(op, ref, err)
+		err = Classify(op, ref, err)
+		if e := (*reconcile.Error)(nil); IsImmutable(err) && errors.As(err, &e) {
+			e.Hint = immutableHint(ref, c.target.Context) // by hand it must not hit another cluster
+		}
+		return nil, false, err
 	}
 	live, ok := got.(*unstructured.Unstructured)
 	if !ok {

@@ -267,7 +267,7 @@ func TestApplyErrors(t *testing.T) {
 	}
 	b.apply(releaseID("job"), job("a:1"))
 	_, err := b.c.Apply(t.Context(), job("a:2"))
-	if reconcile.KindOf(err) != reconcile.Invalid || !IsImmutable(err) || !strings.Contains(err.Error(), "kubectl delete job j") {
+	if reconcile.KindOf(err) != reconcile.Invalid || !IsImmutable(err) || !strings.Contains(err.Error(), "kubectl --context cluster-1 delete job j") {
 		t.Errorf("immutable field: %v", err)
 	}
 	missing := b.configMap("c", "{}")

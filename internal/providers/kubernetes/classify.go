@@ -75,7 +75,8 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 		e.Kind = reconcile.Throttled
 		e.After = retryAfter(s)
 	case s.Code == http.StatusNotFound:
-		e.Kind = reconcile.Unavailable // its namespace or its API is not there, yet or any more
+		e.Kind = reconcile.Unavailable
+		e.Hint = "its namespace is not there, or its kind is not served, yet or any more"
 	case terminating(s):
 		e.Kind = reconcile.Unavailable
 		e.Hint = "the definition of its kind is being deleted; it can be made again when the definition is back"
@@ -84,7 +85,7 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 	case immutable(s):
 		e.Kind = reconcile.Invalid
 		e.Err = &immutableError{e.Err.Error()}
-		e.Hint = immutableHint(ref)
+		e.Hint = immutableHint(ref, "")
 	case len(crowded(s)) > 0 && !ref.isSecret():
 		e.Kind = reconcile.Invalid
 		e.Err = &crowdedError{e.Err.Error(), crowded(s)}
@@ -179,13 +180,16 @@ func immutable(s metav1.Status) bool {
 }
 
 // immutableHint depends on what would be lost by deleting the object.
-func immutableHint(ref Ref) string {
+func immutableHint(ref Ref, cluster string) string {
 	const same = "this field cannot change on an existing object: set it back"
 	where := ""
 	if ref.Namespace != "" {
 		where = " --namespace " + ref.Namespace
 	}
-	del := fmt.Sprintf("kubectl delete %s %s%s", strings.ToLower(ref.GVK.Kind), ref.Name, where)
+	if cluster != "" {
+		cluster = " --context " + cluster
+	}
+	del := fmt.Sprintf("kubectl%s delete %s %s%s", cluster, strings.ToLower(ref.GVK.Kind), ref.Name, where)
 	switch ref.GVK.Kind {
 	case "PersistentVolumeClaim", "Namespace", "CustomResourceDefinition":
 		return same + "; deleting the object would destroy data"
