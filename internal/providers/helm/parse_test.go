@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -26,4 +27,12 @@ func TestListsAreWhatIsInThem(t *testing.T) {
 	if _, err := parseManifest("---\n# Source: a.yaml\napiVersion: v1\nkind: List\nitems: [just a text]\n"); err == nil || !strings.Contains(err.Error(), "a.yaml") {
 		t.Errorf("an item that is none: %v", err)
 	}
+}
+
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }

@@ -1,7 +1,6 @@
 package helm
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -15,14 +14,6 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
-
-func text(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
-}
 
 func TestInstallThenSteady(t *testing.T) {
 	r := newRig(t)
@@ -342,13 +333,9 @@ func TestHealOfAnOlderPlanIsStale(t *testing.T) {
 	r.drain()
 	r.patchMap(`{"data":{"level":"x"}}`)
 	r.changed("ConfigMap " + r.env.Namespace + "/settings")
-	o, err := r.p.Observe(t.Context(), r.request())
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps, err := r.p.Plan(t.Context(), r.request(), o)
-	if err != nil || len(steps) != 1 {
-		t.Fatalf("plan: %v, %v", steps, err)
+	steps := r.plan(r.request())
+	if len(steps) != 1 {
+		t.Fatalf("plan: %v", steps)
 	}
 	r.drain()
 	r.helmUpgrade(map[string]any{"level": "theirs"})
@@ -394,13 +381,9 @@ func TestPlanTellsWhatIsThere(t *testing.T) {
 		r.policy.Adopt = adopt
 		req := r.request()
 		req.Explain = true
-		o, err := r.p.Observe(t.Context(), req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		steps, err := r.p.Plan(t.Context(), req, o)
-		if err != nil || len(steps) != 1 {
-			t.Fatalf("%s: %v, %v", adopt, steps, err)
+		steps := r.plan(req)
+		if len(steps) != 1 {
+			t.Fatalf("%s: %v", adopt, steps)
 		}
 		i := slices.IndexFunc(steps[0].Changes, func(c reconcile.Change) bool { return c.Path == object })
 		if i < 0 || steps[0].Changes[i].To != want {

@@ -135,7 +135,7 @@ func TestHostileTemplates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			limit := 20 * time.Second
-			if test.want == apart.ErrTime {
+			if errors.Is(test.want, apart.ErrTime) {
 				limit = time.Second
 			}
 			ctx, cancel := context.WithTimeoutCause(t.Context(), limit, apart.ErrTime)
