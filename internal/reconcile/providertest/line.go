@@ -42,7 +42,7 @@ func throttledIsHeeded(t *trial) {
 	r := t.request(t.Resource)
 	began := time.Now()
 	for range 5 {
-		if t.attempt(r) {
+		if done, _ := t.attempt(r, t.Patience); done {
 			break
 		}
 	}

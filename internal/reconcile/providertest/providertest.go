@@ -429,8 +429,13 @@ func cutAnywhereConverges(t *trial) {
 		whole := true
 		for _, want := range []forge.Resource{t.Resource, t.Changed} { // an install, then an update
 			r := t.request(want)
+			before := t.Writes()
 			mend := t.CutAfter(t.T, n)
-			whole = t.attempt(r) && whole
+			done, late := t.attempt(r, brokenFor)
+			if late && t.Writes()-before < n {
+				done, _ = t.attempt(r, t.Patience) // nothing was cut: it is slow
+			}
+			whole = done && whole
 			mend()
 			t.restart()
 			t.converge(r)
@@ -442,25 +447,26 @@ func cutAnywhereConverges(t *trial) {
 	t.Errorf("not done after %d requests", most)
 }
 
-// attempt is a cycle that may be cut; it tells whether it was not.
-func (t *trial) attempt(r reconcile.Request) bool {
-	ctx, cancel := context.WithTimeout(t.ctx, brokenFor)
+// attempt is a cycle that may be cut; it tells whether it was not, and whether
+// it took too long.
+func (t *trial) attempt(r reconcile.Request, limit time.Duration) (done, late bool) {
+	ctx, cancel := context.WithTimeout(t.ctx, limit)
 	defer cancel()
 	o, err := t.provider.Observe(ctx, r)
 	if err != nil {
-		return false
+		return false, ctx.Err() != nil
 	}
 	steps, err := t.provider.Plan(ctx, r, o)
 	if err != nil {
-		return false
+		return false, ctx.Err() != nil
 	}
 	for _, s := range steps {
 		if _, err := t.provider.Apply(ctx, r, s); err != nil {
 			t.clean(err)
-			return false
+			return false, ctx.Err() != nil
 		}
 	}
-	return true
+	return true, false
 }
 
 func removalIsPlannedAndEnds(t *trial) {
