@@ -73,7 +73,7 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 			continue
 		}
 		l.generation.Environments = append(l.generation.Environments, reconcile.Environment{
-			Name: env.Name, Platform: env.Platform.Kind, Target: env.Platform.Context,
+			Name: env.Name, Platform: env.Platform.Kind, Target: targetOf(env),
 			Policy: env.Policy, Resources: resources,
 		})
 		for _, ref := range f.References(env) {
@@ -95,6 +95,18 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	}
 	l.warnings = about(warnings, names, chosen)
 	return l, nil
+}
+
+// targetOf is where an environment runs, for people: each of its clusters.
+func targetOf(env forge.Environment) string {
+	if env.Platform.Kind != forge.PlatformKubernetes || len(env.Regions) == 0 {
+		return env.Platform.Context
+	}
+	clusters := make([]string, 0, len(env.Regions))
+	for _, r := range env.Regions {
+		clusters = append(clusters, r.Name+" → "+r.Context)
+	}
+	return strings.Join(clusters, ", ")
 }
 
 // openChart reads a chart that a forge names.

@@ -234,8 +234,11 @@ func (l *resolving) resolve(ctx context.Context, slot slotKey, ref forge.SecretR
 	}
 	err = l.invalid(slot.secret, slot.key, err)
 	var e *reconcile.Error
-	if secret.MayPass(err) && errors.As(err, &e) {
-		e.Kind = reconcile.Unavailable
+	if errors.As(err, &e) {
+		e.Hint = "forged validate --resolve looks up every secret, where it runs"
+		if secret.MayPass(err) {
+			e.Kind = reconcile.Unavailable
+		}
 	}
 	return v, err
 }
