@@ -134,20 +134,26 @@ func (cs *Clusters) Cluster(ctx context.Context, target forge.Target) (*Cluster,
 // Follows tells whether target is connected, to the cluster it should be and
 // without trouble: then its watches stand, and tell of every change. It waits
 // for nothing and costs no request.
-func (cs *Clusters) Follows(target forge.Target) bool {
+func (cs *Clusters) Follows(target forge.Target) bool { return cs.followed(target) != nil }
+
+// followed is the cluster behind a target that is followed; nil: it is not.
+func (cs *Clusters) followed(target forge.Target) *Cluster {
 	cs.mu.Lock()
 	s := cs.slots[target]
 	cs.mu.Unlock()
 	if s == nil {
-		return false
+		return nil
 	}
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	default:
-		return false // it is being connected
+		return nil // it is being connected
 	}
-	return s.cluster != nil && s.cluster.strayed() == nil && !s.cluster.trouble.Load()
+	if s.cluster == nil || s.cluster.strayed() != nil || s.cluster.trouble.Load() {
+		return nil
+	}
+	return s.cluster
 }
 
 // Watch reports events of resources of one kind, of all clusters, until ctx

@@ -3,7 +3,10 @@ package kubernetes
 import (
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
 )
 
 // What is not connected, or does not answer, may have changed without a word.
@@ -58,5 +61,28 @@ func TestFollowsSecrets(t *testing.T) {
 				t.Errorf("%s, %s: %t", c.name, part, got)
 			}
 		}
+	}
+}
+
+// A namespace of somebody else's is looked at in every round: nothing tells when
+// it goes. One of ours is watched over.
+func TestFollowsNamespaces(t *testing.T) {
+	b := newBed(t)
+	p := NewNamespaces(b.clusters).(*Namespaces)
+	theirs := forge.Resource{ID: forge.ID{Environment: "prod", Kind: forge.KindNamespace, Name: b.Namespace}, Target: b.Target(), Spec: forge.NamespaceSpec{Name: b.Namespace, Create: true}}
+	if _, steps := plan(t, p, reconcile.Request{Resource: theirs}); len(steps) != 0 {
+		t.Fatalf("planned %v", steps)
+	}
+	if p.Follows(theirs) {
+		t.Error("nobody tells when it goes, and it is called followed")
+	}
+	ours := theirs
+	ours.ID.Name, ours.Spec = b.Namespace+"-own", forge.NamespaceSpec{Name: b.Namespace + "-own", Create: true}
+	do(t, p, reconcile.Request{Resource: ours}, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	if !p.Follows(ours) {
+		t.Error("ours is not followed")
+	}
+	if err := b.Client.CoreV1().Namespaces().Delete(t.Context(), b.Namespace+"-own", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
 	}
 }

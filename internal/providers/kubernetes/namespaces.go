@@ -223,7 +223,12 @@ func (p *Namespaces) Owned(ctx context.Context, environment string, wanted []for
 }
 
 // Follows implements reconcile.Follower.
-func (p *Namespaces) Follows(r forge.Resource) bool { return p.clusters.Follows(r.Target) }
+func (p *Namespaces) Follows(r forge.Resource) bool {
+	spec, ok := r.Spec.(forge.NamespaceSpec)
+	c := p.clusters.followed(r.Target)
+	// Of a namespace that is not ours, nobody is told when it goes.
+	return ok && c != nil && c.trackedBy(namespaceRef(spec.Name)) != (forge.ID{})
+}
 
 // Watch implements reconcile.Provider.
 func (p *Namespaces) Watch(ctx context.Context, notify func(reconcile.Event)) error {
