@@ -164,7 +164,7 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	e, item := s.engine, &Item{ID: r.ID}
-	req := Request{Resource: r, Policy: s.env.Policy, Inputs: s.inputs(r), Explain: true}
+	req := Request{Resource: r, Policy: s.env.Policy, Inputs: s.inputs(r), Moving: s.moving(r), Explain: true}
 	obs, err := e.observe(ctx, p, req)
 	if err != nil {
 		item.Health = Health{Status: Unknown}
@@ -218,6 +218,16 @@ func (s *survey) inputs(r forge.Resource) map[forge.ID]Outputs {
 		}
 	}
 	return in
+}
+
+// moving are the needs of a resource that steps of this plan change.
+func (s *survey) moving(r forge.Resource) (ids []forge.ID) {
+	for _, need := range r.Needs {
+		if n := s.item(need); n != nil && (n.Waiting != "" || slices.ContainsFunc(n.Steps, Step.Rollout)) {
+			ids = append(ids, need)
+		}
+	}
+	return ids
 }
 
 func (s *survey) item(id forge.ID) *Item {

@@ -18,6 +18,7 @@ import (
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/reconcile/world"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -119,6 +120,35 @@ func TestPlanFilter(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"db", "app"}, applied(y.Calls("observe"))); diff != "" {
 			t.Errorf("looked at (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// asker keeps what its plans were asked about.
+type asker struct {
+	*world.World
+	moving map[string][]forge.ID
+}
+
+func (a asker) Plan(ctx context.Context, r reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
+	if r.Explain {
+		a.moving[r.Resource.ID.Name] = r.Moving
+	}
+	return a.World.Plan(ctx, r, o)
+}
+
+// Who needs what is about to change is told that it is.
+func TestPlanTellsWhatMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := settled(t)
+		a := asker{y.World, map[string][]forge.ID{}}
+		y.engine = reconcile.New(reconcile.Options{Providers: map[string]reconcile.Provider{forge.KindRelease: a}, Workers: 1})
+		g := gen(2, policy, res("db", map[string]any{"pod": "2"}), fed("app", "db", "url"))
+		if _, err := y.engine.Plan(t.Context(), g, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.moving["app"]; len(got) != 1 || got[0] != id("db") || len(a.moving["db"]) != 0 {
+			t.Errorf("moving: %v", a.moving)
 		}
 	})
 }

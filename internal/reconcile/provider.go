@@ -54,6 +54,11 @@ type Request struct {
 	Policy   forge.Policy
 	Remove   bool // forge.cue no longer asks for it: plan its removal
 
+	// Moving are those of the resources it needs whose outputs are about to
+	// change: what is made of them, a name for example, is not known yet. Only a
+	// plan that is looked at has any; what is carried out waits for its needs.
+	Moving []forge.ID
+
 	// Explain asks Plan for reasons and changes in full: its steps will be
 	// looked at. Without it, a step that is about to be applied may leave to
 	// Apply what only costs time to find out before.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -93,9 +94,26 @@ func (p *Provider) plan(ctx context.Context, l *look) ([]reconcile.Step, error) 
 	if command := slices.Concat(l.spec.Entrypoint, l.spec.Args); len(command) > 0 {
 		step.Changes = append(step.Changes, reconcile.Change{Path: "command", To: strings.Join(command, " ")})
 	}
+	if moving := l.moving(); len(moving) > 0 {
+		// Another name comes out of what is about to change: this Job is never made.
+		step.Object = refOf(l.spec.Namespace, l.spec.Name+"-…").String()
+		step.Reason.Text = strings.TrimPrefix(step.Reason.Text+"; its name is unknown until "+strings.Join(moving, ", ")+" is applied", "; ")
+		return []reconcile.Step{step}, nil
+	}
 	a, err := l.admit(ctx)
 	step.Blocked = a.Blocked()
 	return []reconcile.Step{step}, err
+}
+
+// moving are the Secrets and files that the process gets and that are about to
+// change.
+func (l *look) moving() (names []string) {
+	for _, id := range l.req.Moving {
+		if id.Kind == forge.KindSecrets || id.Kind == forge.KindConfig {
+			names = append(names, id.String())
+		}
+	}
+	return names
 }
 
 func (l *look) admit(ctx context.Context) (kubernetes.Admission, error) {

@@ -397,6 +397,31 @@ func TestPersonAsksForAnotherRun(t *testing.T) {
 	}
 }
 
+// A Job has a name that is made of what it is given. While that is about to
+// change, the plan names none that is never made.
+func TestNameIsUnknownWhileInputsMove(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	req := r.request()
+	secrets := forge.ID{Environment: "prod", Kind: forge.KindSecrets, Name: "shop"}
+	req.Moving = []forge.ID{secrets, {Environment: "prod", Kind: forge.KindRelease, Name: "postgres"}}
+	o, err := r.p.Observe(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := r.p.Plan(t.Context(), req, o)
+	if err != nil || len(steps) != 1 {
+		t.Fatalf("%v, %v", steps, err)
+	}
+	want := "create Job " + r.Namespace + "/shop-migrate-…: absent (its name is unknown until prod/secrets/shop is applied)"
+	if got := steps[0].String(); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	if _, steps := r.look(); len(steps) != 1 || strings.Contains(steps[0].Object, "…") {
+		t.Errorf("with inputs that hold: %v", steps)
+	}
+}
+
 // Two migrations never run at the same time: one that has begun is awaited,
 // one that has not is cancelled.
 func TestTwoNeverRunAtATime(t *testing.T) {
