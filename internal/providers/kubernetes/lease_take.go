@@ -182,6 +182,12 @@ func (c *Cluster) seize(ctx context.Context, key inventoryKey, holder string, an
 	c.mu.Lock()
 	inv.holder = holder
 	stale := anew && len(inv.busy) == 0
+	if inv.dirty {
+		select {
+		case inv.wake <- struct{}{}: // what was noticed before may be written down now
+		default: // it is awake
+		}
+	}
 	c.mu.Unlock()
 	if !stale {
 		return nil

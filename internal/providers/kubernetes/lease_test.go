@@ -329,3 +329,21 @@ func TestLeaseGoesWithItsNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What was noticed before the lease was had is written down when it is, without
+// anything else to do.
+func TestWhatWasNoticedIsWrittenWithTheLease(t *testing.T) {
+	b := newBed(t)
+	b.own(releaseID("a"), b.configMap("a", `{x: "1"}`))
+	one := b.another(nil)
+	inv := one.inventory()
+	inv.noteLeft(t.Context(), []Left{{Target: b.Target(), Namespace: "elsewhere", ClusterUID: "x"}})
+	if all := one.requests.writes(); len(all) != 0 {
+		t.Fatalf("without the lease it wrote %q", all)
+	}
+	one.hold()
+	b.await("the note to be written", func() bool {
+		doc, err := decode(b.stored().BinaryData[inventoryKeyGZ])
+		return err == nil && len(doc.Left) == 1 && doc.Left[0].Namespace == "elsewhere"
+	})
+}

@@ -212,10 +212,10 @@ func (inv *Inventory) noteLeft(ctx context.Context, left []Left) {
 	c := inv.c
 	c.mu.Lock()
 	same := slices.Equal(inv.left, left)
-	inv.left = left
+	inv.left, inv.dirty = left, inv.dirty || !same
 	c.mu.Unlock()
 	if same || !c.fence.acts(inv.key) {
-		return // who only looks finds it out again
+		return // who only looks writes nothing; who acts does it when that is certain
 	}
 	if err := inv.update(ctx, func() func() { return func() {} }); err != nil {
 		c.log.DebugContext(ctx, "where an environment had been is not noted yet", "environment", inv.key.environment, "error", err)
