@@ -62,7 +62,33 @@ func (b builder) secrets() forge.SecretsSpec {
 		objects = append(objects, object)
 	}
 	objects = append(objects, b.probeSecrets()...)
+	for _, object := range objects {
+		for i, e := range object.Entries {
+			if e.Ref != nil && e.Ref.Generate != nil {
+				object.Entries[i].Field = b.fieldOf(object.Name, e.Key)
+			}
+		}
+	}
 	return forge.SecretsSpec{Namespace: b.at.namespace, Secrets: sortObjects(objects)}
+}
+
+// fieldOf is the field of forge.cue that a generated value comes from; empty for
+// the one that forged has for itself.
+func (b builder) fieldOf(secret, key string) string {
+	field := ""
+	switch _, ofApp := b.env.App.Secrets[key]; {
+	case secret == b.postgresName():
+		field = "services.postgres.password"
+	case secret == b.redisName():
+		field = "services.redis.password"
+	case secret == b.temporalName():
+		field = "services.temporal.password"
+	case secret == b.envSecretName() && ofApp:
+		field = "app.secrets." + key
+	default:
+		return ""
+	}
+	return "environments." + b.env.Name + "." + field
 }
 
 func (b builder) secret(name string, entries []forge.SecretEntry) forge.SecretObject {

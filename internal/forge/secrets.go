@@ -26,6 +26,10 @@ type SecretEntry struct {
 	Ref       *SecretRef
 	Join      []SecretPart
 	MultiLine bool // it is read as a file and may have more than one line
+
+	// Field is where forge.cue says how a generated value is made, for people:
+	// environments.prod.services.postgres.password.
+	Field string
 }
 
 // SecretPart is a literal, or a value from elsewhere: exactly one of Literal,

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -215,9 +216,25 @@ func (s *secrets) lostStep(id forge.ID, w wanted, d *Drift) reconcile.Step {
 		return step
 	}
 	step.Blocked = fmt.Sprintf("the generated values of %s are lost: they were deleted while forged did not run, and nothing else knows them; "+
-		"restore the Secret from a backup; or, when what they open takes new ones, raise rotation beside generate in forge.cue to have new ones made",
-		strings.Join(own, ", "))
+		"restore the Secret from a backup; or, when what they open takes new ones, have new ones made: in forge.cue, %s",
+		strings.Join(own, ", "), strings.Join(s.raise(w.name, own), ", "))
 	return step
+}
+
+// raise says what to write in forge.cue to have generated values made anew.
+func (s *secrets) raise(secret string, keys []string) (lines []string) {
+	for _, o := range s.spec.Secrets {
+		for _, e := range o.Entries {
+			if o.Name == secret && slices.Contains(keys, e.Key) && e.Ref != nil && e.Ref.Generate != nil {
+				field := cmp.Or(e.Field, "of "+e.Key)
+				lines = append(lines, fmt.Sprintf("%s: generate: rotation: %d", field, e.Ref.Generate.Rotation+1))
+			}
+		}
+	}
+	if len(lines) == 0 {
+		return []string{"raise rotation beside generate"}
+	}
+	return lines
 }
 
 // irreplaceable tells of an entry that values are lost with it which only the

@@ -14,7 +14,7 @@ import (
 
 // turned is a generated key of a rotation.
 func turned(key string, rotation int) forge.SecretEntry {
-	return forge.SecretEntry{Key: key, Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "alnum", Length: 32, Rotation: rotation}}}
+	return forge.SecretEntry{Key: key, Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "alnum", Length: 32, Rotation: rotation}}, Field: "environments.prod.services." + key}
 }
 
 // stack asks for two databases and for what uses one of them.
@@ -85,7 +85,7 @@ func TestLostSecretsAreNotMadeAnew(t *testing.T) {
 	for _, s := range blocked {
 		fmt.Fprintln(&text, s)
 	}
-	for _, want := range []string{"Secret " + v.Namespace + "/db", "password", "admin", "restore", "raise rotation", "made of generated values that are lost: see Secret db"} {
+	for _, want := range []string{"Secret " + v.Namespace + "/db", "password", "admin", "restore", "in forge.cue, environments.prod.services.admin: generate: rotation: 1, environments.prod.services.password: generate: rotation: 1", "made of generated values that are lost: see Secret db"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not said in:\n%s", want, text.String())
 		}
