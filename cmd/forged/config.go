@@ -16,6 +16,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/localfiles"
 	"forged.dev/forged/internal/providers/helm/offline"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/schema"
 )
@@ -39,7 +40,7 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	if err != nil {
 		return nil, err
 	}
-	found, err := localfiles.Check(ctx, src.Dir, f, localfiles.Options{Open: openChart})
+	found, err := localfiles.Check(ctx, src.Dir, f, localfiles.Options{Open: openChart(nil)})
 	if err != nil {
 		return nil, err
 	}
@@ -109,14 +110,17 @@ func targetOf(env forge.Environment) string {
 	return strings.Join(clusters, ", ")
 }
 
-// openChart reads a chart that a forge names.
-func openChart(ctx context.Context, path string) (localfiles.Chart, error) {
-	c, err := offline.Open(ctx, path)
-	if err != nil {
-		return nil, err // and no chart that is not there
+// openChart reads charts that a forge names; those that are rendered need a
+// child for that.
+func openChart(templates *render.Child) func(context.Context, string) (localfiles.Chart, error) {
+	return func(ctx context.Context, path string) (localfiles.Chart, error) {
+		c, err := offline.Open(ctx, path)
+		if err != nil {
+			return nil, err // and no chart that is not there
+		}
+		c.Apart = templates
+		return c, nil
 	}
-	c.Apart = newTemplates()
-	return c, nil
 }
 
 // named are the charts and files that a forge names, by absolute path, with the

@@ -185,6 +185,7 @@ func releaseObjects(ctx context.Context, spec forge.ReleaseSpec, dir string, sou
 	chart := offline.Of(files)
 	if spec.Source != nil {
 		chart.Apart = newTemplates()
+		defer chart.Apart.Close()
 	}
 	texts, err := chart.Render(ctx, spec.Name, spec.Namespace, values)
 	if err != nil {

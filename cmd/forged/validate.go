@@ -182,8 +182,10 @@ func (v validator) one(ctx context.Context, reading schema.Reading) report.Forge
 	src.Tags = v.tags
 	f, diagnostics, err := v.judge(ctx, src)
 	if err == nil {
+		templates := newTemplates()
+		defer templates.Close()
 		var found []forge.Finding
-		if found, err = localfiles.Check(ctx, src.Dir, f, localfiles.Options{Open: openChart, Render: true}); err != nil {
+		if found, err = localfiles.Check(ctx, src.Dir, f, localfiles.Options{Open: openChart(templates), Render: true}); err != nil {
 			out.Err = err
 			return out
 		}

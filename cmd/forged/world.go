@@ -16,6 +16,7 @@ import (
 	"forged.dev/forged/internal/providers/external"
 	"forged.dev/forged/internal/providers/helm"
 	"forged.dev/forged/internal/providers/helm/chartsource"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/providers/jobs"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/minikube"
@@ -28,9 +29,10 @@ import (
 // world is everything that acts: the clusters, and the engine with all its
 // providers.
 type world struct {
-	clusters *kubernetes.Clusters
-	charts   *chartsource.Source
-	engine   *reconcile.Engine
+	clusters  *kubernetes.Clusters
+	charts    *chartsource.Source
+	templates *render.Child
+	engine    *reconcile.Engine
 }
 
 var instanceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
@@ -63,8 +65,9 @@ func newWorld(o worldOptions) (*world, error) {
 		}
 	}
 	w := &world{
-		clusters: kubernetes.NewClusters(clusters),
-		charts:   chartsource.New(chartsource.Options{CacheDir: chartsDir(), Logger: o.log}),
+		clusters:  kubernetes.NewClusters(clusters),
+		charts:    chartsource.New(chartsource.Options{CacheDir: chartsDir(), Logger: o.log}),
+		templates: newTemplates(),
 	}
 	secrets := &secret.Resolver{Dir: o.dir}
 	exposure := certificates.New(certificates.Options{Clusters: w.clusters})
@@ -81,7 +84,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindImage:       minikube.NewImages(),
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindProbe:       external.NewProbes(w.clusters, ownImage(os.Getenv)),
-		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: newTemplates(), Logger: o.log}),
+		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: w.templates, Logger: o.log}),
 	}
 	options.Leases = kubernetes.NewLeases(w.clusters)
 	w.engine = reconcile.New(options)
@@ -113,6 +116,7 @@ func (w *world) recheck(environment string) {
 func (w *world) close() {
 	w.clusters.Close()
 	w.charts.Close()
+	w.templates.Close()
 }
 
 // warnings lets through what is no detail. client-go would write a line for each

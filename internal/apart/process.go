@@ -43,8 +43,8 @@ func (e *EndError) Error() string { return e.How }
 
 // Talk starts a child and has talk speak with it: what talk writes is the
 // child's standard input, what it reads the child's output. When talk returns
-// without an error the child is left to end by itself. Whatever becomes of the
-// child, this process goes on and holds nothing of it.
+// without an error the child is to end by itself. Whatever becomes of the child,
+// this process goes on and holds nothing of it.
 //
 // An error is one of the Err of this package, a *StartError, an *EndError, the
 // cause of the end of ctx, or that of talk.
@@ -52,42 +52,83 @@ func (p Process) Talk(ctx context.Context, talk func(in io.Writer, out io.Reader
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	s, err := p.Open()
+	if err != nil {
+		return err
+	}
+	return s.talk(ctx, talk, true)
+}
+
+// Session is a child that is spoken with more than once, by one at a time.
+type Session struct {
+	bounds    Bounds
+	cmd       *exec.Cmd
+	in        io.WriteCloser
+	out       io.ReadCloser
+	complaint *beginning
+}
+
+// Open starts a child. Close it.
+func (p Process) Open() (*Session, error) {
 	binary, err := self()
 	if err != nil {
-		return &StartError{err}
+		return nil, &StartError{err}
 	}
-	limited, cancel := context.WithTimeout(ctx, p.Bounds.Time+startGrace)
-	defer cancel()
-	cmd := exec.CommandContext(limited, binary, p.Args...)
+	cmd := exec.Command(binary, p.Args...)
 	// Tests find out by this name what they are to play.
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = environment()
 	// A signal from the terminal is for the parent, which ends its children.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	complaint := &beginning{most: maxComplaint}
-	cmd.Stderr = complaint
+	s := &Session{bounds: p.Bounds, cmd: cmd, complaint: &beginning{most: maxComplaint}}
+	cmd.Stderr = s.complaint
 	cmd.WaitDelay = time.Second
 	// The pipe stays open: its end tells the child that this process is gone.
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return &StartError{err}
+	if s.in, err = cmd.StdinPipe(); err != nil {
+		return nil, &StartError{err}
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return &StartError{err}
+	if s.out, err = cmd.StdoutPipe(); err != nil {
+		return nil, &StartError{err}
 	}
 	if err := cmd.Start(); err != nil {
-		return &StartError{err}
+		return nil, &StartError{err}
 	}
 	if p.Started != nil {
 		p.Started(cmd.Process.Pid)
 	}
-	talked := talk(in, out)
+	return s, nil
+}
+
+// Talk is that of a Process, but for the child, which stays when there is no
+// error. After one it is gone.
+func (s *Session) Talk(ctx context.Context, talk func(in io.Writer, out io.Reader) error) error {
+	return s.talk(ctx, talk, false)
+}
+
+// Kill ends the child and does not wait for it.
+func (s *Session) Kill() { _ = s.cmd.Process.Kill() } // it may have ended
+
+// Close ends the child, whatever it is in.
+func (s *Session) Close() {
+	s.Kill()
+	_ = s.cmd.Wait() // which is no news
+}
+
+func (s *Session) talk(ctx context.Context, talk func(in io.Writer, out io.Reader) error, last bool) error {
+	limited, cancel := context.WithTimeout(ctx, s.bounds.Time+startGrace)
+	defer cancel()
+	kept := context.AfterFunc(limited, s.Kill)
+	talked := talk(s.in, s.out)
+	if talked == nil && !last && kept() {
+		return nil
+	}
 	late := limited.Err() != nil
 	if errors.Is(talked, ErrAnswer) {
-		cancel() // it would go on, and nobody reads it
+		s.Kill() // it would go on, and nobody reads it
 	}
-	switch waited := cmd.Wait(); {
+	waited := s.cmd.Wait()
+	kept()
+	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case talked == nil && waited == nil, errors.Is(talked, ErrAnswer):
@@ -97,7 +138,7 @@ func (p Process) Talk(ctx context.Context, talk func(in io.Writer, out io.Reader
 	case waited == nil:
 		return talked
 	}
-	return died(p.Bounds, cmd.ProcessState, string(complaint.text))
+	return died(s.bounds, s.cmd.ProcessState, string(s.complaint.text))
 }
 
 // environment is all that a child gets to know: no secret is in it, and its

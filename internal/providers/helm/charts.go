@@ -140,7 +140,7 @@ func (s *chartStore) texts(ctx context.Context, d desired, in render.Input, c re
 		why = "its templates do not come to an end within " + renderLimit.String()
 		hint = "look for a template that includes itself, or a range over a very large number"
 	case errors.Is(err, apart.ErrMemory):
-		why = "its templates need more than " + apart.Size(s.apart.Bounds.Effective().Memory) + " of memory"
+		why = "its templates need more than " + apart.Size(s.apart.Bounds().Memory) + " of memory"
 		hint = "look for a range over a very large number, or text that is repeated, or allow more with " + apart.MemoryVariable
 	case errors.Is(err, apart.ErrDepth):
 		why, hint = "its templates nest too deep", "look for a template that includes itself"

@@ -100,9 +100,11 @@ func (h *hazard) begin() {
 		},
 	})
 	source := chartsource.New(chartsource.Options{})
+	templates := render.NewChild(apart.Bounds{Memory: h.memory}, templatesCommand)
+	h.t.Cleanup(templates.Close)
 	h.p = New(Options{
 		Clusters: h.clusters, Charts: source, Logger: slog.New(slog.DiscardHandler),
-		Apart: render.NewChild(apart.Bounds{Memory: h.memory}, templatesCommand),
+		Apart: templates,
 	})
 	h.events = make(chan reconcile.Event, 10_000)
 	ctx, cancel := context.WithCancel(context.Background())

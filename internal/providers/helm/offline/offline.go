@@ -92,7 +92,7 @@ func (c *Chart) render(ctx context.Context, in render.Input) (render.Output, err
 	case err == nil, ctx.Err() != nil:
 		return out, err
 	case errors.Is(err, apart.ErrMemory):
-		err = fmt.Errorf("its templates need more than %s of memory; allow more with %s", apart.Size(c.Apart.Bounds.Effective().Memory), apart.MemoryVariable)
+		err = fmt.Errorf("its templates need more than %s of memory; allow more with %s", apart.Size(c.Apart.Bounds().Memory), apart.MemoryVariable)
 	case end != nil:
 		err = fmt.Errorf("the process of its templates %w", end)
 	}

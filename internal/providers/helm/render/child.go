@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
+	"time"
 
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
@@ -20,21 +23,84 @@ const (
 	mostAnswer   = 4 * mostText // all texts, twice, in base64
 )
 
-// Child renders in a process of its own.
+// Child renders in processes of its own. Close it.
 type Child struct {
-	Args   []string // by which this binary calls Serve
-	Bounds apart.Bounds
+	args   []string // by which this binary calls Serve
+	bounds apart.Bounds
+	slots  chan struct{}
 
-	slots chan struct{}
+	spawned func(pid int) // for tests
+
+	mu   sync.Mutex
+	idle []*resting
 }
 
-// sideBySide is how many charts are rendered at a time: each may take as much
-// memory as it is let.
-const sideBySide = 2
+// resting is a process that waits for another chart.
+type resting struct {
+	*apart.Session
+
+	end *time.Timer
+}
+
+const (
+	// sideBySide is how many charts are rendered at a time: each may take as
+	// much memory as it is let.
+	sideBySide = 2
+	// rest is how long a process waits for another chart. To start one takes
+	// longer than to render most charts, and an environment has many; a process
+	// that is never used again would hold its memory for nothing.
+	rest = 2 * time.Second
+	// quick is what a chart takes that leaves nothing behind worth a thought.
+	quick = time.Second
+)
 
 // NewChild makes a Child.
 func NewChild(b apart.Bounds, args ...string) *Child {
-	return &Child{Args: args, Bounds: b, slots: make(chan struct{}, sideBySide)}
+	return &Child{args: args, bounds: b.Effective(), slots: make(chan struct{}, sideBySide)}
+}
+
+// Bounds are what a rendering may cost.
+func (ch *Child) Bounds() apart.Bounds { return ch.bounds }
+
+// Close ends the processes that wait.
+func (ch *Child) Close() {
+	ch.mu.Lock()
+	idle := ch.idle
+	ch.idle = nil
+	ch.mu.Unlock()
+	for _, r := range idle {
+		if r.end.Stop() {
+			r.Close()
+		}
+	}
+}
+
+// take is a process that waits; nil: none does.
+func (ch *Child) take() *apart.Session {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	for len(ch.idle) > 0 {
+		r := ch.idle[len(ch.idle)-1]
+		ch.idle = ch.idle[:len(ch.idle)-1]
+		if r.end.Stop() {
+			return r.Session
+		}
+	}
+	return nil
+}
+
+// put has a process wait.
+func (ch *Child) put(s *apart.Session) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	r := &resting{Session: s}
+	r.end = time.AfterFunc(rest, func() {
+		ch.mu.Lock()
+		ch.idle = slices.DeleteFunc(ch.idle, func(o *resting) bool { return o == r })
+		ch.mu.Unlock()
+		s.Close()
+	})
+	ch.idle = append(ch.idle, r)
 }
 
 // question is what a child is asked.
@@ -80,12 +146,31 @@ func (ch *Child) Render(ctx context.Context, in Input, c Cluster) (Output, error
 	if err != nil {
 		return Output{}, fmt.Errorf("values: %w", err)
 	}
-	bounds := ch.Bounds.Effective()
+	q := question{Input: in, Values: values, Bounds: ch.bounds}
+	if s := ch.take(); s != nil {
+		out, err := ch.ask(ctx, s, q, c)
+		if _, ended := errors.AsType[*apart.EndError](err); !ended {
+			return out, err
+		}
+		// The system may have ended it while it waited.
+	}
+	if ctx.Err() != nil {
+		return Output{}, context.Cause(ctx)
+	}
+	s, err := apart.Process{Args: ch.args, Bounds: ch.bounds, Started: ch.spawned}.Open()
+	if err != nil {
+		return Output{}, err
+	}
+	return ch.ask(ctx, s, q, c)
+}
+
+// ask has a child render, and keeps it where nothing speaks against it.
+func (ch *Child) ask(ctx context.Context, s *apart.Session, q question, c Cluster) (Output, error) {
+	began := time.Now()
 	var last message
 	var failed error // of c
-	p := apart.Process{Args: ch.Args, Bounds: bounds}
-	err = p.Talk(ctx, func(w io.Writer, r io.Reader) error {
-		if err := write(w, question{Input: in, Values: values, Bounds: bounds}); err != nil {
+	err := s.Talk(ctx, func(w io.Writer, r io.Reader) error {
+		if err := write(w, q); err != nil {
 			return err
 		}
 		for {
@@ -102,9 +187,15 @@ func (ch *Child) Render(ctx context.Context, in Input, c Cluster) (Output, error
 			}
 		}
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return Output{}, err
+	}
+	if last.TooSlow || last.TooLarge || time.Since(began) > quick {
+		s.Close()
+	} else {
+		ch.put(s)
+	}
+	switch {
 	case failed != nil:
 		return Output{}, failed
 	case last.TooSlow:
@@ -151,38 +242,62 @@ func raw(in map[string]string) map[string][]byte {
 // errNotForPeople is what a person gets to see who runs the child's command.
 var errNotForPeople = errors.New("this command is for forged itself")
 
-// Serve is the child's side: it answers the question on in, on out, and ends.
-// The end of in means that nobody waits for the answer. The caller ends the
-// process when Serve returns.
+// errGone is what a child ends with that nobody waits for.
+var errGone = errors.New("the process that asked is gone")
+
+// Serve is the child's side: it answers the questions on in, one after the
+// other, on out. The end of in means that nobody waits for an answer. The caller
+// ends the process when Serve returns.
 func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	apart.Volunteer()
-	var q question
-	if err := read(in, mostQuestion, &q); err != nil {
-		return fmt.Errorf("%w: %w", errNotForPeople, err)
-	}
-	if err := apart.Unpack(q.Values, &q.Input.Values); err != nil {
-		return fmt.Errorf("%w: %w", errNotForPeople, err)
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Somebody always reads, so that the end of the parent is noticed.
-	replies := make(chan reply)
+	heard := make(chan json.RawMessage)
 	go func() {
 		for {
-			var r reply
-			if err := read(in, mostQuestion, &r); err != nil {
-				cancel(errors.New("the process that asked is gone"))
+			var text json.RawMessage
+			if err := read(in, mostQuestion, &text); err != nil {
+				cancel(fmt.Errorf("%w: %w", errGone, err))
 				return
 			}
 			select {
-			case replies <- r:
+			case heard <- text:
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	asking := &parent{ctx: ctx, out: out, replies: replies}
+	p := &parent{ctx: ctx, out: out, heard: heard}
+	for answered := 0; ; answered++ {
+		text, err := p.hear()
+		switch {
+		case err != nil && answered > 0:
+			return nil // there is nothing left to render
+		case err != nil:
+			return fmt.Errorf("%w: %w", errNotForPeople, err)
+		}
+		var q question
+		if err = decode(text, &q); err == nil {
+			err = apart.Unpack(q.Values, &q.Input.Values)
+		}
+		if err != nil || len(q.Input.Files) == 0 {
+			return fmt.Errorf("%w: it is no question", errNotForPeople)
+		}
+		m := answerOf(ctx, q, p)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := write(out, m); err != nil || m.TooSlow || m.TooLarge {
+			return err // what was begun may still go on
+		}
+	}
+}
+
+// answerOf renders within bounds.
+func answerOf(ctx context.Context, q question, p *parent) message {
 	undo := apart.Confine(q.Bounds)
+	defer undo()
 	var output Output
 	var failed error
 	err := apart.Here(ctx, q.Bounds, func(context.Context) {
@@ -192,17 +307,12 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 				failed = fmt.Errorf("its templates made a library panic: %v", what)
 			}
 		}()
-		output, failed = Here(q.Input, asking)
+		output, failed = Here(q.Input, p)
 	})
-	undo()
 	m := message{Done: true}
 	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, apart.ErrTime):
-		m.TooSlow = true
-	case errors.Is(err, apart.ErrMemory):
-		m.TooLarge = true
+	case err != nil:
+		m.TooSlow, m.TooLarge = errors.Is(err, apart.ErrTime), errors.Is(err, apart.ErrMemory)
 	case failed != nil:
 		m.Error = failed.Error()
 	default:
@@ -211,29 +321,38 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 			m.Again = raw(output.Again)
 		}
 	}
-	return write(out, m)
+	return m
 }
 
-// parent is the cluster as a child sees it.
+// parent is who asks, and the cluster as a child sees it.
 type parent struct {
-	ctx     context.Context
-	out     io.Writer
-	replies <-chan reply
+	ctx   context.Context // of the child
+	out   io.Writer
+	heard <-chan json.RawMessage
 }
 
-func (p *parent) ask(m message) (reply, error) {
-	if err := write(p.out, m); err != nil {
-		return reply{}, err
-	}
+// hear is what the parent says next.
+func (p *parent) hear() (json.RawMessage, error) {
 	select {
-	case r := <-p.replies:
-		if r.Failed {
-			return r, errors.New("it could not be looked up")
-		}
-		return r, nil
+	case text := <-p.heard:
+		return text, nil
 	case <-p.ctx.Done():
-		return reply{}, context.Cause(p.ctx)
+		return nil, context.Cause(p.ctx)
 	}
+}
+
+func (p *parent) ask(m message) (r reply, err error) {
+	if err := write(p.out, m); err != nil {
+		return r, err
+	}
+	text, err := p.hear()
+	if err == nil {
+		err = decode(text, &r)
+	}
+	if err == nil && r.Failed {
+		err = errors.New("it could not be looked up")
+	}
+	return r, err
 }
 
 // Namespaced implements Cluster.
@@ -278,6 +397,11 @@ func read(r io.Reader, most uint64, v any) error {
 	if _, err := io.ReadFull(r, text); err != nil {
 		return err
 	}
+	return decode(text, v)
+}
+
+// decode keeps numbers as they are written.
+func decode(text []byte, v any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	return decoder.Decode(v)

@@ -31,7 +31,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func child(b apart.Bounds) *render.Child { return render.NewChild(b, "serve") }
+func child(t *testing.T, b apart.Bounds) *render.Child {
+	t.Helper()
+	c := render.NewChild(b, "serve")
+	t.Cleanup(c.Close)
+	return c
+}
 
 func input(files map[string]string) render.Input {
 	in := render.Input{
@@ -90,7 +95,7 @@ func TestChildRendersTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := child(apart.Bounds{}).Render(t.Context(), in, c)
+	got, err := child(t, apart.Bounds{}).Render(t.Context(), in, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +113,7 @@ func TestChildRendersTheSame(t *testing.T) {
 	}
 	in = input(map[string]string{"templates/dice.yaml": "{{ randAlphaNum 20 }}"})
 	in.Twice = true
-	got, err = child(apart.Bounds{}).Render(t.Context(), in, c)
+	got, err = child(t, apart.Bounds{}).Render(t.Context(), in, c)
 	if err != nil || len(got.Texts) != 1 || got.Texts["shop/templates/dice.yaml"] == got.Again["shop/templates/dice.yaml"] {
 		t.Errorf("twice: %v, %v", got, err)
 	}
@@ -140,7 +145,7 @@ func TestHostileTemplates(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeoutCause(t.Context(), limit, apart.ErrTime)
 			defer cancel()
-			_, err := child(apart.Bounds{Memory: 192 << 20}).Render(ctx, input(map[string]string{"templates/x.yaml": test.template}), cluster{})
+			_, err := child(t, apart.Bounds{Memory: 192 << 20}).Render(ctx, input(map[string]string{"templates/x.yaml": test.template}), cluster{})
 			if test.want != nil && !errors.Is(err, test.want) || err == nil || !strings.Contains(err.Error(), test.words) {
 				t.Errorf("error %v", err)
 			}
@@ -157,7 +162,7 @@ func TestLookupThatFails(t *testing.T) {
 		`{{ lookup "horn/v1" "Unicorn" "shop" "x" }}`: "there are no unicorns",
 		`{{ fail "no" }}`:                             "execution error at (shop/templates/x.yaml:1:3): no",
 	} {
-		_, err := child(apart.Bounds{}).Render(t.Context(), input(map[string]string{"templates/x.yaml": template}), cluster{})
+		_, err := child(t, apart.Bounds{}).Render(t.Context(), input(map[string]string{"templates/x.yaml": template}), cluster{})
 		if err == nil || err.Error() != want {
 			t.Errorf("%s: %v", template, err)
 		}
@@ -170,9 +175,50 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(200*time.Millisecond, func() { cancel(gone) })
 	in := input(map[string]string{"templates/x.yaml": `{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}`})
-	if _, err := child(apart.Bounds{}).Render(ctx, in, cluster{}); !errors.Is(err, gone) {
+	if _, err := child(t, apart.Bounds{}).Render(ctx, in, cluster{}); !errors.Is(err, gone) {
 		t.Error(err)
 	}
+}
+
+// One process renders many charts, one after the other, and none of them finds
+// anything of the one before. What has come to a bad end is not used again, and
+// one that the system has ended while it waited is no error of the next chart.
+func TestChildIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	c := child(t, apart.Bounds{Memory: 192 << 20})
+	started := 0
+	c.OnStart(func(int) { started++ })
+	ask := func(template string) (render.Output, error) {
+		return c.Render(t.Context(), input(map[string]string{"templates/x.yaml": template}), cluster{})
+	}
+	good := func() {
+		t.Helper()
+		out, err := ask(`{{ .Release.Name }}{{ include "x" . }}{{ define "x" }}!{{ end }}`)
+		if err != nil || out.Texts["shop/templates/x.yaml"] != "shop!" {
+			t.Errorf("%v, %v", out, err)
+		}
+	}
+	for range 20 {
+		good()
+		if _, err := ask(`{{ fail "no" }}`); err == nil {
+			t.Error("no error")
+		}
+		if _, err := ask(`{{ lookup "v1" "Secret" "shop" "x" }}`); err == nil || err.Error() != "it may not be read" {
+			t.Error(err)
+		}
+		if _, err := ask(`{{ include "x" . }}`); err == nil || !strings.Contains(err.Error(), "no template") {
+			t.Errorf("it knows the chart before: %v", err)
+		}
+	}
+	if started != 1 {
+		t.Errorf("%d processes", started)
+	}
+	if _, err := ask(`{{ range until 10000000000 }}{{ end }}`); !errors.Is(err, apart.ErrMemory) {
+		t.Error(err)
+	}
+	good()
+	c.KillIdle()
+	good()
 }
 
 // A child whose parent is gone ends, and a person who finds the command is told
