@@ -217,6 +217,9 @@ func (c *collector) release(id forge.ID, s forge.ReleaseSpec) {
 		default:
 			c.add(s.Namespace, o.GVK.Group, kind.resource, nil, own...)
 		}
+		if !kind.clustered && strings.Contains(o.GVK.Group, ".") && !strings.HasSuffix(o.GVK.Group, ".k8s.io") {
+			c.add(s.Namespace, "", "persistentvolumeclaims", nil, "list") // that none goes with it
+		}
 		switch o.GVK.Group + "/" + o.GVK.Kind {
 		case "apps/Deployment", "apps/StatefulSet", "apps/DaemonSet", "batch/Job":
 			c.workload(s.Namespace, o.GVK.Kind)

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -71,6 +72,33 @@ func (c *Cluster) retainClaims(ctx context.Context, mapping *meta.RESTMapping, r
 			}
 		}
 	}
+}
+
+// ownsClaims names the claims of volumes that would go with an object, since it
+// owns them: that of an operator stands for a database more often than not. The
+// kinds of Kubernetes own none, but for StatefulSets: see retainClaims.
+func (c *Cluster) ownsClaims(ctx context.Context, ref Ref, uid string) ([]string, error) {
+	if !custom(ref.GVK.GroupKind()) || ref.Namespace == "" || strings.HasSuffix(ref.GVK.Group, "cert-manager.io") {
+		return nil, nil
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	claims, err := c.metadata.Resource(corev1.SchemeGroupVersion.WithResource("persistentvolumeclaims")).Namespace(ref.Namespace).
+		List(ctx, metav1.ListOptions{})
+	if err != nil {
+		err = Classify("list the claims of", ref, err)
+		if e := (*reconcile.Error)(nil); errors.As(err, &e) && e.Kind == reconcile.Denied {
+			e.Hint = "to delete a custom resource, forged has to see that no volume goes with it: it needs the verb list on persistentvolumeclaims in namespace " + ref.Namespace
+		}
+		return nil, err
+	}
+	var names []string
+	for i := range claims.Items {
+		if slices.ContainsFunc(claims.Items[i].OwnerReferences, func(o metav1.OwnerReference) bool { return string(o.UID) == uid }) {
+			names = append(names, claims.Items[i].Name)
+		}
+	}
+	return names, nil
 }
 
 // Volumes are the claims that a StatefulSet's controller has made for its pods,

@@ -8,7 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"forged.dev/forged/internal/reconcile"
 )
 
 // A StatefulSet may own its claims, so that they go when it goes. When forged
@@ -135,5 +138,35 @@ spec:
 	}
 	if found, err := b.c.Volumes(t.Context(), releaseID("another"), entry); err != nil || len(found) != 0 {
 		t.Errorf("of another resource: found %+v, %v", found, err)
+	}
+}
+
+// A custom resource that claims belong to would take them with it: it is let go
+// of instead, and not deleted by any other way either.
+func TestWhatOwnsClaimsStays(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	group := b.customResource()
+	id := releaseID("db")
+	widget := func(name string) *unstructured.Unstructured {
+		return b.manifest("{apiVersion: " + group + "/v1, kind: Widget, metadata: {name: " + name + "}, spec: {colour: red}}")
+	}
+	entries := b.own(id, widget("database"), widget("plain"))
+	claim := b.manifest(`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`)
+	claim.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: group + "/v1", Kind: "Widget", Name: "database", UID: types.UID(entries[0].Baseline.UID)}})
+	b.create(claim, "operator")
+	if err := b.c.Delete(t.Context(), entries[0].Ref, entries[0].Baseline.UID); reconcile.KindOf(err) != reconcile.Invalid || err == nil || !strings.Contains(err.Error(), "data") {
+		t.Errorf("deleted: %v", err)
+	}
+	for i, want := range []Pruned{PrunedKept, PrunedDeleted} {
+		if got, err := b.inventory().Prune(t.Context(), id, entries[i]); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", entries[i].Ref, got, err, want)
+		}
+	}
+	if live := b.get(entries[0].Ref); live == nil || live.GetDeletionTimestamp() != nil || live.GetLabels()[LabelInstance] != "" {
+		t.Errorf("left: %v", live)
+	}
+	if b.get(RefOf(claim)) == nil {
+		t.Error("the claim is gone")
 	}
 }

@@ -59,7 +59,8 @@ const (
 // Prune removes one object that a resource owned and does not want any more. It
 // deletes it if it is the one that was recorded, still bears our mark, belongs
 // to no other resource, and neither entry nor object says that it is to be
-// kept; claims, volumes, namespaces and definitions of kinds are always kept.
+// kept; claims, volumes, namespaces, definitions of kinds, and custom resources
+// that claims belong to, are always kept.
 // Calling it again is harmless. The caller then takes the entry out of the
 // record.
 func (inv *Inventory) Prune(ctx context.Context, id forge.ID, e Entry) (Pruned, error) {
@@ -77,7 +78,18 @@ func (inv *Inventory) Prune(ctx context.Context, id forge.ID, e Entry) (Pruned, 
 		return PrunedForeign, nil
 	}
 	uid := string(live.GetUID())
-	if e.Keep || Kept(live) || holdsData(e.Ref) {
+	keep := e.Keep || Kept(live) || holdsData(e.Ref)
+	if !keep {
+		claims, err := c.ownsClaims(ctx, e.Ref, uid)
+		if err != nil {
+			return "", aboutResource(err, id)
+		}
+		if keep = len(claims) > 0; keep {
+			c.log.WarnContext(ctx, "it stays, since volumes belong to it, which would be deleted with it; delete it by hand when nobody needs them",
+				"environment", id.Environment, "resource", id.String(), "object", e.Ref.String(), "claims", strings.Join(claims, ", "))
+		}
+	}
+	if keep {
 		return PrunedKept, aboutResource(c.letGo(ctx, e.Ref, live, id), id)
 	}
 	if err = c.Delete(ctx, e.Ref, uid); err == nil {

@@ -3,7 +3,9 @@ package kubernetes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -108,6 +110,16 @@ func (c *Cluster) Delete(ctx context.Context, ref Ref, uid string) error {
 	ctx, cancel := bound(concerning(ctx, ref, c.trackedBy(ref)))
 	defer cancel()
 	if err := c.retainClaims(ctx, mapping, ref, uid); err != nil {
+		return err
+	}
+	if claims, err := c.ownsClaims(ctx, ref, uid); err != nil || len(claims) > 0 {
+		if err == nil {
+			err = &reconcile.Error{
+				Kind: reconcile.Invalid, Op: "delete", Object: ref.String(),
+				Err:  fmt.Errorf("volumes belong to it and would be deleted with it: %s", strings.Join(claims, ", ")),
+				Hint: "delete it by hand when nobody needs them",
+			}
+		}
 		return err
 	}
 	id, background := types.UID(uid), metav1.DeletePropagationBackground
