@@ -141,6 +141,12 @@ func showItem(p *printer, item reconcile.Item) {
 	}
 }
 
+// wholeObject tells "Service shop/app" from a field of it.
+func wholeObject(path string) bool {
+	kind, name, ok := strings.Cut(path, " ")
+	return ok && !strings.ContainsAny(kind, ".:[") && !strings.Contains(name, " ")
+}
+
 func healthNote(h reconcile.Health) string {
 	if h.Status == reconcile.Ready || h.Status == "" {
 		return ""
@@ -160,6 +166,8 @@ func showStep(p *printer, step reconcile.Step) {
 		switch {
 		case c.From == "" && c.To == "":
 			p.wrapped(dim, "        ", c.Path)
+		case c.From == "" && wholeObject(c.Path):
+			p.wrapped(dim, "        ", c.Path+": "+c.To)
 		default:
 			p.wrapped(dim, "        ", fmt.Sprintf("%s: %s → %s", c.Path, orNone(c.From), orNone(c.To)))
 		}

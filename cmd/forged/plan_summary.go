@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"forged.dev/forged/internal/forge"
@@ -101,7 +102,7 @@ func (t *tally) add(env reconcile.EnvironmentPlan) {
 		if item.Kept != "" {
 			continue
 		}
-		if item.Waiting != "" {
+		if item.Waiting != "" && !slices.ContainsFunc(item.Steps, reconcile.Step.Rollout) {
 			t.waiting++
 		}
 		for _, step := range item.Steps {

@@ -180,6 +180,9 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	switch {
 	case errors.As(err, &waiting) && waiting.Kind == Waiting:
 		item.Waiting = s.until(waiting)
+		if slices.ContainsFunc(steps, Step.Rollout) {
+			item.Waiting = "some values are " + item.Waiting
+		}
 	case err != nil:
 		item.Error = errorStatus(err)
 	case slices.ContainsFunc(steps, Step.Rollout):

@@ -42,7 +42,7 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 	s.read()
 	var err error
 	if !h.req.Remove {
-		if s.desired, err = h.desire(ctx, s.notes.Chart); err != nil {
+		if s.desired, err = h.desire(ctx, s.notes.Chart, false); err != nil {
 			return err
 		}
 	}

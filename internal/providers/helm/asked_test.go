@@ -179,7 +179,7 @@ func TestCapabilities(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &seen{h: h}
-		if s.desired, err = h.desire(t.Context(), ""); err != nil {
+		if s.desired, err = h.desire(t.Context(), "", false); err != nil {
 			t.Fatal(err)
 		}
 		next, err := s.render(t.Context(), s.place())

@@ -204,14 +204,19 @@ type desired struct {
 	values  map[string]any
 	key     string // of everything forged puts in, sealed; empty while an input is missing
 	missing error  // of kind Waiting: an input that is not known yet
+	guessed error  // the same, where something stands for it, to show what would be made
 	// unloaded tells that what is missing is the chart itself, and missing why.
 	unloaded bool
 }
 
+// unknownYet stands in a plan for an input that is not known before something
+// else is applied.
+const unknownYet = "known-after-apply"
+
 // desire puts the outputs of other resources into the values and computes the
 // render key. What is rendered follows from it and from what the chart asks
 // the cluster, and nothing else is a reason to render again.
-func (h *handle) desire(ctx context.Context, keep string) (desired, error) {
+func (h *handle) desire(ctx context.Context, keep string, guess bool) (desired, error) {
 	p, req, spec := h.p, h.req, h.spec
 	var ch loadedChart
 	var err error
@@ -229,7 +234,12 @@ func (h *handle) desire(ctx context.Context, keep string) (desired, error) {
 	waiting := false
 	for _, in := range spec.Inputs {
 		out, ok := req.Inputs[in.From][in.Output]
-		if !ok {
+		switch {
+		case ok:
+		case guess:
+			d.guessed = reconcile.WaitingFor(in.From, in.Output)
+			out.Value = unknownYet
+		default:
 			d.missing, waiting = reconcile.WaitingFor(in.From, in.Output), true
 			continue
 		}

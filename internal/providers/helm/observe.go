@@ -48,7 +48,7 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 	s.read()
 	var err error
 	if !h.req.Remove {
-		if s.desired, err = h.desire(ctx, s.notes.Chart); err != nil {
+		if s.desired, err = h.desire(ctx, s.notes.Chart, h.req.Explain && !s.recorded); err != nil {
 			return reconcile.Observed{}, err
 		}
 	}

@@ -71,6 +71,12 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		heals = nil // the release as a whole comes first
 	}
 	step, err := p.planWhole(ctx, s, d)
+	if guessed := s.desired.guessed; guessed != nil {
+		if err != nil || step == nil {
+			return nil, guessed // what stands for a value may be what is wrong
+		}
+		return []reconcile.Step{*step}, guessed
+	}
 	if err != nil && (len(heals) == 0 || req.Explain || step == nil) {
 		return heals, err
 	}

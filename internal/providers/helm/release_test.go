@@ -394,3 +394,25 @@ func TestPlanTellsWhatIsThere(t *testing.T) {
 		}
 	}
 }
+
+// What is not known before something else is applied does not hide what would
+// be made; it is not made with what stands for it.
+func TestPlanBeforeInputsAreKnown(t *testing.T) {
+	r := newRig(t)
+	req := r.request()
+	spec := req.Resource.Spec.(forge.ReleaseSpec)
+	from := forge.ID{Environment: req.Resource.ID.Environment, Kind: forge.KindSecrets, Name: "shop"}
+	spec.Inputs = []forge.Input{{Path: []string{"level"}, From: from, Output: "level"}}
+	req.Resource.Spec, req.Explain = spec, true
+	o, err := r.p.Observe(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := r.p.Plan(t.Context(), req, o)
+	if reconcile.KindOf(err) != reconcile.Waiting || len(steps) != 1 || steps[0].Action != reconcile.ActionCreate || len(steps[0].Changes) == 0 {
+		t.Fatalf("steps %v, err %v", steps, err)
+	}
+	if o, err := r.p.Apply(t.Context(), req, steps[0]); err == nil || o.Exists {
+		t.Error("it was installed")
+	}
+}

@@ -35,7 +35,7 @@ func TestRenderKeyFollowsEverythingThatCouldChangeTheOutcome(t *testing.T) {
 	}
 	chart := map[string]string{"Chart.yaml": "name: app\nversion: 1.0.0\n"}
 	desire := func(p *Provider, spec forge.ReleaseSpec, req reconcile.Request, sealing *seal) (desired, error) {
-		return (&handle{p: p, req: req, spec: spec, seal: sealing}).desire(t.Context(), "")
+		return (&handle{p: p, req: req, spec: spec, seal: sealing}).desire(t.Context(), "", false)
 	}
 	usual := newSeal("the usual key")
 	key := func(p *Provider, spec forge.ReleaseSpec, req reconcile.Request) string {

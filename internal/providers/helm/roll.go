@@ -73,6 +73,9 @@ func (p *Provider) roll(ctx context.Context, s *seen, j *journal, step reconcile
 	if h.seal != nil && h.seal.invents {
 		return h.unsealed()
 	}
+	if s.desired.guessed != nil {
+		return s.desired.guessed
+	}
 	var err error
 	next := plan.next
 	if next == nil {
