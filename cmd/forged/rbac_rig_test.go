@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,12 +73,21 @@ func (r *restricted) write(name, text string) {
 	}
 }
 
-// forged runs a command line in this process.
+// forged runs a command line.
 func (r *restricted) forged(args ...string) (code int, stdout, stderr string) {
 	r.Helper()
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
 	var out, errs bytes.Buffer
-	code = execute(r.Context(), append(args, "-c", filepath.Join(r.dir, "forge.cue")), streams{strings.NewReader(""), &out, &errs})
-	return code, out.String(), errs.String()
+	cmd := exec.CommandContext(ctx, "forged", append(args, "-c", filepath.Join(r.dir, "forge.cue"))...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			r.Fatal(err)
+		}
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
 func (r *restricted) run(want int) string {
