@@ -98,14 +98,19 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	return l, nil
 }
 
-// targetOf is where an environment runs, for people: each of its clusters.
+// targetOf is where an environment runs, for people: each of its clusters, home
+// first, as they are rolled out.
 func targetOf(env forge.Environment) string {
 	if env.Platform.Kind != forge.PlatformKubernetes || len(env.Regions) == 0 {
 		return env.Platform.Context
 	}
 	clusters := make([]string, 0, len(env.Regions))
 	for _, r := range env.Regions {
-		clusters = append(clusters, r.Name+" → "+r.Context)
+		if cluster := r.Name + " → " + r.Context; r.Primary {
+			clusters = slices.Insert(clusters, 0, cluster)
+		} else {
+			clusters = append(clusters, cluster)
+		}
 	}
 	return strings.Join(clusters, ", ")
 }
