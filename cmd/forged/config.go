@@ -98,19 +98,15 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	return l, nil
 }
 
-// targetOf is where an environment runs, for people: each of its clusters, home
-// first, as they are rolled out.
+// targetOf is where an environment runs, for people: each of its clusters.
 func targetOf(env forge.Environment) string {
-	if env.Platform.Kind != forge.PlatformKubernetes || len(env.Regions) == 0 {
+	regions := compile.Regions(env)
+	if len(regions) == 0 {
 		return env.Platform.Context
 	}
-	clusters := make([]string, 0, len(env.Regions))
-	for _, r := range env.Regions {
-		if cluster := r.Name + " → " + r.Context; r.Primary {
-			clusters = slices.Insert(clusters, 0, cluster)
-		} else {
-			clusters = append(clusters, cluster)
-		}
+	clusters := make([]string, len(regions))
+	for i, r := range regions {
+		clusters[i] = r.Name + " → " + r.Context
 	}
 	return strings.Join(clusters, ", ")
 }

@@ -16,6 +16,21 @@ type place struct {
 	scaling   forge.Scaling
 }
 
+// Regions are the regions of an environment that are clusters, in the order in
+// which they are rolled out: home first.
+func Regions(env forge.Environment) []forge.Region {
+	if env.Platform.Kind != forge.PlatformKubernetes {
+		return nil
+	}
+	var all []forge.Region
+	for _, at := range places(env) {
+		if i := slices.IndexFunc(env.Regions, func(r forge.Region) bool { return r.Name == at.name }); i >= 0 {
+			all = append(all, env.Regions[i])
+		}
+	}
+	return all
+}
+
 // places are the clusters of an environment. The first is home: where the
 // migration runs.
 func places(env forge.Environment) []place {
