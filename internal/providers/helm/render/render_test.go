@@ -132,20 +132,19 @@ func TestHostileTemplates(t *testing.T) {
 		"a long range":         {`{{ range until 10000000000 }}{{ end }}`, apart.ErrMemory, ""},
 		"text repeated":        {`{{ repeat 10000000000 "x" }}`, apart.ErrMemory, ""},
 		"text that doubles":    {`{{ $x := "xxxxxxxx" }}{{ range until 40 }}{{ $x = print $x $x }}{{ end }}`, apart.ErrMemory, ""},
-		"lists of lists":       {`{{ $x := list 1 2 3 4 5 6 7 8 }}{{ range until 40 }}{{ $x = concat $x $x }}{{ end }}`, apart.ErrMemory, ""},
 		"no end":               {`{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}`, apart.ErrTime, ""},
 		"a template in itself": {`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`, nil, "exceeded maximum template depth"},
 		"much text":            {`{{ repeat 9000000 "x" }}`, nil, "9000000 bytes long; forged takes 8 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			limit := 20 * time.Second
+			limit := 2 * time.Minute // of a machine with other work
 			if errors.Is(test.want, apart.ErrTime) {
 				limit = time.Second
 			}
 			ctx, cancel := context.WithTimeoutCause(t.Context(), limit, apart.ErrTime)
 			defer cancel()
-			_, err := child(t, apart.Bounds{Memory: 192 << 20}).Render(ctx, input(map[string]string{"templates/x.yaml": test.template}), cluster{})
+			_, err := child(t, apart.Bounds{Time: limit, Memory: 192 << 20}).Render(ctx, input(map[string]string{"templates/x.yaml": test.template}), cluster{})
 			if test.want != nil && !errors.Is(err, test.want) || err == nil || !strings.Contains(err.Error(), test.words) {
 				t.Errorf("error %v", err)
 			}
