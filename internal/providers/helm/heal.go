@@ -136,7 +136,7 @@ func (h *handle) healStep(ctx context.Context, d kubernetes.Drift, o object) (*r
 		return h.p.kindGone(ctx, h, ref)
 	}
 	if d.State.Deleting {
-		step.Blocked = "it is being deleted; it is put back as soon as it is gone"
+		step.Blocked = "it " + d.State.Health.Message + "; it is put back as soon as it is gone"
 		return step, nil
 	}
 	if taken := d.State.Taken(h.id); taken != "" && d.Code == reconcile.ReasonEdited {

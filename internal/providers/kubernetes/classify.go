@@ -193,6 +193,8 @@ func immutableHint(ref Ref, cluster string) string {
 	switch ref.GVK.Kind {
 	case "PersistentVolumeClaim", "Namespace", "CustomResourceDefinition":
 		return same + "; deleting the object would destroy data"
+	case "Secret":
+		return same + "; deleting it would lose what was generated into it, so keep a copy before it is made again"
 	case "StatefulSet":
 		return same + ", give leave with policy.recreate, or keep its pods and let it be made again: " + del + " --cascade=orphan"
 	default:

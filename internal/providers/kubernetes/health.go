@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -47,6 +49,19 @@ func custom(gk schema.GroupKind) bool {
 	return strings.Contains(gk.Group, ".") && !strings.HasSuffix(gk.Group, ".k8s.io")
 }
 
+// deletion says since when an object is being deleted and what holds it: who is
+// to take that away is not forged, and has to be found by name.
+func deletion(obj metav1.Object) string {
+	text := "is being deleted"
+	if at := obj.GetDeletionTimestamp(); at != nil {
+		text += " since " + at.UTC().Format(time.RFC3339)
+	}
+	if held := obj.GetFinalizers(); len(held) > 0 {
+		text += ", held by " + strings.Join(held, ", ")
+	}
+	return text
+}
+
 // HealthOf judges an object by its status: with the rules of kstatus, and with
 // rules of our own where that has none. The message does not name the object:
 // whoever shows it knows which it is. What is ready and has a message serves,
@@ -60,7 +75,7 @@ func HealthOf(obj *unstructured.Unstructured) reconcile.Health {
 	case err != nil:
 		return reconcile.Health{Status: reconcile.Unknown, Message: "its status does not have the form that its kind has"}
 	case result.Status == status.TerminatingStatus:
-		return reconcile.Health{Status: reconcile.Progressing, Message: "is being deleted"}
+		return reconcile.Health{Status: reconcile.Progressing, Message: deletion(obj)}
 	}
 	if rule := rules[gk]; rule != nil {
 		if h, decided := rule(obj); decided {

@@ -71,7 +71,7 @@ func stateOf(obj metav1.Object, manager string, lens Lens) State {
 		Health: reconcile.Health{Status: reconcile.Ready},
 	}
 	if s.Deleting {
-		s.Health = reconcile.Health{Status: reconcile.Progressing, Message: "is being deleted"}
+		s.Health = reconcile.Health{Status: reconcile.Progressing, Message: deletion(obj)}
 	}
 	return s
 }

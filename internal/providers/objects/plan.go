@@ -82,7 +82,7 @@ func (p *Provider) plan(ctx context.Context, r reconcile.Request, l *Look) ([]re
 			steps = append(steps, reconcile.Step{
 				ID: l.ID(), Action: reconcile.ActionHeal, Object: ref.String(),
 				Reason:  reconcile.Reason{Code: reconcile.ReasonDeleted},
-				Blocked: "it is being deleted; it is put back as soon as it is gone", Detail: &change{look: l},
+				Blocked: "it " + d.State.Health.Message + "; it is put back as soon as it is gone", Detail: &change{look: l},
 			})
 		case refused != "":
 			step := reconcile.Step{
