@@ -22,6 +22,10 @@ import (
 // packed.
 const mostText = 8 << 20
 
+// mostDocument bounds one object of it. The API server takes 1 MiB, without what
+// YAML writes around it; to read what is far beyond takes much memory.
+const mostDocument = 3 << 20
+
 const notesFile = "NOTES.txt"
 
 // Input is all that a rendering depends on but for what the cluster holds.
@@ -109,8 +113,13 @@ func once(in Input, c Cluster) (map[string]string, Heard, error) {
 		return nil, Heard{}, err
 	}
 	size := 0
-	for _, text := range texts {
+	for name, text := range texts {
 		size += len(text)
+		for document := range strings.SplitSeq(text, "\n---") {
+			if len(document) > mostDocument {
+				return nil, Heard{}, fmt.Errorf("%s makes an object of %d bytes; the API server takes none of more than 1 MiB", name, len(document))
+			}
+		}
 	}
 	if size > mostText {
 		return nil, Heard{}, fmt.Errorf("what its templates make is %d bytes long; forged takes %s", size, apart.Size(mostText))

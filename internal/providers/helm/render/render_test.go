@@ -134,7 +134,8 @@ func TestHostileTemplates(t *testing.T) {
 		"text that doubles":    {`{{ $x := "xxxxxxxx" }}{{ range until 40 }}{{ $x = print $x $x }}{{ end }}`, apart.ErrMemory, ""},
 		"no end":               {`{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}`, apart.ErrTime, ""},
 		"a template in itself": {`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`, nil, "exceeded maximum template depth"},
-		"much text":            {`{{ repeat 9000000 "x" }}`, nil, "9000000 bytes long; forged takes 8 MiB"},
+		"much text":            {`{{ range until 3000 }}{{ repeat 3000 "x" }}{{ "\n---\n" }}{{ end }}`, nil, "9015000 bytes long; forged takes 8 MiB"},
+		"a large object":       {`{{ repeat 5000000 "x" }}`, nil, "shop/templates/x.yaml makes an object of 5000000 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
