@@ -210,6 +210,7 @@ func (s *secrets) lostStep(id forge.ID, w wanted, d *Drift) reconcile.Step {
 			others = append(others, slot.secret)
 		}
 	}
+	slices.Sort(own)
 	slices.Sort(others)
 	if len(own) == 0 {
 		step.Blocked = "it is made of generated values that are lost: see Secret " + strings.Join(slices.Compact(others), ", ")
@@ -234,6 +235,7 @@ func (s *secrets) raise(secret string, keys []string) (lines []string) {
 	if len(lines) == 0 {
 		return []string{"raise rotation beside generate"}
 	}
+	slices.Sort(lines)
 	return lines
 }
 
