@@ -12,8 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/util/csaupgrade"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"forged.dev/forged/internal/forge"
@@ -260,11 +258,11 @@ func (c *Cluster) patch(ctx context.Context, mapping *meta.RESTMapping, ref Ref,
 // have added where nobody may add anything.
 func (c *Cluster) ownershipPatch(live *unstructured.Unstructured, v view) (patch []byte, again bool, err error) {
 	fields := live.GetManagedFields()
-	for _, e := range fields {
-		if isUpdate(e) && e.Manager == managerHelm {
-			patch, err = csaupgrade.UpgradeManagedFieldsPatch(live, sets.New(managerHelm), c.manager)
-			return patch, true, err
+	if moved, err := inherited(fields, c.manager); moved != nil || err != nil {
+		if err == nil {
+			patch, err = settle(moved, live)
 		}
+		return patch, true, err
 	}
 	ours, err := fieldSet(entryOf(fields, c.manager))
 	if err != nil {
@@ -314,12 +312,7 @@ func (c *Cluster) ownershipPatch(live *unstructured.Unstructured, v view) (patch
 	if !changed {
 		return nil, false, nil
 	}
-	// Replacing the resource version makes the server answer 409 if anybody
-	// wrote in between; a failed "test" would be a 422.
-	patch, err = json.Marshal([]map[string]any{
-		{"op": "replace", "path": "/metadata/managedFields", "value": kept},
-		{"op": "replace", "path": "/metadata/resourceVersion", "value": live.GetResourceVersion()},
-	})
+	patch, err = settle(kept, live)
 	return patch, !extras.Empty(), err
 }
 
