@@ -128,7 +128,7 @@ func TestRotationByNeed(t *testing.T) {
 	}
 	r.later(year / 6)
 	_, steps := r.plan(req)
-	if len(steps) != 1 || !strings.Contains(steps[0].Reason.Text, "less than a third of its time is left") || !steps[0].Rollout() {
+	if len(steps) != 1 || !strings.Contains(steps[0].Reason.Text, "less than a third of its time is left") || !steps[0].Rollout() || steps[0].Reason.Code != reconcile.ReasonRenewal {
 		t.Fatalf("a third is left: %v", steps)
 	}
 	after := r.converge(req)
