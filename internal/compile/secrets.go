@@ -75,7 +75,7 @@ func (b builder) secrets() forge.SecretsSpec {
 // fieldOf is the field of forge.cue that a generated value comes from; empty for
 // the one that forged has for itself.
 func (b builder) fieldOf(secret, key string) string {
-	field := ""
+	var field string
 	switch _, ofApp := b.env.App.Secrets[key]; {
 	case secret == b.postgresName():
 		field = "services.postgres.password"
