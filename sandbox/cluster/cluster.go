@@ -137,7 +137,7 @@ func (c *Cluster) Stop() {
 		c.etcd.Stop(etcdGrace)
 	}
 	if c.listener != nil {
-		_ = c.listener.Close() // the port is given to the API server
+		_ = c.listener.Close()
 	}
 }
 
