@@ -180,6 +180,11 @@ func (w *World) Plan(ctx context.Context, r reconcile.Request, _ reconcile.Obser
 	}
 	want, err := values(r)
 	if err != nil {
+		if rec != nil && !rec.pending {
+			if steps := w.heals(id, rec, step); len(steps) > 0 {
+				return steps, nil // what was applied last can be put back without them
+			}
+		}
 		return nil, err
 	}
 	switch {
