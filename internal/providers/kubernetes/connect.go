@@ -158,6 +158,9 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 	if c.http, err = rest.HTTPClientFor(cfg); err != nil {
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err, Hint: "repair the context's cluster or user in the kubeconfig"}
 	}
+	if plugin := cfg.ExecProvider; plugin != nil {
+		c.http.Transport = &impatient{next: c.http.Transport, plugin: plugin.Command}
+	}
 	if err := c.makeClients(); err != nil {
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, Op: op, Err: err}
 	}
