@@ -201,10 +201,9 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 	case step.Action == reconcile.ActionDelete, step.Action == reconcile.ActionForget:
 		err = now.delete(ctx, id, ch)
 	case step.Action == reconcile.ActionHeal:
-		err = now.put(ctx, id, ch, func(entries []Entry) error {
-			s.inv.Rebase(id, entries...)
-			return nil
-		})
+		var entries []Entry
+		entries, err = now.put(ctx, id, ch)
+		s.inv.Rebase(id, entries...)
 	default:
 		err = now.roll(ctx, id, ch)
 	}
@@ -236,32 +235,56 @@ func (s *secrets) roll(ctx context.Context, id forge.ID, ch *change) error {
 			return err
 		}
 	}
-	return s.put(ctx, id, ch, func(entries []Entry) error {
-		record, _ := s.inv.Record(id)
-		record.Pending, record.Needs = false, s.needs
-		for _, e := range entries {
-			record.Put(e)
-		}
-		return s.inv.Commit(ctx, record)
-	})
+	entries, err := s.put(ctx, id, ch)
+	if err != nil {
+		return err
+	}
+	record, _ := s.inv.Record(id)
+	record.Pending, record.Needs = false, s.needs
+	for _, e := range entries {
+		record.Put(e)
+	}
+	return s.inv.Commit(ctx, record)
 }
 
-// put applies Secrets and hands their new entries to note.
-func (s *secrets) put(ctx context.Context, id forge.ID, ch *change, note func([]Entry) error) error {
+// put applies Secrets and returns their new entries. One that is refused keeps
+// none of the others from being written.
+func (s *secrets) put(ctx context.Context, id forge.ID, ch *change) ([]Entry, error) {
 	entries := make([]Entry, 0, len(ch.wanted))
+	var refused []error
 	for _, w := range ch.wanted {
 		obj := w.object(s.cluster, id, s.spec.Namespace)
 		obj.SetUID(s.found(w, ch.admitted[w.name])) // the server refuses another Secret under the same name
 		a, err := s.cluster.Apply(ctx, obj)
+		if kind := reconcile.KindOf(err); err != nil && (kind == reconcile.Invalid || kind == reconcile.Denied) {
+			refused = append(refused, err)
+			continue
+		}
 		if err != nil {
-			return err
+			return entries, err
 		}
 		entries = append(entries, Entry{
 			Ref: secretRef(s.spec.Namespace, w.name), Desired: w.desired(), Baseline: a.Baseline,
 			Generated: rotationText(w.rotations, true),
 		})
 	}
-	return note(entries)
+	return entries, together(refused)
+}
+
+// together is the first error, which tells the others too.
+func together(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	var first *reconcile.Error
+	if len(errs) == 1 || !errors.As(errs[0], &first) {
+		return errs[0]
+	}
+	all := *first
+	for _, err := range errs[1:] {
+		all.Err = fmt.Errorf("%w; and %s", all.Err, err.Error())
+	}
+	return &all
 }
 
 // found is the uid of the Secret that a step was planned on; empty: there was

@@ -162,7 +162,7 @@ func TestSecretThatWasReplacedIsNotWrittenInto(t *testing.T) {
 	if _, err := api.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "app"}, Data: map[string][]byte{"TOKEN": []byte("theirs")}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	err = s.put(t.Context(), r.Resource.ID, &change{wanted: s.wanted}, func([]Entry) error { return nil })
+	_, err = s.put(t.Context(), r.Resource.ID, &change{wanted: s.wanted})
 	if err == nil || reconcile.KindOf(err) != reconcile.Stale {
 		t.Errorf("got %v, want stale", err)
 	}

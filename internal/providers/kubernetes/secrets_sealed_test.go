@@ -80,3 +80,36 @@ func TestSecretThatCannotChangeIsNotDeletedToUpdateIt(t *testing.T) {
 		})
 	}
 }
+
+// One Secret that cannot be changed keeps no other of the resource from being
+// written.
+func TestRefusedSecretHoldsUpNoOther(t *testing.T) {
+	v := newVault(t)
+	ask := func(token string) reconcile.Request {
+		v.env["TOKEN"] = canary + token
+		entries := []forge.SecretEntry{{Key: "TOKEN", Ref: &forge.SecretRef{Env: "TOKEN"}}}
+		return v.request(forge.SecretObject{Name: "app", Entries: entries}, forge.SecretObject{Name: "worker", Entries: entries})
+	}
+	do(t, v, ask(""), reconcile.ActionCreate, reconcile.ReasonAbsent)
+	if _, err := v.Client.CoreV1().Secrets(v.Namespace).Patch(t.Context(), "app", merge, []byte(`{"immutable":true}`), metav1.PatchOptions{FieldManager: "person"}); err != nil {
+		t.Fatal(err)
+	}
+	r := ask("2")
+	o, err := v.Observe(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := v.Plan(t.Context(), r, o)
+	if err != nil || len(steps) == 0 {
+		t.Fatalf("steps %v, err %v", steps, err)
+	}
+	for _, s := range steps {
+		_, err = v.Apply(t.Context(), r, s)
+	}
+	if reconcile.KindOf(err) != reconcile.Invalid || !strings.Contains(err.Error(), "/app") {
+		t.Errorf("the error %v", err)
+	}
+	if got := string(v.live("worker").Data["TOKEN"]); got != canary+"2" {
+		t.Error("the other Secret was not written")
+	}
+}
