@@ -159,7 +159,7 @@ func (inv *Inventory) refocus(ctx context.Context, id forge.ID, e Entry, lines [
 	}
 	fields := live.GetManagedFields()
 	if !e.Baseline.matches(c.stateOf(live, e.Baseline.Lens)) && !c.explains(fields, e.Baseline, v) ||
-		held(fields, dropped) || !v.extras(fields, c.manager).Empty() {
+		len(dropped) > 0 || !v.extras(fields, c.manager).Empty() {
 		return driftOf(e, state), nil
 	}
 	b := baselineOf(live, c.manager, lens)
@@ -196,23 +196,4 @@ func (c *Cluster) explains(fields []metav1.ManagedFieldsEntry, b Baseline, now v
 	}
 	then := b.Lens.view()
 	return then.digest(ours, e, then.extras(fields, c.manager)) == b.Digest
-}
-
-// held tells whether anybody holds a field that one of the patterns names.
-func held(fields []metav1.ManagedFieldsEntry, patterns []pattern) bool {
-	if len(patterns) == 0 {
-		return false
-	}
-	for i := range fields {
-		set, err := fieldSet(&fields[i])
-		if err != nil {
-			return true
-		}
-		for p := range set.All() {
-			if covers(patterns, p) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -90,3 +90,42 @@ spec:
 	}
 	b.still(id, "at the end")
 }
+
+// An autoscaler that has never scaled holds no field. When it is gone, the
+// number of the manifest holds all the same.
+func TestReplicasAreHeldWithoutTheAutoscaler(t *testing.T) {
+	b := newBed(t)
+	id := releaseID("held")
+	obj := b.manifest(twoContainers)
+	ref := RefOf(obj)
+	b.create(b.manifest(`
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: idle}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  minReplicas: 1
+  maxReplicas: 6`), "kubectl-create")
+	b.await("the autoscaler to be seen", func() bool {
+		scaled, err := b.c.scaled(t.Context(), ref)
+		return err == nil && scaled
+	})
+	b.own(id, obj)
+	b.still(id, "at first")
+	err := b.c.Dynamic().Resource(autoscalers).Namespace(b.Namespace).Delete(t.Context(), "idle", metav1.DeleteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.event(id, causeLive)
+	if d := b.drifted(id); len(d) != 1 {
+		t.Fatalf("without the autoscaler: %+v", d)
+	}
+	a := b.heal(id, obj)
+	if e := entryOf(a.Object.GetManagedFields(), b.c.Manager()); !strings.Contains(e.FieldsV1.GetRawString(), "f:replicas") {
+		t.Error("nobody holds the number of replicas")
+	}
+	if got := b.field(ref, "spec.replicas"); got != "2" {
+		t.Errorf("%s replicas", got)
+	}
+	b.still(id, "at the end")
+}
