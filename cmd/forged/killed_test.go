@@ -55,6 +55,17 @@ environments: prod: {
 
 var everyKill = flag.Bool("every-kill", false, "kill at every mutation, not at some of them")
 
+// rest waits until nothing is left to be done. What goes with an upgrade may
+// show only afterwards what it has left to be held: the replicas of an
+// autoscaler.
+func (h *home) rest(d *daemonProcess) {
+	h.t.Helper()
+	poll(h.t, "a rest", func() bool {
+		_, _, code := h.command("plan", "--instance", h.Instance)
+		return code == 0
+	}, d.log.String)
+}
+
 // TestKilledProcess kills the real daemon with SIGKILL while it installs and
 // while it upgrades a whole environment, at moments spread over all it does,
 // and starts it again: it must come to the same end as one that was left in
@@ -70,6 +81,7 @@ func TestKilledProcess(t *testing.T) {
 	peaceful.write("forge.cue", killedTwo)
 	d.await("an undisturbed upgrade", ready(2))
 	upgrades := peaceful.proxy.Mutations() - installs
+	peaceful.rest(d)
 	two := peaceful.live()
 	peaceful.proveReleases()
 	d.stop()
@@ -140,6 +152,7 @@ func TestKilledProcess(t *testing.T) {
 
 				again := h.run()
 				again.await("convergence after the kill", ready(1))
+				h.rest(again)
 				h.proveReleases()
 				if diff := cmp.Diff(trial.want, h.live()); diff != "" {
 					t.Errorf("not as after an undisturbed run (-want +got):\n%s", diff)
