@@ -46,6 +46,7 @@ type Engine struct {
 	units    map[forge.ID]*unit
 	sweeps   map[string]*sweep      // by environment
 	rounds   map[string]*rounds     // by environment; none where there is no interval
+	rerounds chan struct{}          // one of them is another now
 	lanes    map[string]*lane       // by environment
 	held     map[place]*LeaseStatus // replaced, never changed
 	deleted  map[string]int         // objects, by environment, since its config last changed
@@ -60,7 +61,7 @@ func New(o Options) *Engine {
 	e := &Engine{
 		providers: o.Providers, log: o.Logger, observer: o.Observer, leases: o.Leases,
 		workers: o.Workers, grace: o.Grace,
-		units: map[forge.ID]*unit{}, sweeps: map[string]*sweep{}, rounds: map[string]*rounds{},
+		units: map[forge.ID]*unit{}, sweeps: map[string]*sweep{}, rounds: map[string]*rounds{}, rerounds: make(chan struct{}, 1),
 		lanes: map[string]*lane{}, held: map[place]*LeaseStatus{}, deleted: map[string]int{}, approved: map[string]bool{},
 	}
 	for _, token := range o.Approved {
@@ -203,9 +204,6 @@ func (e *Engine) Run(ctx context.Context) error {
 			queue.Add(sweepID(name))
 		}
 	}
-	for name, r := range e.rounds {
-		e.after(roundID(name), time.Until(r.due))
-	}
 	e.tellIdle()
 	e.mu.Unlock()
 
@@ -217,6 +215,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		all.Go(func() { e.watch(ctx, w) })
 	}
 	all.Go(func() { e.watchLeases(ctx) })
+	all.Go(func() { e.goRounds(ctx) })
 	all.Go(func() { e.dispatch(ctx, work, queue, &all) })
 
 	<-ctx.Done()
@@ -263,12 +262,9 @@ func (e *Engine) dispatch(ctx, work context.Context, queue workqueue.TypedDelayi
 		all.Go(func() {
 			defer queue.Done(id)
 			defer e.leave(id)
-			switch {
-			case isSweep(id):
+			if isSweep(id) {
 				e.sweep(ctx, id.Environment)
-			case isRound(id):
-				e.round(id.Environment)
-			default:
+			} else {
 				e.pass(ctx, work, id)
 			}
 		})

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"time"
 
 	"forged.dev/forged/internal/forge"
@@ -21,17 +22,12 @@ type Follower interface {
 }
 
 // rounds are when an environment is gone through, because policy.interval asks
-// for it. All its resources have their turn together: a process that sleeps is
-// woken once.
+// for it. All its resources have their turn together, and so have environments
+// in which nothing is to be done: a process that sleeps is woken once.
 type rounds struct {
 	every time.Duration
 	due   time.Time
 }
-
-// roundID is the key of an environment's rounds in the queue; no resource has it.
-func roundID(environment string) forge.ID { return forge.ID{Environment: environment, Name: "round"} }
-
-func isRound(id forge.ID) bool { return id == roundID(id.Environment) }
 
 // reround begins, changes or ends the rounds of an environment. The caller
 // holds mu.
@@ -42,56 +38,98 @@ func (e *Engine) reround(environment string, every time.Duration, now time.Time)
 		delete(e.rounds, environment)
 	case old == nil || old.every != every:
 		e.rounds[environment] = &rounds{every: every, due: now.Add(around(every))}
-		e.after(roundID(environment), e.rounds[environment].due.Sub(now))
+		select {
+		case e.rerounds <- struct{}{}:
+		default: // it is told already
+		}
 	}
 }
 
-// round has everything in an environment looked at, but for what is as it is
-// to be and has not changed since.
-func (e *Engine) round(environment string) {
-	now := time.Now()
+// goRounds goes through the environments whenever it is time to, until ctx ends.
+func (e *Engine) goRounds(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.rerounds:
+		case <-timer.C:
+		}
+		timer.Reset(e.round(time.Now()))
+	}
+}
+
+// turn is a resource that is passed over if it is followed.
+type turn struct {
+	unit     *unit
+	provider Provider
+	resource forge.Resource
+}
+
+func (t turn) followed() bool {
+	f, ok := t.provider.(Follower)
+	return ok && f.Follows(t.resource)
+}
+
+// round goes through the environments that are due: it has everything looked at
+// but for what is as it is to be and has not changed since. Environments that
+// are due soon have their round too if that is nothing at all. It returns when
+// it is time for the next one.
+func (e *Engine) round(now time.Time) (next time.Duration) {
 	e.mu.Lock()
-	r, gen := e.rounds[environment], e.gen.Load()
-	if r == nil {
-		e.mu.Unlock()
-		return
+	gen := e.gen.Load()
+	early := map[string]bool{} // of those that have a round now: is it before its time?
+	for name, r := range e.rounds {
+		wait := r.due.Sub(now)
+		paused := gen.environments[name].Policy.Mode == forge.ModePaused
+		if wait <= 0 {
+			r.due = now.Add(around(r.every))
+		}
+		if soon := time.Duration(2 * everyJitter * float64(r.every)); wait <= soon && !paused {
+			early[name] = wait > 0
+		}
 	}
-	if wait := r.due.Sub(now); wait > 0 { // an earlier one, of another interval
-		e.after(roundID(environment), wait)
-		e.mu.Unlock()
-		return
-	}
-	r.due = now.Add(around(r.every))
-	e.after(roundID(environment), r.due.Sub(now))
-	if gen.environments[environment].Policy.Mode == forge.ModePaused {
-		e.mu.Unlock()
-		return
-	}
-	type turn struct {
-		unit     *unit
-		provider Provider
-		resource forge.Resource
-	}
-	var still []turn
+	still := map[string][]turn{}
 	for id, u := range e.units {
+		before, has := early[id.Environment]
 		switch {
-		case id.Environment != environment || u.dirty || u.busy:
+		case !has || u.dirty || u.busy:
 		case u.still && u.ready && now.Sub(u.lookedAt) < fullLook:
-			still = append(still, turn{u, u.provider, u.resource})
+			still[id.Environment] = append(still[id.Environment], turn{u, u.provider, u.resource})
+		case before:
+			delete(early, id.Environment) // there is something to look at, at its own time
 		default:
 			e.enqueue(u)
 		}
 	}
 	e.mu.Unlock()
 
-	for _, t := range still {
-		if f, ok := t.provider.(Follower); ok && f.Follows(t.resource) {
-			continue
+	for name, before := range early {
+		for _, t := range still[name] {
+			if t.followed() {
+				continue
+			}
+			if before {
+				delete(early, name)
+				break
+			}
+			e.mu.Lock()
+			if u := t.unit; e.units[u.id] == u && !u.dirty {
+				e.enqueue(u)
+			}
+			e.mu.Unlock()
 		}
-		e.mu.Lock()
-		if u := t.unit; e.units[u.id] == u && !u.dirty {
-			e.enqueue(u)
-		}
-		e.mu.Unlock()
 	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next = time.Hour
+	for name, r := range e.rounds {
+		if early[name] {
+			r.due = now.Add(around(r.every))
+		}
+		next = min(next, max(0, r.due.Sub(now)))
+	}
+	return next
 }

@@ -109,3 +109,36 @@ func TestRoundsFollowThePolicy(t *testing.T) {
 		y.wantCount("observe", 0)
 	})
 }
+
+// A process that sleeps is woken once for all environments in which nothing is
+// to be done, and each has its round as often as it asks for.
+func TestRoundsOfMany(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		y.SetFollows(true)
+		g := reconcile.Generation{Number: 1, Hash: "hash"}
+		for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+			r := res("app", map[string]any{"pod": "1"})
+			r.ID.Environment = name
+			g.Environments = append(g.Environments, reconcile.Environment{
+				Name: name, Platform: forge.PlatformMinikube, Target: "minikube", Policy: every(time.Minute), Resources: []forge.Resource{r},
+			})
+		}
+		y.set(g)
+		y.Forget()
+		y.pass(20 * time.Minute)
+		y.wantCount("observe", 0)
+		wakes, rounds := map[time.Time]bool{}, map[string]int{}
+		for _, c := range y.Calls("follows") {
+			wakes[c.At] = true
+			rounds[c.ID.Environment]++
+		}
+		if len(wakes) > 40 {
+			t.Errorf("woken %d times in 20 minutes", len(wakes))
+		}
+		for _, env := range g.Environments {
+			if n := rounds[env.Name]; n < 18 || n > 30 {
+				t.Errorf("%s had %d rounds in 20 minutes", env.Name, n)
+			}
+		}
+	})
+}

@@ -37,7 +37,7 @@ type Object struct {
 
 // Call is one call of a provider method that reached the world.
 type Call struct {
-	Op string // observe, plan, apply
+	Op string // observe, plan, apply, follows
 	ID forge.ID
 	At time.Time
 }
@@ -391,9 +391,10 @@ func (w *World) Owned(ctx context.Context, environment string, _ []forge.Resourc
 }
 
 // Follows implements reconcile.Follower.
-func (w *World) Follows(forge.Resource) bool {
+func (w *World) Follows(r forge.Resource) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.calls = append(w.calls, Call{Op: "follows", ID: r.ID, At: time.Now()})
 	return w.follows
 }
 
