@@ -257,9 +257,13 @@ func (h *home) normalise(o *unstructured.Unstructured) {
 		drop("spec", "volumeName")
 		o.SetAnnotations(nil)
 	}
-	// Who owns which field matters, when does not. Controllers come and go.
+	// Who owns which field matters, when does not. Controllers come and go, and
+	// what they say of the status is their own.
 	owners := map[string]any{}
 	for _, f := range o.GetManagedFields() {
+		if f.Subresource == "status" {
+			continue
+		}
 		if strings.HasPrefix(f.Manager, "forged") || strings.HasPrefix(f.Manager, "helm") {
 			key := f.Manager + " " + string(f.Operation) + " " + f.Subresource
 			if owners[key] != nil {
