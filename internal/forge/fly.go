@@ -2,10 +2,17 @@ package forge
 
 import "time"
 
-// FlyAccount is who asks Fly.
+// FlyAccount is who asks Fly, and where what is owned there is written down.
 type FlyAccount struct {
-	Org   string // slug
-	Token SecretRef
+	Org       string // slug
+	Token     SecretRef
+	Inventory string // Fly app that keeps the inventory and the lease of the environment; it is forged's own
+}
+
+// OnFly is a spec of what lives in an organization on Fly.
+type OnFly interface {
+	Spec
+	OnFly() FlyAccount
 }
 
 // FlyAppSpec asks for an app of Fly.
@@ -113,7 +120,8 @@ type FlyJobSpec struct {
 	Secrets Input // as in FlyMachinesSpec
 }
 
-// FlyCertificateSpec asks for the certificate of one host name.
+// FlyCertificateSpec asks for the certificate of one host name: one that Fly
+// gets and renews, or the user's own.
 //
 // Outputs: none that another resource takes; status shows the DNS records.
 type FlyCertificateSpec struct {
@@ -121,6 +129,8 @@ type FlyCertificateSpec struct {
 	App      string // empty: AppFrom
 	AppFrom  Input  // of a cluster on Fly
 	Hostname string
+	Chain    SecretRef // PEM, the host's certificate first; zero: Fly gets one
+	Key      SecretRef // PEM
 }
 
 // FlyPostgresSpec asks for a cluster of Fly Managed Postgres, with the
@@ -136,11 +146,14 @@ type FlyPostgresSpec struct {
 	Region    string
 	StorageGB int
 	Version   string
+	PoolMode  string // session, transaction
 	PostGIS   bool
 	Database  string // of the app
 	User      string // of the app
-	Further   []FlyPostgresUser
-	AttachTo  string // Fly app that the console shows it at; empty: none
+
+	Extensions []string // of the app's database, sorted
+	Further    []FlyPostgresUser
+	AttachTo   string // Fly app that the console shows it at; empty: none
 }
 
 // FlyPostgresUser is a further user, with databases of its own.
@@ -150,12 +163,20 @@ type FlyPostgresUser struct {
 }
 
 // FlyPostgresAppSpec asks for a database and a role in a PostgreSQL that runs
-// as an app of Fly's postgres-flex. The app itself must be there.
+// as an app of Fly's postgres-flex, and for that app if it is to be made.
 //
 // Outputs: as of FlyPostgresSpec, without pooler-host.
 type FlyPostgresAppSpec struct {
-	Account  FlyAccount
-	App      string
+	Account   FlyAccount
+	App       string
+	Create    bool   // false: it must be there already
+	Network   string // this and what follows: only of one that is made
+	Region    string
+	Version   string
+	Machines  int // 1, or 3 that stand in for each other
+	StorageGB int
+	Guest     Guest
+
 	Database string
 	User     string
 	Further  []FlyPostgresUser
@@ -172,6 +193,7 @@ type UpstashRedisSpec struct {
 	Region      string
 	ReadRegions []string
 	Evict       bool
+	ProdPack    *bool // nil: left as it is
 }
 
 // FlyClusterSpec asks for a cluster of Fly Kubernetes.
@@ -199,3 +221,36 @@ func (FlyPostgresSpec) spec()    {}
 func (FlyPostgresAppSpec) spec() {}
 func (UpstashRedisSpec) spec()   {}
 func (FlyClusterSpec) spec()     {}
+
+// OnFly implements [OnFly].
+func (s FlyAppSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlyIPsSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlySecretsSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlyVolumeSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlyMachinesSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlyJobSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlyCertificateSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlyPostgresSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlyPostgresAppSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s UpstashRedisSpec) OnFly() FlyAccount { return s.Account }
+
+// OnFly implements [OnFly].
+func (s FlyClusterSpec) OnFly() FlyAccount { return s.Account }
