@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/scram"
 )
 
 // carryOut does what a step is about, if everything is still as it was planned
@@ -43,7 +44,7 @@ func (c *change) putRole(a *asking) error {
 		sql = `ALTER ROLE %1$I VALID UNTIL 'infinity'; ` + sql
 	}
 	if c.password {
-		v, err := verifier(c.role.password)
+		v, err := scram.Verifier(c.role.password)
 		if err != nil {
 			return &reconcile.Error{Kind: reconcile.Invalid, Err: fmt.Errorf("the password of %s %w", c.role.source, err)}
 		}

@@ -1,7 +1,6 @@
 package external
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -343,21 +342,5 @@ func TestRolesSayWhatIsWrong(t *testing.T) {
 			}
 			silent(t, v, fmt.Sprint(err))
 		})
-	}
-}
-
-// A verifier made here is one that PostgreSQL takes: logins with it work, in
-// TestRolesLetTheAppWork. It is another one each time.
-func TestVerifier(t *testing.T) {
-	one, err := verifier(secret.New([]byte(password)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := verifier(secret.New([]byte(password)))
-	if err != nil || one == two || strings.Contains(one, password) {
-		t.Errorf("%s %s %v", one, two, err)
-	}
-	if _, err := verifier(secret.New([]byte("p\u00e4ss"))); !errors.Is(err, errUnprepared) {
-		t.Error(err)
 	}
 }
