@@ -10,7 +10,6 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/reconcile/providertest"
-	"forged.dev/forged/internal/secret"
 )
 
 const (
