@@ -58,6 +58,7 @@ var arrows = map[string][]string{
 	// What stands around the product and is not part of it.
 	"internal/sandboxtest":            {"internal/forge"},
 	"internal/faultproxy":             {},
+	"internal/flyemulator":            {},
 	"internal/servicetest":            {},
 	"internal/secret/sopstest":        {},
 	"internal/reconcile/providertest": {"internal/faultproxy", "internal/forge", "internal/secret", "internal/reconcile"},
