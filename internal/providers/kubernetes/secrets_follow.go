@@ -22,6 +22,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
+	"forged.dev/forged/internal/secret/entries"
 )
 
 // followed is a Secret of somebody else that forge.cue refers to. It is watched
@@ -46,20 +47,7 @@ type followed struct {
 // that what they hold has changed: they are asked in every round.
 func (p *Secrets) Follows(r forge.Resource) bool {
 	spec, ok := r.Spec.(forge.SecretsSpec)
-	if !ok {
-		return false
-	}
-	silent := func(ref *forge.SecretRef) bool {
-		return ref != nil && (ref.File != "" || ref.SOPS != nil || ref.OP != "" || len(ref.Exec) > 0)
-	}
-	for _, o := range spec.Secrets {
-		for _, e := range o.Entries {
-			if silent(e.Ref) || slices.ContainsFunc(e.Join, func(part forge.SecretPart) bool { return silent(part.Ref) }) {
-				return false
-			}
-		}
-	}
-	return p.clusters.Follows(r.Target)
+	return ok && !entries.Silent(spec.Secrets) && p.clusters.Follows(r.Target)
 }
 
 // followedRefs are the Secrets that a resource refers to.
@@ -112,9 +100,10 @@ func (c *Cluster) follow(id forge.ID, refs []Ref) {
 	}
 }
 
-// followed reads one key of a Secret of somebody else. That it is not there is
-// known from a complete list, and is another error than not to know.
-func (l *resolving) followed(ctx context.Context, slot slotKey, k forge.KubernetesRef, multiLine bool) (secret.Value, error) {
+// Kubernetes implements [entries.Places] with a Secret of somebody else. That it
+// is not there is known from a complete list, and is another error than not to
+// know.
+func (l *resolving) Kubernetes(ctx context.Context, slot slotKey, k forge.KubernetesRef, multiLine bool) (secret.Value, error) {
 	ref := sourceRef(k, l.namespace)
 	values, exists, err := l.c.source(ctx, ref)
 	if err != nil {
@@ -122,7 +111,7 @@ func (l *resolving) followed(ctx context.Context, slot slotKey, k forge.Kubernet
 	}
 	v, err := pick(ref, k.Key, values, exists, multiLine)
 	if err != nil {
-		return v, l.invalid(slot.secret, slot.key, err)
+		return v, l.Invalid(slot, err)
 	}
 	return v, nil
 }

@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
+	"forged.dev/forged/internal/secret/entries"
 )
 
 // AnnotationRotation on a Secret says which rotation its generated values are
@@ -35,44 +35,37 @@ type liveSecret struct {
 	rotations map[string]int
 }
 
-// lostValue says that something is made of a generated value that is lost.
-type lostValue struct{ slot slotKey }
-
-func (e *lostValue) Error() string {
-	return "the generated value of " + e.slot.key + " in Secret " + e.slot.secret + " is lost"
-}
-
-// generated is a value that is made once and then kept in the cluster. A new one
-// is made when there never was one, or when forge.cue asks for a further
+// Generated implements [entries.Places]: the value is kept in the cluster. A new
+// one is made when there never was one, or when forge.cue asks for a further
 // rotation; one that was there and is gone is lost, and is not replaced in
 // silence: whatever was made with it does not open with another.
-func (l *resolving) generated(ctx context.Context, slot slotKey, g forge.Generate) (secret.Value, error) {
+func (l *resolving) Generated(ctx context.Context, slot slotKey, g forge.Generate) (secret.Value, error) {
 	known := knownKey{l.r.Resource.Target, l.r.Resource.ID}
 	if m, ok := l.p.generatedValue(known, slot); ok && m.rotation >= g.Rotation {
 		l.rotations[slot] = m.rotation
 		return m.value, nil
 	}
-	live, ok := l.live[slot.secret]
+	live, ok := l.live[slot.Object]
 	if !ok {
 		var err error
-		if live, err = readSecret(ctx, l.c, secretRef(l.namespace, slot.secret)); err != nil {
+		if live, err = readSecret(ctx, l.c, secretRef(l.namespace, slot.Object)); err != nil {
 			return secret.Value{}, err // unknown is not absent: nothing is generated
 		}
-		l.live[slot.secret] = live
+		l.live[slot.Object] = live
 	}
-	if v, ok := live.values[slot.key]; ok && live.rotations[slot.key] >= g.Rotation {
-		m := made{v, live.rotations[slot.key]}
+	if v, ok := live.values[slot.Key]; ok && live.rotations[slot.Key] >= g.Rotation {
+		m := made{v, live.rotations[slot.Key]}
 		l.p.rememberGenerated(known, slot, m)
 		l.rotations[slot] = m.rotation
 		return v, nil
 	}
-	if last, ok := l.recorded(slot); ok && live.values[slot.key].IsZero() && g.Rotation <= last && slot != l.keySlot {
+	if last, ok := l.recorded(slot); ok && live.values[slot.Key].IsZero() && g.Rotation <= last && slot != l.keySlot {
 		l.lost[slot] = true
 		return secret.Value{}, nil
 	}
 	v, err := secret.Generate(g)
 	if err != nil {
-		return v, l.invalid(slot.secret, slot.key, err)
+		return v, l.Invalid(slot, err)
 	}
 	l.fresh[slot] = made{v, g.Rotation}
 	l.rotations[slot] = g.Rotation
@@ -82,24 +75,24 @@ func (l *resolving) generated(ctx context.Context, slot slotKey, g forge.Generat
 // hold keeps new values of a Secret that cannot be made from being used in
 // others: nobody would know them any more a moment later.
 func (l *resolving) hold(o forge.SecretObject) {
-	if !slices.ContainsFunc(o.Entries, func(e forge.SecretEntry) bool { return l.lost[slotKey{o.Name, e.Key}] }) {
+	if !slices.ContainsFunc(o.Entries, func(e forge.SecretEntry) bool { return l.lost[slotKey{Object: o.Name, Key: e.Key}] }) {
 		return
 	}
 	for _, e := range o.Entries {
-		slot := slotKey{o.Name, e.Key}
+		slot := slotKey{Object: o.Name, Key: e.Key}
 		if _, fresh := l.fresh[slot]; fresh {
 			delete(l.fresh, slot)
-			l.unmade[slot] = true
+			l.Withhold(slot)
 		}
 	}
 }
 
 // recorded is the rotation of a generated value as it was applied last.
 func (l *resolving) recorded(slot slotKey) (int, bool) {
-	ref := secretRef(l.namespace, slot.secret)
+	ref := secretRef(l.namespace, slot.Object)
 	for _, e := range l.record.Entries {
 		if e.Ref == ref && e.Desired != "" {
-			n, ok := readRotations(e.Generated)[slot.key]
+			n, ok := readRotations(e.Generated)[slot.Key]
 			return n, ok
 		}
 	}
@@ -177,8 +170,8 @@ func (p *Secrets) rememberGenerated(key knownKey, slot slotKey, m made) {
 func (p *Secrets) keepGenerated(r forge.Resource, fresh map[slotKey]made, applied []wanted) {
 	for _, w := range applied {
 		for key := range w.data {
-			if m, ok := fresh[slotKey{w.name, key}]; ok {
-				p.rememberGenerated(knownKey{r.Target, r.ID}, slotKey{w.name, key}, m)
+			if m, ok := fresh[slotKey{Object: w.name, Key: key}]; ok {
+				p.rememberGenerated(knownKey{r.Target, r.ID}, slotKey{Object: w.name, Key: key}, m)
 			}
 		}
 	}
@@ -202,12 +195,12 @@ func (s *secrets) lostStep(id forge.ID, w wanted, d *Drift) reconcile.Step {
 	} else {
 		step.Reason.Code = d.Code
 	}
-	own, others := []string{}, []string{}
+	own, others, slots := []string{}, []string{}, []slotKey{}
 	for _, slot := range w.lost {
-		if slot.secret == w.name {
-			own = append(own, slot.key)
+		if slot.Object == w.name {
+			own, slots = append(own, slot.Key), append(slots, slot)
 		} else {
-			others = append(others, slot.secret)
+			others = append(others, slot.Object)
 		}
 	}
 	slices.Sort(own)
@@ -218,25 +211,8 @@ func (s *secrets) lostStep(id forge.ID, w wanted, d *Drift) reconcile.Step {
 	}
 	step.Blocked = fmt.Sprintf("the generated values of %s are lost: they were deleted while forged did not run, and nothing else knows them; "+
 		"restore the Secret from a backup; or, when what they open takes new ones, have new ones made: in forge.cue, %s",
-		strings.Join(own, ", "), strings.Join(s.raise(w.name, own), ", "))
+		strings.Join(own, ", "), strings.Join(entries.Raise(s.spec.Secrets, slots...), ", "))
 	return step
-}
-
-// raise says what to write in forge.cue to have generated values made anew.
-func (s *secrets) raise(secret string, keys []string) (lines []string) {
-	for _, o := range s.spec.Secrets {
-		for _, e := range o.Entries {
-			if o.Name == secret && slices.Contains(keys, e.Key) && e.Ref != nil && e.Ref.Generate != nil {
-				field := cmp.Or(e.Field, "of "+e.Key)
-				lines = append(lines, fmt.Sprintf("%s: generate: rotation: %d", field, e.Ref.Generate.Rotation+1))
-			}
-		}
-	}
-	if len(lines) == 0 {
-		return []string{"raise rotation beside generate"}
-	}
-	slices.Sort(lines)
-	return lines
 }
 
 // irreplaceable tells of an entry that values are lost with it which only the

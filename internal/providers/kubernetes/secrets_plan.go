@@ -152,7 +152,7 @@ func (s *secrets) overwritten(ws []wanted) string {
 // because nobody knows the old ones any more.
 func (s *secrets) lost(w wanted) bool {
 	for key := range w.data {
-		if _, ok := s.fresh[slotKey{w.name, key}]; ok {
+		if _, ok := s.fresh[slotKey{Object: w.name, Key: key}]; ok {
 			return true
 		}
 	}

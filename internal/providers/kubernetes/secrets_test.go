@@ -257,7 +257,7 @@ func TestSecretsThatCannotBeResolved(t *testing.T) {
 		{"variable", forge.SecretEntry{Key: "K", Ref: &forge.SecretRef{Env: "MISSING"}}, []string{"variable MISSING is not set", "key K", "/app"}},
 		{"file", forge.SecretEntry{Key: "K", Ref: &forge.SecretRef{File: "/nowhere/x"}}, []string{"/nowhere/x", "key K", "/app"}},
 		{"lines", forge.SecretEntry{Key: "K", Ref: &forge.SecretRef{Env: "LINES"}}, []string{"variable LINES holds more than one line"}},
-		{"join", forge.SecretEntry{Key: "K", Join: []forge.SecretPart{{Secret: "other", Key: "x"}}}, []string{"key x of Secret other", "key K"}},
+		{"join", forge.SecretEntry{Key: "K", Join: []forge.SecretPart{{Secret: "other", Key: "x"}}}, []string{"key x of Secret " + v.Namespace + "/other", "key K"}},
 		{"alphabet", forge.SecretEntry{Key: "K", Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "?", Length: 3}}}, []string{"alphabet"}},
 	} {
 		v.env["LINES"] = canary + "\n" + canary

@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"hash"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +17,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
+	"forged.dev/forged/internal/secret/entries"
 )
 
 // The key of checksums is a generated entry like any other. Without it, a
@@ -38,16 +38,16 @@ func HashKeyOutput(environment string) string {
 // withHashKey returns the Secrets asked for, and the slot of the key, which is
 // among them or else added.
 func withHashKey(environment string, objects []forge.SecretObject) ([]forge.SecretObject, slotKey) {
-	slot := slotKey{hashKeySecret(environment), hashKeyName}
+	slot := slotKey{Object: hashKeySecret(environment), Key: hashKeyName}
 	for _, o := range objects {
-		if o.Name == slot.secret {
+		if o.Name == slot.Object {
 			return objects, slot
 		}
 	}
 	return append([]forge.SecretObject{{
-		Name: slot.secret,
+		Name: slot.Object,
 		Entries: []forge.SecretEntry{{
-			Key: slot.key,
+			Key: slot.Key,
 			Ref: &forge.SecretRef{Generate: &forge.Generate{Alphabet: "hex", Length: hashKeyLength}},
 		}},
 	}}, objects...), slot
@@ -94,7 +94,7 @@ type knownKey struct {
 	id     forge.ID
 }
 
-type slotKey struct{ secret, key string }
+type slotKey = entries.Slot
 
 // want resolves all references and computes the Secrets. fresh are generated
 // values that are not in the cluster yet.
@@ -102,20 +102,20 @@ func (p *Secrets) want(ctx context.Context, c *Cluster, r reconcile.Request, spe
 	id := r.Resource.ID
 	objects, keySlot := withHashKey(id.Environment, spec.Secrets)
 	l := &resolving{
-		p: p, c: c, r: r, namespace: spec.Namespace, pass: p.resolver.Pass(r.Policy.Interval),
-		values: map[slotKey]secret.Value{}, fresh: map[slotKey]made{}, live: map[string]liveSecret{},
-		record: record, keySlot: keySlot, rotations: map[slotKey]int{}, lost: map[slotKey]bool{}, unmade: map[slotKey]bool{},
+		p: p, c: c, r: r, namespace: spec.Namespace, fresh: map[slotKey]made{}, live: map[string]liveSecret{},
+		record: record, keySlot: keySlot, rotations: map[slotKey]int{}, lost: map[slotKey]bool{},
 	}
+	l.Reading = entries.Read(r, p.resolver, l)
 	c.follow(id, followedRefs(spec))
 	for _, o := range objects {
-		if err := l.references(ctx, o); err != nil {
+		if err := l.Refer(ctx, o); err != nil {
 			return nil, nil, err
 		}
 		l.hold(o)
 	}
-	key := l.values[keySlot].Reveal()
+	key := l.Value(keySlot).Reveal()
 	if len(key) == 0 {
-		return nil, nil, l.invalid(keySlot.secret, keySlot.key, errors.New("it must be generated"))
+		return nil, nil, l.Invalid(keySlot, errors.New("it must be generated"))
 	}
 	for _, o := range objects {
 		w := wanted{
@@ -123,12 +123,12 @@ func (p *Secrets) want(ctx context.Context, c *Cluster, r reconcile.Request, spe
 			data: map[string]secret.Value{}, rotations: map[string]int{},
 		}
 		for _, e := range o.Entries {
-			slot := slotKey{o.Name, e.Key}
-			v := l.values[slot]
+			slot := slotKey{Object: o.Name, Key: e.Key}
+			v := l.Value(slot)
 			if e.Ref == nil {
-				var gone *lostValue
-				if v, err = l.join(ctx, o.Name, e); errors.As(err, &gone) {
-					w.lost = append(w.lost, gone.slot)
+				var gone *entries.UnknownError
+				if v, err = l.Join(ctx, o.Name, e); errors.As(err, &gone) {
+					w.lost = append(w.lost, gone.Slot)
 					continue
 				}
 				if err != nil {
@@ -179,156 +179,18 @@ func writeField(h hash.Hash, b []byte) {
 
 // resolving is the work of finding what one resource refers to at one moment.
 type resolving struct {
+	*entries.Reading
 	p         *Secrets
 	c         *Cluster
 	r         reconcile.Request
 	namespace string
-	pass      *secret.Pass
-	values    map[slotKey]secret.Value
 	fresh     map[slotKey]made
 	live      map[string]liveSecret // Secrets in the cluster, each read at most once
 	record    Record                // what was applied last
 	keySlot   slotKey               // of the key of checksums
 	rotations map[slotKey]int       // of generated values
 	lost      map[slotKey]bool      // generated values that nobody knows any more
-	unmade    map[slotKey]bool      // new ones of Secrets that cannot be made because of those
 }
 
-// references fills in the references of one Secret.
-func (l *resolving) references(ctx context.Context, o forge.SecretObject) error {
-	for _, e := range o.Entries {
-		if e.Ref == nil {
-			continue
-		}
-		slot := slotKey{o.Name, e.Key}
-		var v secret.Value
-		var err error
-		if e.Ref.Generate != nil {
-			v, err = l.generated(ctx, slot, *e.Ref.Generate)
-		} else {
-			v, err = l.resolve(ctx, slot, *e.Ref, e.MultiLine)
-		}
-		if err != nil {
-			return err
-		}
-		l.values[slot] = v
-	}
-	return nil
-}
-
-// resolve reads a value where forge.cue says it is.
-func (l *resolving) resolve(ctx context.Context, slot slotKey, ref forge.SecretRef, multiLine bool) (secret.Value, error) {
-	if ref.Kubernetes != nil {
-		return l.followed(ctx, slot, *ref.Kubernetes, multiLine)
-	}
-	resolve := l.pass.Resolve
-	if multiLine {
-		resolve = l.pass.ResolveText
-	}
-	v, err := resolve(ctx, ref)
-	switch {
-	case err == nil:
-		return v, nil
-	case ctx.Err() != nil:
-		return v, Classify("resolve", secretRef(l.namespace, slot.secret), ctx.Err())
-	}
-	err = l.invalid(slot.secret, slot.key, err)
-	var e *reconcile.Error
-	if errors.As(err, &e) {
-		e.Hint = "forged validate --resolve looks up every secret, where it runs"
-		if secret.MayPass(err) {
-			e.Kind = reconcile.Unavailable
-		}
-	}
-	return v, err
-}
-
-// join puts a text together.
-func (l *resolving) join(ctx context.Context, name string, e forge.SecretEntry) (secret.Value, error) {
-	var b []byte
-	for _, part := range e.Join {
-		v, err := l.part(ctx, slotKey{name, e.Key}, part)
-		if err == nil && part.Field != "" {
-			if v, err = secret.Field(v, part.Field); err != nil {
-				err = l.invalid(name, e.Key, fmt.Errorf("%s %w", l.describe(part), err))
-			}
-		}
-		switch {
-		case err != nil:
-			return secret.Value{}, err
-		case part.URLEscape:
-			b = appendEscaped(b, v.Reveal())
-		default:
-			b = append(b, v.Reveal()...)
-		}
-	}
-	if len(b) == 0 {
-		return secret.Value{}, l.invalid(name, e.Key, errors.New("it is joined from nothing"))
-	}
-	return secret.New(b), nil
-}
-
-// part is the value of one part, before anything is taken out of it.
-func (l *resolving) part(ctx context.Context, slot slotKey, part forge.SecretPart) (secret.Value, error) {
-	switch {
-	case part.Secret != "":
-		v, ok := l.values[slotKey{part.Secret, part.Key}]
-		if from := (slotKey{part.Secret, part.Key}); l.lost[from] || l.unmade[from] {
-			return v, &lostValue{from}
-		}
-		if !ok {
-			return v, l.invalid(slot.secret, slot.key, fmt.Errorf("it is joined from key %s of Secret %s, which is not a reference of this resource", part.Key, part.Secret))
-		}
-		return v, nil
-	case part.Ref != nil && part.Ref.Generate != nil:
-		return secret.Value{}, l.invalid(slot.secret, slot.key, errors.New("a part of it is to be generated and has no place of its own"))
-	case part.Ref != nil:
-		return l.resolve(ctx, slot, *part.Ref, false)
-	case part.Output != "":
-		out, ok := l.r.Inputs[part.From][part.Output]
-		if !ok {
-			return secret.Value{}, reconcile.WaitingFor(part.From, part.Output)
-		}
-		if out.Secret.IsZero() {
-			return secret.New([]byte(out.Value)), nil
-		}
-		return out.Secret, nil
-	}
-	return secret.New([]byte(part.Literal)), nil
-}
-
-// describe names the source of a part for people.
-func (l *resolving) describe(part forge.SecretPart) string {
-	switch {
-	case part.Secret != "":
-		return "key " + part.Key + " of Secret " + part.Secret
-	case part.Ref != nil:
-		return l.pass.Describe(*part.Ref)
-	case part.Output != "":
-		return "output " + part.Output + " of " + part.From.String()
-	}
-	return "a literal"
-}
-
-// appendEscaped percent-encodes all but the unreserved characters of RFC 3986.
-// The functions of net/url leave more alone than is safe in a password.
-func appendEscaped(b, raw []byte) []byte {
-	const digits = "0123456789ABCDEF"
-	for _, c := range raw {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_', c == '~':
-			b = append(b, c)
-		default:
-			b = append(b, '%', digits[c>>4], digits[c&15])
-		}
-	}
-	return b
-}
-
-// invalid is what only new config or the world can mend.
-func (l *resolving) invalid(name, key string, err error) error {
-	return &reconcile.Error{
-		Kind: reconcile.Invalid, ID: l.r.Resource.ID, Op: "resolve", Object: secretRef(l.namespace, name).String(),
-		Err: fmt.Errorf("key %s: %w", key, err),
-	}
-}
+// Object implements [entries.Places].
+func (l *resolving) Object(name string) string { return secretRef(l.namespace, name).String() }

@@ -25,7 +25,7 @@ func (p *Namespaces) verify(ctx context.Context, c *Cluster, _ string, r Record,
 // verify checks a Secret by the checksum of what it holds: the values that were
 // applied are not kept.
 func (p *Secrets) verify(ctx context.Context, c *Cluster, _ string, r Record, e Entry) (Verdict, error) {
-	m, known := p.generatedValue(knownKey{c.target, r.ID}, slotKey{hashKeySecret(r.ID.Environment), hashKeyName})
+	m, known := p.generatedValue(knownKey{c.target, r.ID}, slotKey{Object: hashKeySecret(r.ID.Environment), Key: hashKeyName})
 	checksum, _, applied := strings.Cut(e.Desired, "/")
 	if !known || !applied || e.Baseline.Lens != "" {
 		return VerdictUnknown, nil // what is ignored may hold anything
