@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"internal/providers/helm/chartsource": {"internal/forge", "internal/secret", "internal/reconcile", "charts"},
 	"internal/providers/external":         {"internal/forge", "internal/secret", "internal/scram", "internal/reconcile", "internal/providers/kubernetes", "internal/providers/objects"},
 	"internal/providers/minikube":         {"internal/forge", "internal/reconcile", "internal/providers/kubernetes"},
+	"internal/providers/fly":              {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/fly/api"},
 	"internal/daemon":                     {},
 	"internal/server":                     {"internal/daemon", "internal/forge", "internal/reconcile"},
 	"cmd/forged":                          {"..."},
@@ -59,7 +60,8 @@ var arrows = map[string][]string{
 	// What stands around the product and is not part of it.
 	"internal/sandboxtest":            {"internal/forge"},
 	"internal/faultproxy":             {},
-	"internal/flyemulator":            {},
+	"internal/flyemulator":            {"internal/flyemulator/graphql"},
+	"internal/flyemulator/graphql":    {},
 	"internal/servicetest":            {},
 	"internal/secret/sopstest":        {},
 	"internal/reconcile/providertest": {"internal/faultproxy", "internal/forge", "internal/secret", "internal/reconcile"},

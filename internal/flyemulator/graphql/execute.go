@@ -138,7 +138,7 @@ func (e *execution) complete(t *ast.Type, value any, set ast.SelectionSet, path 
 	}
 	if isNil(value) {
 		if t.NonNull {
-			return nil, fmt.Errorf("Cannot return null for non-nullable field %s", place(path))
+			return nil, fmt.Errorf("%s is null, which it must not be", place(path))
 		}
 		return nil, nil
 	}
@@ -172,6 +172,9 @@ func (e *execution) list(elem *ast.Type, value any, set ast.SelectionSet, path [
 	out := make([]any, 0, v.Len())
 	for i := range v.Len() {
 		item, err := e.complete(elem, v.Index(i).Interface(), set, append(slices.Clone(path), i))
+		if errors.Is(err, errNull) && !elem.NonNull {
+			item, err = nil, nil
+		}
 		if err != nil {
 			return nil, err
 		}
