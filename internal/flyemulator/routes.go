@@ -6,7 +6,7 @@ import "slices"
 func (e *Emulator) allRoutes() []*route {
 	return prepared(slices.Concat(
 		e.appRoutes(), e.machineRoutes(), e.orgRoutes(), e.platformRoutes(), e.tokenRoutes(), e.controlRoutes(),
-		e.volumeRoutes(), e.secretRoutes(), e.certificateRoutes(), e.ipRoutes(), e.policyRoutes(), e.postgresRoutes(),
+		e.volumeRoutes(), e.secretRoutes(), e.certificateRoutes(), e.ipRoutes(), e.policyRoutes(), e.postgresRoutes(), e.modeRoutes(),
 		e.graphqlRoutes(), e.uiRoutes(), e.prometheusRoutes(),
 	))
 }

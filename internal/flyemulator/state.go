@@ -25,7 +25,8 @@ type state struct {
 	Postgres map[string]*postgresCluster // by id
 	AddOns   map[string]*addOn           // by id
 	DNS      dnsTable
-	Console  console // what only GraphQL and the console's API know
+	Modes    map[string]string // that were chosen
+	Console  console           // what only GraphQL and the console's API know
 
 	Capricious bool // the proxy starts and stops machines by itself
 	Agenda     agenda
