@@ -6,7 +6,7 @@ import "slices"
 func (e *Emulator) allRoutes() []*route {
 	return prepared(slices.Concat(
 		e.appRoutes(), e.machineRoutes(), e.orgRoutes(), e.platformRoutes(), e.tokenRoutes(), e.controlRoutes(),
-		e.volumeRoutes(), e.secretRoutes(), e.certificateRoutes(), e.ipRoutes(), e.policyRoutes(), e.postgresRoutes(), e.modeRoutes(),
+		e.volumeRoutes(), e.secretRoutes(), e.certificateRoutes(), e.ipRoutes(), e.policyRoutes(), e.postgresRoutes(), e.modeRoutes(), e.dnsRoutes(),
 		e.graphqlRoutes(), e.uiRoutes(), e.prometheusRoutes(),
 	))
 }
@@ -15,7 +15,7 @@ func (e *Emulator) allRoutes() []*route {
 func (e *Emulator) allEvents() map[string]func(event) {
 	all := map[string]func(event){}
 	for _, of := range []map[string]func(event){
-		e.machineEvents(), e.volumeEvents(), e.certificateEvents(), e.postgresEvents(), e.addOnEvents(),
+		e.machineEvents(), e.volumeEvents(), e.secretEvents(), e.certificateEvents(), e.postgresEvents(), e.addOnEvents(),
 	} {
 		for kind, f := range of {
 			if all[kind] != nil {
