@@ -53,6 +53,7 @@ var arrows = map[string][]string{
 	"internal/providers/external":         {"internal/forge", "internal/secret", "internal/scram", "internal/reconcile", "internal/providers/kubernetes", "internal/providers/objects"},
 	"internal/providers/minikube":         {"internal/forge", "internal/reconcile", "internal/providers/kubernetes"},
 	"internal/providers/fly":              {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/fly/api"},
+	"internal/providers/fly/api":          {"internal/secret"},
 	"internal/daemon":                     {},
 	"internal/server":                     {"internal/daemon", "internal/forge", "internal/reconcile"},
 	"cmd/forged":                          {"..."},

@@ -1,0 +1,271 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// said is what an answer of failure says, whichever of Fly's services said it.
+type said struct {
+	text string
+	code string // the word beside it
+	page bool   // it is no answer of an API, but somebody's page
+}
+
+const longestText = 800
+
+// decodeError reads what an answer of failure says: {"error","status"} of the
+// Machines API, {"message"} of some of its handlers, {"errors":{"detail"}} of
+// the API behind the web interface, {"errors":[{"message"}]} of GraphQL, or
+// plain text.
+func decodeError(body []byte) said {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil {
+		var text string
+		if json.Unmarshal(body, &text) != nil {
+			text = string(body)
+		}
+		text = strings.TrimSpace(text)
+		page := strings.HasPrefix(text, "<") || text == "404 page not found"
+		if strings.HasPrefix(text, "<") {
+			text = "" // a page of HTML tells nobody anything
+		}
+		return said{text: clean(text), page: page}
+	}
+	var s said
+	s.code = clean(word(fields["status"]))
+	for _, text := range []string{
+		word(fields["error"]), inner(fields["error"]),
+		word(fields["message"]),
+		word(fields["errors"]), inner(fields["errors"]), listed(fields["errors"]),
+		word(fields["detail"]),
+	} {
+		if text != "" {
+			s.text = clean(text)
+			break
+		}
+	}
+	return s
+}
+
+// word is a text, or nothing.
+func word(b json.RawMessage) string {
+	var s string
+	if len(b) == 0 || json.Unmarshal(b, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// inner is what {"detail"} or {"message"} says, or the complaints by field.
+func inner(b json.RawMessage) string {
+	var fields map[string]json.RawMessage
+	if len(b) == 0 || json.Unmarshal(b, &fields) != nil {
+		return ""
+	}
+	for _, key := range []string{"detail", "message"} {
+		if s := word(fields[key]); s != "" {
+			return s
+		}
+	}
+	var all []string
+	for key, value := range fields {
+		if s := word(value); s != "" {
+			all = append(all, key+" "+s)
+		} else if s := listed(value); s != "" {
+			all = append(all, key+" "+s)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
+}
+
+// listed is what the entries of a list say.
+func listed(b json.RawMessage) string {
+	var list []json.RawMessage
+	if len(b) == 0 || json.Unmarshal(b, &list) != nil {
+		return ""
+	}
+	var all []string
+	for _, entry := range list {
+		if s := word(entry); s != "" {
+			all = append(all, s)
+		} else if s := inner(entry); s != "" {
+			all = append(all, s)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// clean makes one line of a text that somebody else wrote.
+func clean(text string) string {
+	text = strings.ToValidUTF8(text, "")
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t', r == '\r':
+			return ' '
+		case unicode.IsControl(r), r == unicode.ReplacementChar:
+			return -1 // an id of a machine has been seen as 14 zero bytes
+		default:
+			return r
+		}
+	}, text)
+	text = strings.TrimSpace(text)
+	if len(text) > longestText {
+		cut := longestText
+		for !utf8.RuneStart(text[cut]) {
+			cut--
+		}
+		text = text[:cut] + "…"
+	}
+	return text
+}
+
+// meaning is a text that Fly is known to answer, and what it means. The first
+// that fits counts. The texts are those of the Machines API docs, of flyctl's
+// source, and measured by users of the API; they have been seen with more than
+// one status, so the text counts before the status.
+type meaning struct {
+	text string // in lower case
+	kind Kind
+}
+
+var meanings = []meaning{
+	{"manifest_unknown", NoImage},
+	{"manifest unknown", NoImage},
+	{"lease currently held by", Leased},
+	{"lease not found", NoLease},
+	{"rate limit exceeded", Throttled},
+	{"payment method", Payment},
+	{"billing", Payment},
+	{"quota", Payment},
+
+	{"insufficient resources", Capacity},
+	{"insufficient cpus", Capacity},
+	{"insufficient memory", Capacity},
+	{"insufficient ips", Capacity},
+	{"could not find a candidate host", Capacity},
+	{"could not reserve resource", Capacity},
+	{"no capacity", Capacity},
+	{"deploys to this host are temporarily disabled", Capacity},
+	{"governor policy blocked start", Capacity},
+
+	{"concurrent update", Conflict},
+	{"currently replaced", Conflict},
+	{"current_version", Conflict},
+	{"machine_version", Conflict},
+
+	{"has already been taken", Taken},
+	{"uniqueness constraint violated", Taken},
+	{"unique machine name violation", Taken},
+	{"hostname already exists", Taken},
+	{"already_exists", Taken},
+	{"already exists", Taken},
+	{"already enabled", Taken},
+
+	{"is not yet available", NotYet},
+	{"unable to start machine from current state", NotYet},
+	{"getting replaced, refusing to start", NotYet},
+	{"still active, refusing to start", NotYet},
+	{"volume is currently bound to machine", NotYet},
+	{"snapshot is already scheduled", NotYet},
+
+	{"deadline_exceeded", TimedOut},
+	{"failed to reach desired state", TimedOut},
+	{"cluster has been deleted", Gone},
+	{"failed_precondition", Precondition},
+}
+
+// codes are the words beside the texts that mean something by themselves.
+var codes = map[string]Kind{
+	"insufficient_capacity":     Capacity,
+	"volume_placement_capacity": Capacity,
+	"name_taken":                Taken,
+}
+
+// classify makes an Error of an answer of failure.
+func classify(r request, res *http.Response, body []byte) *Error {
+	s := decodeError(body)
+	e := &Error{
+		Action: r.action, Method: r.method,
+		Status: res.StatusCode, Code: s.code, Text: s.text, RequestID: requestID(res),
+	}
+	e.Kind = kindOf(r, res.StatusCode, s)
+	switch e.Kind {
+	case Throttled:
+		e.RetryAfter = retryAfter(res)
+	case Leased:
+		e.Holder, e.Until = holder(s.text)
+	}
+	if res.StatusCode >= 300 && res.StatusCode < 400 {
+		e.Text = "Fly answers that it is to be asked elsewhere, where the token is not sent: check the address of the API"
+	}
+	return e
+}
+
+func kindOf(r request, status int, s said) Kind {
+	switch {
+	case status == http.StatusUnauthorized:
+		return Unauthenticated
+	case status == http.StatusTooManyRequests:
+		return Throttled
+	case status >= 500, status == http.StatusRequestTimeout && !r.waits:
+		if r.repeat {
+			return Unavailable
+		}
+		return Ambiguous
+	}
+	if kind, ok := codes[s.code]; ok {
+		return kind
+	}
+	text := strings.ToLower(s.text)
+	for _, m := range meanings {
+		if strings.Contains(text, m.text) {
+			return m.kind
+		}
+	}
+	switch status {
+	case http.StatusForbidden:
+		return Denied
+	case http.StatusNotFound:
+		if s.page { // somebody else answers: that says nothing about what was asked for
+			return Unavailable
+		}
+		return NotFound
+	case http.StatusRequestTimeout:
+		return TimedOut
+	case http.StatusConflict:
+		return Conflict
+	case http.StatusGone:
+		return Gone
+	case http.StatusPreconditionFailed:
+		return Precondition
+	case http.StatusPaymentRequired:
+		return Payment
+	}
+	if status < 400 {
+		return Unavailable
+	}
+	return Invalid
+}
+
+var held = regexp.MustCompile(`lease currently held by (\S+?),? expires at (\S+)`)
+
+// holder reads who holds a lease, and until when.
+func holder(text string) (string, time.Time) {
+	m := held.FindStringSubmatch(text)
+	if m == nil {
+		return "", time.Time{}
+	}
+	until, err := time.Parse(time.RFC3339Nano, strings.TrimRight(m[2], ".,;"))
+	if err != nil {
+		return m[1], time.Time{}
+	}
+	return m[1], until
+}
