@@ -105,7 +105,7 @@ type CertificateSummary struct {
 
 // Certificates are the host names of an app.
 func (c *Client) Certificates(ctx context.Context, app string) ([]CertificateSummary, error) {
-	return pages(func(cursor string) ([]CertificateSummary, string, error) {
+	return pages("certificate.list", func(cursor string) ([]CertificateSummary, string, error) {
 		query := url.Values{"limit": {"500"}}
 		if cursor != "" {
 			query.Set("cursor", cursor)

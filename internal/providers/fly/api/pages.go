@@ -3,7 +3,7 @@ package api
 import "errors"
 
 // pages reads a list to its end, page by page.
-func pages[T any](page func(cursor string) (list []T, next string, err error)) ([]T, error) {
+func pages[T any](action string, page func(cursor string) (list []T, next string, err error)) ([]T, error) {
 	var all []T
 	seen := map[string]bool{}
 	for cursor := ""; ; {
@@ -16,7 +16,7 @@ func pages[T any](page func(cursor string) (list []T, next string, err error)) (
 			return all, nil
 		}
 		if seen[next] {
-			return nil, &Error{Kind: Unavailable, Err: errors.New("Fly's list does not end: it names the same next page twice")}
+			return nil, &Error{Kind: Unavailable, Action: action, Err: errors.New("Fly's list does not end: it names the same next page twice")}
 		}
 		seen[next] = true
 		cursor = next
