@@ -15,6 +15,7 @@ type Organization struct {
 // App is an app of Fly.
 type App struct {
 	ID           string       `json:"id"`
+	NumericID    int64        `json:"internal_numeric_id"` // not that of an app which had the name before; 0: not told
 	Name         string       `json:"name"`
 	Network      string       `json:"network"` // "default": the organization's own
 	Status       string       `json:"status"`  // pending, deployed, suspended

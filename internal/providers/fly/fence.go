@@ -1,0 +1,105 @@
+package fly
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+
+	"forged.dev/forged/internal/reconcile"
+)
+
+// fence refuses changes to an environment whose lease this process has lost:
+// one that was stopped for too long, and goes on in the middle of an action,
+// must not write.
+type fence struct {
+	mu     sync.Mutex
+	leases map[placeKey]*lease
+}
+
+// placeKey names an environment in an organization.
+type placeKey struct{ org, environment string }
+
+type actingKey struct{}
+
+// Acting says that what is done with the context is done to an environment in
+// this organization. An Apply begins with it: requests that change something
+// are refused without the environment's lease, once there is one.
+func (o *Org) Acting(ctx context.Context, environment string) context.Context {
+	return context.WithValue(ctx, actingKey{}, placeKey{o.key, environment})
+}
+
+// check is the refusal of a change; nil: it may be made.
+func (f *fence) check(ctx context.Context) error {
+	at, ok := ctx.Value(actingKey{}).(placeKey)
+	if !ok {
+		return nil // the lease itself
+	}
+	f.mu.Lock()
+	l := f.leases[at]
+	f.mu.Unlock()
+	if l == nil || l.held() {
+		return nil
+	}
+	return &reconcile.Error{
+		Kind: reconcile.Unavailable, Op: "change", Object: "environment " + at.environment,
+		Err:  fmt.Errorf("this forged lost the lease of the environment in the middle of an action"),
+		Hint: "it goes on when it has the lease again; who has it now is in forged status",
+	}
+}
+
+// over puts the fence before what sends requests.
+func (f *fence) over(given *http.Client) *http.Client {
+	var own http.Client
+	if given != nil {
+		own = *given
+	}
+	if own.Transport == nil {
+		own.Transport = http.DefaultTransport.(*http.Transport).Clone()
+	}
+	own.Transport = fenced{f, own.Transport}
+	return &own
+}
+
+type fenced struct {
+	fence *fence
+	next  http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper. It is the last to see a request: after
+// it has waited for its turn, and for each attempt.
+func (t fenced) RoundTrip(r *http.Request) (*http.Response, error) {
+	if changes(r) {
+		if err := t.fence.check(r.Context()); err != nil {
+			return nil, err
+		}
+	}
+	return t.next.RoundTrip(r)
+}
+
+// CloseIdleConnections lets http.Client find the method of what is behind.
+func (t fenced) CloseIdleConnections() {
+	if c, ok := t.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// changes tells whether a request may change something. Queries of GraphQL are
+// posted, too.
+func changes(r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return false
+	}
+	if r.GetBody == nil || !bytes.HasSuffix([]byte(r.URL.Path), []byte("/graphql")) {
+		return true
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return true
+	}
+	defer body.Close()
+	start, err := io.ReadAll(io.LimitReader(body, 1<<20))
+	return err != nil || bytes.Contains(start, []byte("mutation"))
+}

@@ -1,0 +1,454 @@
+package fly
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly/api"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// Times of a lease. A renewal is a request, so they are long. Fly alone counts
+// how long a lease lasts: no clock is compared with another machine's.
+const (
+	leaseDuration = 90 * time.Second // after so long without renewal it is free
+	leaseRenewal  = 30 * time.Second
+	leaseLapse    = 60 * time.Second // after so long without renewal the holder stops writing
+	leaseRetry    = 5 * time.Second  // after a renewal that failed
+)
+
+// Leases keeps one lease for each environment in an organization: that of the
+// machine which holds its inventory. Fly refuses every write of the inventory by
+// whoever does not hold it.
+type Leases struct {
+	accounts *Accounts
+	holder   string
+
+	mu     sync.Mutex
+	leases map[placeKey]*lease
+	notify map[*func(string)]struct{}
+}
+
+var _ reconcile.Leases = (*Leases)(nil)
+
+// NewLeases makes leases for this process. They are given back when the
+// accounts are closed.
+func NewLeases(a *Accounts) *Leases {
+	return &Leases{accounts: a, holder: newHolder(), leases: map[placeKey]*lease{}, notify: map[*func(string)]struct{}{}}
+}
+
+// newHolder names this process to people, and tells it from every other one.
+func newHolder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	unique := make([]byte, 4)
+	_, _ = rand.Read(unique) // it never fails
+	return fmt.Sprintf("%s, process %d (%s)", host, os.Getpid(), hex.EncodeToString(unique))
+}
+
+// lease is one of them.
+type lease struct {
+	all *Leases
+	org *Org
+	inv *Inventory
+	key placeKey
+
+	turn chan struct{} // lock around requests
+	wake chan struct{} // something is to be asked before its time
+	gone chan struct{} // closed when nobody wants it any more
+
+	mu      sync.Mutex
+	machine string    // that it is a lease of
+	nonce   string    // empty: it is not held
+	renewed time.Time // when the last renewal that succeeded was sent
+	asked   time.Time // when it was asked for last
+	other   string    // who holds it, in words
+	missing time.Time // since when there is no machine to hold, seen by who never held it
+	given   bool      // given back: it is not asked for again
+}
+
+// held tells that it is held, and was renewed not long ago.
+func (l *lease) held() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.valid()
+}
+
+// valid is held. The caller holds mu.
+func (l *lease) valid() bool { return l.nonce != "" && time.Since(l.renewed) < leaseLapse }
+
+// nonce is what writes of the inventory are bound to; empty without a lease.
+func (o *Org) nonce(environment string) string {
+	f := &o.accounts.fence
+	f.mu.Lock()
+	l := f.leases[placeKey{o.key, environment}]
+	f.mu.Unlock()
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nonce
+}
+
+// loseLease notes that Fly has refused a write for the sake of the lease.
+func (o *Org) loseLease(environment string) {
+	f := &o.accounts.fence
+	f.mu.Lock()
+	l := f.leases[placeKey{o.key, environment}]
+	f.mu.Unlock()
+	if l != nil {
+		l.lose()
+	}
+}
+
+func (l *lease) lose() {
+	l.mu.Lock()
+	was := l.nonce != ""
+	l.nonce = ""
+	l.mu.Unlock()
+	if was {
+		select {
+		case l.wake <- struct{}{}:
+		default: // it is awake
+		}
+	}
+}
+
+func (l *lease) object() string { return "the lease of " + l.key.environment }
+
+// Hold implements reconcile.Leases.
+func (ls *Leases) Hold(ctx context.Context, environment string, r forge.Resource) (reconcile.Lease, error) {
+	spec, ok := r.Spec.(forge.OnFly)
+	if !ok {
+		return reconcile.Lease{Held: true}, nil // it is not on Fly
+	}
+	account := spec.OnFly()
+	key := placeKey{orgKey(account), environment}
+	ls.mu.Lock()
+	l := ls.leases[key]
+	ls.mu.Unlock()
+	if l != nil && l.held() {
+		return reconcile.Lease{Held: true}, nil
+	}
+	if l == nil {
+		org, err := ls.accounts.Open(ctx, account)
+		if err != nil {
+			return reconcile.Lease{}, err
+		}
+		inv, err := org.Inventory(ctx, environment, account)
+		if err != nil {
+			return reconcile.Lease{}, err
+		}
+		if l = ls.open(org, inv, key); l == nil {
+			return reconcile.Lease{}, &reconcile.Error{Kind: reconcile.Unavailable, Op: "take", Object: "the lease of " + environment, Err: errors.New("shutting down")}
+		}
+	}
+	return l.ask(ctx)
+}
+
+// open begins to keep a lease; nil: there is no time for that any more.
+func (ls *Leases) open(org *Org, inv *Inventory, key placeKey) *lease {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if l := ls.leases[key]; l != nil {
+		return l
+	}
+	l := &lease{
+		all: ls, org: org, inv: inv, key: key,
+		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), gone: make(chan struct{}),
+	}
+	if !ls.accounts.start(l.run) {
+		return nil
+	}
+	ls.accounts.atEnd(l.release)
+	ls.leases[key] = l
+	f := &ls.accounts.fence
+	f.mu.Lock()
+	f.leases[key] = l
+	f.mu.Unlock()
+	return l
+}
+
+// ask makes sure of the lease, with a request if need be.
+func (l *lease) ask(ctx context.Context) (reconcile.Lease, error) {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return reconcile.Lease{}, Classify("take", l.object(), ctx.Err())
+	}
+	l.mu.Lock()
+	switch {
+	case l.valid():
+		l.mu.Unlock()
+		return reconcile.Lease{Held: true}, nil
+	case l.other != "" && time.Since(l.asked) < leaseRetry:
+		other := l.other // asked a moment ago
+		l.mu.Unlock()
+		return reconcile.Lease{Holder: other}, nil
+	}
+	l.given = false
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return l.acquire(ctx)
+}
+
+// acquire takes the lease if it is free, and makes the inventory before that
+// where there is none. The caller has the turn.
+func (l *lease) acquire(ctx context.Context) (reconcile.Lease, error) {
+	const op = "take"
+	l.mu.Lock()
+	before := l.machine
+	l.asked = time.Now()
+	l.mu.Unlock()
+	for attempt := 0; ; attempt++ {
+		if other, err := l.bereft(ctx); other != "" || err != nil {
+			return reconcile.Lease{Holder: other}, err
+		}
+		machine, err := l.inv.ensure(ctx)
+		if err != nil {
+			return reconcile.Lease{}, err
+		}
+		sent := time.Now()
+		got, err := l.org.Client().AcquireLease(ctx, l.inv.key.app, machine, leaseDuration, l.description())
+		switch k := api.KindOf(err); {
+		case err == nil:
+			return l.won(ctx, got, machine, sent)
+		case k == api.Leased:
+			return l.lost(ctx, machine, err)
+		case (k == api.NotFound || k == api.Gone) && attempt == 0 && before != "":
+			l.inv.doubt() // it has gone a moment ago
+		default:
+			// One whose answer was lost may be held by nobody who knows its nonce:
+			// it runs out by itself.
+			return reconcile.Lease{}, Classify(op, l.object(), err)
+		}
+	}
+}
+
+// bereft keeps a forged that does not act from making an inventory that has
+// gone: who does act knows better what was in it, and makes it within a renewal.
+// It says who that is while it may still be there.
+func (l *lease) bereft(ctx context.Context) (other string, err error) {
+	if err := l.inv.refresh(ctx); err != nil {
+		return "", err
+	}
+	gone := l.inv.isGone()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !gone || l.other == "":
+		l.missing = time.Time{}
+		return "", nil
+	case l.missing.IsZero():
+		l.missing = time.Now()
+	}
+	if time.Since(l.missing) < leaseDuration {
+		return l.other, nil
+	}
+	return "", nil
+}
+
+func (l *lease) description() string { return "forged " + l.org.Instance() + " on " + l.all.holder }
+
+// won notes that the lease is held. Somebody else may have held it before: the
+// inventory is read anew. What they still send is refused by Fly, since it bears
+// another nonce.
+func (l *lease) won(ctx context.Context, got api.Lease, machine string, sent time.Time) (reconcile.Lease, error) {
+	l.inv.doubt()
+	if err := l.inv.refresh(ctx); err != nil {
+		l.giveUp(ctx, machine, got.Nonce)
+		return reconcile.Lease{}, err
+	}
+	l.mu.Lock()
+	l.machine, l.nonce, l.renewed, l.other, l.missing = machine, got.Nonce, sent, "", time.Time{}
+	l.mu.Unlock()
+	return reconcile.Lease{Held: true}, nil
+}
+
+func (l *lease) giveUp(ctx context.Context, machine, nonce string) {
+	if err := l.org.Client().ReleaseLease(ctx, l.inv.key.app, machine, nonce); err != nil {
+		l.org.log.WarnContext(ctx, "lease not given back; another forged waits until it has run out",
+			"environment", l.key.environment, "error", Classify("release", l.object(), err))
+	}
+}
+
+// lost notes that somebody else has the lease, and says who.
+func (l *lease) lost(ctx context.Context, machine string, refused error) (reconcile.Lease, error) {
+	other := ""
+	switch held, err := l.org.Client().Lease(ctx, l.inv.key.app, machine); {
+	case err == nil && held.Description != "":
+		other = strings.TrimPrefix(held.Description, "forged "+l.org.Instance()+" on ")
+	case err == nil:
+		other = held.Owner
+	}
+	if strings.Contains(other, l.all.holder) {
+		other = "this process, before an answer was lost; it is free again within " + leaseDuration.String()
+	}
+	if e := (*api.Error)(nil); other == "" && errors.As(refused, &e) {
+		other = e.Holder
+	}
+	if other == "" {
+		other = "somebody unknown"
+	}
+	l.mu.Lock()
+	l.machine, l.nonce, l.other, l.missing = machine, "", other, time.Time{}
+	l.mu.Unlock()
+	return reconcile.Lease{Holder: other}, nil
+}
+
+// run renews the lease while it is held, and looks whether it is free while it
+// is not, until the accounts are closed.
+func (l *lease) run(ctx context.Context) {
+	timer := time.NewTimer(leaseRenewal)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-l.wake:
+		case <-l.gone:
+			return
+		case <-ctx.Done():
+			return
+		}
+		timer.Reset(l.tend(ctx))
+	}
+}
+
+// tend renews or looks once, and says when to do so again.
+func (l *lease) tend(ctx context.Context) time.Duration {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return leaseRenewal
+	}
+	l.mu.Lock()
+	was, given, never := l.nonce != "", l.given, l.asked.IsZero()
+	l.mu.Unlock()
+	if given || never {
+		return leaseRenewal // nobody wants it
+	}
+	bounded, cancel := context.WithTimeout(ctx, leaseRenewal)
+	defer cancel()
+	now, err := l.renewOrAsk(bounded)
+	if ctx.Err() != nil {
+		return leaseRenewal
+	}
+	if err != nil {
+		l.org.log.WarnContext(ctx, "lease not renewed", "environment", l.key.environment, "error", err)
+		return leaseRetry
+	}
+	if now.Held != was {
+		l.all.tell(l.key.environment)
+	}
+	return leaseRenewal
+}
+
+// renewOrAsk renews with one request what is held.
+func (l *lease) renewOrAsk(ctx context.Context) (reconcile.Lease, error) {
+	l.mu.Lock()
+	machine, nonce := l.machine, l.nonce
+	l.mu.Unlock()
+	if nonce == "" {
+		return l.acquire(ctx)
+	}
+	sent := time.Now()
+	_, err := l.org.Client().RefreshLease(ctx, l.inv.key.app, machine, nonce, leaseDuration, l.description())
+	switch k := api.KindOf(err); {
+	case err == nil:
+		l.mu.Lock()
+		if l.nonce == nonce {
+			l.renewed = sent
+		}
+		l.mu.Unlock()
+		return reconcile.Lease{Held: true}, nil
+	case k == api.NotFound || k == api.Gone:
+		l.inv.doubt() // somebody has destroyed the machine
+	case k == api.NoLease || k == api.Leased || k == api.Invalid || k == api.Conflict || k == api.Precondition:
+	default:
+		return reconcile.Lease{}, Classify("renew", l.object(), err)
+	}
+	l.mu.Lock()
+	l.nonce = ""
+	l.mu.Unlock()
+	return l.acquire(ctx)
+}
+
+// release gives the lease back, so that nobody has to wait for it.
+func (l *lease) release(ctx context.Context) {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return
+	}
+	l.mu.Lock()
+	machine, nonce := l.machine, l.nonce
+	l.nonce, l.given = "", true
+	l.mu.Unlock()
+	if nonce != "" {
+		l.giveUp(ctx, machine, nonce)
+	}
+}
+
+// Keep implements reconcile.Leases.
+func (ls *Leases) Keep(environments []string) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for key, l := range ls.leases {
+		if slices.Contains(environments, key.environment) {
+			continue
+		}
+		delete(ls.leases, key)
+		close(l.gone)
+		ls.accounts.start(func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+			defer cancel()
+			l.release(ctx)
+		})
+	}
+}
+
+// Watch implements reconcile.Leases.
+func (ls *Leases) Watch(ctx context.Context, notify func(environment string)) error {
+	key := &notify
+	ls.mu.Lock()
+	ls.notify[key] = struct{}{}
+	ls.mu.Unlock()
+	defer func() {
+		ls.mu.Lock()
+		delete(ls.notify, key)
+		ls.mu.Unlock()
+	}()
+	select {
+	case <-ctx.Done():
+	case <-ls.accounts.ctx.Done():
+	}
+	return nil
+}
+
+func (ls *Leases) tell(environment string) {
+	ls.mu.Lock()
+	var to []func(string)
+	for f := range ls.notify {
+		to = append(to, *f)
+	}
+	ls.mu.Unlock()
+	for _, f := range to {
+		f(environment)
+	}
+}

@@ -1,0 +1,248 @@
+package fly
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly/api"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// batch are changes that are written together: a machine takes one update a
+// second, and there are many resources.
+type batch struct {
+	changes []func(map[forge.ID]Record)
+	done    chan struct{}
+	err     error
+}
+
+const writeAttempts = 6
+
+// update changes what is stored, together with what others change meanwhile. It
+// holds when it returns without an error; after one it is not known whether it
+// was written, and writing it again does no harm.
+func (i *Inventory) update(ctx context.Context, change func(map[forge.ID]Record)) error {
+	if err := ctx.Err(); err != nil {
+		return Classify("write", i.object(), err)
+	}
+	i.mu.Lock()
+	b := i.next
+	if b == nil {
+		b = &batch{done: make(chan struct{})}
+		i.next = b
+	}
+	b.changes = append(b.changes, change)
+	if !i.writing {
+		if !i.org.accounts.start(i.writeBatches) {
+			i.next = nil
+			i.mu.Unlock()
+			return &reconcile.Error{Kind: reconcile.Unavailable, Op: "write", Object: i.object(), Err: errors.New("shutting down")}
+		}
+		i.writing = true
+	}
+	i.mu.Unlock()
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return Classify("write", i.object(), ctx.Err())
+	}
+}
+
+// writeBatches writes until nothing is left to be written.
+func (i *Inventory) writeBatches(ctx context.Context) {
+	for {
+		i.mu.Lock()
+		b := i.next
+		i.next = nil
+		i.writing = b != nil
+		i.mu.Unlock()
+		if b == nil {
+			return
+		}
+		b.err = i.writeBatch(ctx, b)
+		close(b.done)
+	}
+}
+
+func (i *Inventory) writeBatch(ctx context.Context, b *batch) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := i.lock(ctx); err != nil {
+		return err
+	}
+	defer i.unlock()
+	var err error
+	for attempt := range writeAttempts {
+		if attempt > 0 {
+			if pause(ctx, time.Second) != nil {
+				return err
+			}
+		}
+		var again bool
+		if again, err = i.writeOnce(ctx, b); err == nil || !again {
+			return err
+		}
+	}
+	return err
+}
+
+// writeOnce applies the changes of a batch to what is stored now. again: it was
+// not written because something has moved, and may be next time.
+func (i *Inventory) writeOnce(ctx context.Context, b *batch) (again bool, err error) {
+	if err := i.org.accounts.fence.check(i.org.Acting(ctx, i.key.environment)); err != nil {
+		return false, err
+	}
+	i.mu.Lock()
+	stale := i.stale
+	i.mu.Unlock()
+	if stale {
+		if err := i.load(ctx); err != nil {
+			return false, err
+		}
+	}
+	i.mu.Lock()
+	at := i.at
+	records := maps.Clone(i.records)
+	for _, change := range b.changes {
+		change(records)
+	}
+	d := i.document(records)
+	i.mu.Unlock()
+	if at.machine == "" {
+		err = i.create(ctx, d)
+		return api.KindOf(err) == api.Taken || api.KindOf(err) == api.NotFound, i.denied("write", err)
+	}
+	config, err := i.config(d)
+	if err != nil {
+		return false, err
+	}
+	m, err := i.org.Client().UpdateMachine(ctx, i.key.app, at.machine, api.UpdateMachine{
+		CreateMachine: api.CreateMachine{Config: *config, SkipLaunch: true}, CurrentVersion: at.version,
+		Nonce: i.org.nonce(i.key.environment),
+	})
+	if err == nil {
+		i.take(m, d)
+		return false, nil
+	}
+	switch api.KindOf(err) {
+	case api.Leased, api.NoLease:
+		i.org.loseLease(i.key.environment)
+		return false, &reconcile.Error{
+			Kind: reconcile.Unavailable, Op: "write", Object: i.object(), Err: err,
+			Hint: "another forged acts on this environment, or has done so meanwhile; see forged status",
+		}
+	case api.Conflict, api.Precondition, api.NotYet, api.Ambiguous, api.Unavailable, api.NotFound, api.Gone:
+	default:
+		return false, i.denied("write", err)
+	}
+	// What is stored decides: the write that has no answer may have come
+	// through, and another one may have come before it.
+	if failed := i.load(ctx); failed != nil {
+		return false, failed
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.at.write == d.Write {
+		return false, nil
+	}
+	return true, i.denied("write", err)
+}
+
+// ensure makes the machine of the inventory if there is none, and says which it
+// is. What is known of the inventory is written into a new one.
+func (i *Inventory) ensure(ctx context.Context) (machine string, err error) {
+	i.mu.Lock()
+	machine, stale := i.at.machine, i.stale
+	i.mu.Unlock()
+	if machine != "" && !stale {
+		return machine, nil
+	}
+	if err := i.lock(ctx); err != nil {
+		return "", err
+	}
+	defer i.unlock()
+	for range writeAttempts {
+		if err = i.load(ctx); err != nil {
+			return "", err
+		}
+		i.mu.Lock()
+		machine = i.at.machine
+		d := i.document(i.records)
+		i.mu.Unlock()
+		if machine != "" {
+			return machine, nil
+		}
+		err = i.create(ctx, d)
+		if k := api.KindOf(err); err != nil && k != api.Taken && k != api.NotFound {
+			return "", i.denied("make", err)
+		}
+		if err != nil && pause(ctx, time.Second) != nil {
+			break
+		}
+	}
+	return "", i.denied("make", err)
+}
+
+// create makes the machine with a document in it, and the app where that is
+// missing. Taken: the machine is there, made by somebody else or by a request
+// whose answer was lost. The caller has the turn.
+func (i *Inventory) create(ctx context.Context, d document) error {
+	if err := reserved(i.key.app); err != nil {
+		return err
+	}
+	c := i.org.Client()
+	app, err := c.App(ctx, i.key.app)
+	switch {
+	case api.KindOf(err) == api.NotFound:
+		_, err = c.CreateApp(ctx, api.CreateApp{Name: i.key.app, Org: i.org.Slug()})
+		if k := api.KindOf(err); k == api.Ambiguous || k == api.Taken {
+			_, err = c.App(ctx, i.key.app) // ours, or somebody else's: that says which
+		}
+		if err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case app.Organization.Slug != "" && !i.org.is(app.Organization.Slug):
+		return &reconcile.Error{
+			Kind: reconcile.Denied, Op: "use", Object: i.object(),
+			Err:  errors.New("the app is in the organization " + app.Organization.Slug),
+			Hint: "name another app in platform.inventory",
+		}
+	}
+	config, err := i.config(d)
+	if err != nil {
+		return err
+	}
+	m, err := c.CreateMachine(ctx, i.key.app, api.CreateMachine{Name: i.machineName(), Config: *config, SkipLaunch: true})
+	if api.KindOf(err) == api.Ambiguous || api.KindOf(err) == api.Taken {
+		i.mu.Lock()
+		i.at.machine = ""
+		i.mu.Unlock()
+		found, failed := i.find(ctx)
+		if failed != nil {
+			return failed
+		}
+		if found == nil {
+			return err
+		}
+		stored, failed := i.decode(*found)
+		if failed != nil {
+			return failed
+		}
+		i.take(*found, stored)
+		if stored.Write == d.Write {
+			return nil
+		}
+		return &api.Error{Kind: api.Taken, Action: "machine.create", Text: "the inventory is there already"}
+	}
+	if err != nil {
+		return err
+	}
+	i.take(m, d)
+	return nil
+}
