@@ -184,11 +184,16 @@ func (e *wireEnv) platform(app, dir string) forge.Platform {
 	case forge.PlatformFly:
 		out.AppName = cmp.Or(p.AppName, e.instance(app))
 		out.Token = p.Token.or(forge.SecretRef{Env: tokenVariable})
+		out.Inventory = cmp.Or(p.Inventory, inventoryPrefix+out.AppName)
 	case forge.PlatformFKS:
 		out.Token = p.Token.or(forge.SecretRef{Env: tokenVariable})
+		out.Inventory = cmp.Or(p.Inventory, inventoryPrefix+e.instance(app))
 	}
 	return out
 }
+
+// inventoryPrefix is how the names of apps begin that hold an inventory.
+const inventoryPrefix = "forged-"
 
 // tokenVariable is where Fly's own tools look for a token.
 const tokenVariable = "FLY_API_TOKEN"
@@ -229,7 +234,7 @@ func (e *wireEnv) expose(app string) forge.Expose {
 	out := forge.Expose{
 		Kind: x.Kind, Port: x.Port, ClassName: x.ClassName, Annotations: x.Annotations,
 		Gateway:    forge.ObjectRef{Name: x.Gateway.Name, Namespace: x.Gateway.Namespace},
-		PublicIPv4: x.PublicIPv4, PublicIPv6: x.PublicIPv6,
+		PublicIPv4: x.PublicIPv4, PublicIPv6: x.PublicIPv6, Certificates: certificates(x.Certificates),
 		TLS: forge.TLS{
 			Mode: x.TLS.Mode, Secret: cmp.Or(x.TLS.SecretName, x.TLS.Name), Valid: duration(x.TLS.Validity),
 			ARN: x.TLS.ARN, Certificate: x.TLS.Certificate, StaticIP: x.TLS.StaticIP,
@@ -257,6 +262,14 @@ func (e *wireEnv) expose(app string) forge.Expose {
 		out.RedirectHTTP = out.TLS.Mode != forge.TLSNone
 	}
 	return out
+}
+
+func certificates(in map[string]wireCertificate) []forge.OwnCertificate {
+	var all []forge.OwnCertificate
+	for _, domain := range slices.Sorted(maps.Keys(in)) {
+		all = append(all, forge.OwnCertificate{Domain: domain, Chain: in[domain].Chain.ref(), Key: in[domain].Key.ref()})
+	}
+	return all
 }
 
 func (c wireChart) chart(dir string) forge.Chart {

@@ -29,7 +29,8 @@ func (e *wireEnv) postgres(app string) forge.Postgres {
 		Storage: pg.Storage, StorageClass: pg.StorageClass, Password: pg.Password.ref(), TLS: pg.TLS,
 		Backup:  forge.Backup(pg.Backup),
 		Cluster: pg.Cluster, Create: pg.Create, Plan: pg.Plan, Region: pg.Region, StorageGB: pg.StorageGB,
-		PostGIS: pg.PostGIS, Pooler: pg.Pooler, AppName: pg.AppName,
+		PoolMode: pg.PoolMode, PostGIS: pg.PostGIS, Extensions: orNil(pg.Extensions), Pooler: pg.Pooler,
+		AppName: pg.AppName, Standby: pg.Standby, Guest: forge.Guest(pg.Guest),
 		URL: pg.URL.ref(), SSLMode: pg.SSLMode, CABundle: pg.CABundle.ref(), ManageRoles: pg.ManageRoles, Admin: pg.Admin.ref(), Check: pg.Check,
 	}
 	switch pg.Mode {
@@ -38,6 +39,10 @@ func (e *wireEnv) postgres(app string) forge.Postgres {
 	case forge.ModeFlyManaged:
 		out.Cluster = cmp.Or(pg.Cluster, e.instance(app)+"-db")
 		out.Region = cmp.Or(pg.Region, e.home())
+	case forge.ModeFlyUnmanaged:
+		if pg.Create {
+			out.Region = cmp.Or(pg.Region, e.home())
+		}
 	}
 	return out
 }
@@ -47,7 +52,7 @@ func (e *wireEnv) redis(app string) forge.Redis {
 	out := forge.Redis{
 		Mode: r.Mode, Version: r.Version, Persistence: r.Persistence, Storage: r.Storage, StorageClass: r.StorageClass,
 		StorageGB: r.StorageGB, MaxMemory: r.MaxMemory, Eviction: r.Eviction, Password: r.Password.ref(),
-		Name: r.Name, Create: r.Create, Plan: r.Plan, Region: r.Region, ReadRegions: orNil(r.ReadRegions), Evict: r.Evict,
+		Name: r.Name, Create: r.Create, Plan: r.Plan, Region: r.Region, ReadRegions: orNil(r.ReadRegions), Evict: r.Evict, ProdPack: r.ProdPack,
 		URL: r.URL.ref(), CABundle: r.CABundle.ref(), Check: r.Check,
 	}
 	switch r.Mode {

@@ -168,4 +168,10 @@ var buildRules = []Rule{
 		Why: "The language is complete, and forged learns to run it piece by piece. What this build cannot run yet is valid, " +
 			"and forged plan and forged run refuse such an environment instead of leaving a part of it out. Name the others with -e.",
 	},
+	{
+		ID: "F602", Name: "partial", Severity: SeverityWarning,
+		Title: "Everything that is asked for is done by this build of forged.",
+		Why: "The language is complete, and forged learns to run it piece by piece. What is named here is left to you, " +
+			"and forged does the rest: it does not need what is left out.",
+	},
 }

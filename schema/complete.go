@@ -104,6 +104,7 @@ func derived(f *forge.Forge) []made {
 		add(p.Project, "platform", "project")
 		add(p.AppName, "platform", "appName")
 		add(written(p.Token), "platform", "token")
+		add(p.Inventory, "platform", "inventory")
 		if e.Expose.Kind == forge.ExposeIngress {
 			add(e.Expose.RedirectHTTP, "expose", "redirectHTTP")
 		}

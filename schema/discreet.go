@@ -17,7 +17,7 @@ var sensitive = regexp.MustCompile(`(?i)secret|passw|token|credential|_key`)
 
 // referenceLine matches the names under which the language has references to
 // secrets: what is written behind one may be the secret itself.
-var referenceLine = regexp.MustCompile(`\b(url|caBundle|admin|apiKey|cert|key|username|mtls)"?\s*:`)
+var referenceLine = regexp.MustCompile(`\b(url|caBundle|admin|apiKey|cert|chain|key|username|mtls)"?\s*:`)
 
 // private tells whether what is at p may be a secret.
 func (l *loader) private(p path) bool {

@@ -77,4 +77,9 @@ func (l *loader) checkExpose(p path, e *wireEnv) {
 			l.rule(where, "tls-domain", why, "name each host, or bring a certificate of your own")
 		}
 	}
+	for _, domain := range slices.Sorted(maps.Keys(x.Certificates)) {
+		if !slices.Contains(e.Domains, domain) {
+			l.rule(at.with("certificates", domain), "tls-domain", domain+" is not one of domains, so that nobody sees this certificate", "add it to domains, or leave it out")
+		}
+	}
 }

@@ -141,6 +141,7 @@ type wirePlatform struct {
 	LoadImages      bool        `json:"loadImages"`
 	Org             string      `json:"org"`
 	Token           *wireSecret `json:"token"`
+	Inventory       string      `json:"inventory"`
 	Cluster         string      `json:"cluster"`
 	Create          bool        `json:"create"`
 	Region          string      `json:"region"`
@@ -175,9 +176,15 @@ type wireExpose struct {
 		Name      string `json:"name"`
 		Namespace string `json:"namespace"`
 	} `json:"gateway"`
-	PublicIPv4 string  `json:"publicIPv4"`
-	PublicIPv6 bool    `json:"publicIPv6"`
-	TLS        wireTLS `json:"tls"`
+	PublicIPv4   string                     `json:"publicIPv4"`
+	PublicIPv6   bool                       `json:"publicIPv6"`
+	Certificates map[string]wireCertificate `json:"certificates"`
+	TLS          wireTLS                    `json:"tls"`
+}
+
+type wireCertificate struct {
+	Chain *wireSecret `json:"chain"`
+	Key   *wireSecret `json:"key"`
 }
 
 type wireTLS struct {
@@ -216,9 +223,13 @@ type wirePostgres struct {
 	Plan        string      `json:"plan"`
 	Region      string      `json:"region"`
 	StorageGB   int         `json:"storageGB"`
+	PoolMode    string      `json:"poolMode"`
 	PostGIS     bool        `json:"postgis"`
+	Extensions  []string    `json:"extensions"`
 	Pooler      bool        `json:"pooler"`
 	AppName     string      `json:"appName"`
+	Standby     bool        `json:"standby"`
+	Guest       wireGuest   `json:"guest"`
 	URL         *wireSecret `json:"url"`
 	SSLMode     string      `json:"sslMode"`
 	CABundle    *wireSecret `json:"caBundle"`
@@ -243,6 +254,7 @@ type wireRedis struct {
 	Region       string      `json:"region"`
 	ReadRegions  []string    `json:"readRegions"`
 	Evict        bool        `json:"evict"`
+	ProdPack     *bool       `json:"prodPack"`
 	URL          *wireSecret `json:"url"`
 	CABundle     *wireSecret `json:"caBundle"`
 	Check        string      `json:"check"`

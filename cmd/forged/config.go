@@ -68,7 +68,7 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 		if !chosen(env.Name) {
 			continue
 		}
-		resources, err := compile.Environment(env)
+		resources, err := compile.Runnable(env)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -162,7 +162,7 @@ func named(dir string, f *forge.Forge, only []string) map[string][]string {
 // environments, as the mistakes they are for who asks it to act on them.
 func notYet(warnings schema.Diagnostics, all []string, chosen func(string) bool) schema.Diagnostics {
 	gaps := slices.DeleteFunc(slices.Clone(warnings), func(d schema.Diagnostic) bool {
-		return d.Name != "unsupported" || strings.HasPrefix(d.Path, "notifications.")
+		return d.Name != "unsupported"
 	})
 	others := ""
 	for _, name := range all {

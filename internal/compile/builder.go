@@ -71,7 +71,7 @@ func (b builder) hasTemporal() bool {
 func (b builder) migrates() bool { return b.env.App.Migrate.Run == forge.MigrateBeforeDeploy }
 
 func (b builder) account() forge.FlyAccount {
-	return forge.FlyAccount{Org: b.env.Platform.Org, Token: b.env.Platform.Token}
+	return forge.FlyAccount{Org: b.env.Platform.Org, Token: b.env.Platform.Token, Inventory: b.env.Platform.Inventory}
 }
 
 // parts are the resources of an environment, and what has to be ready before

@@ -67,6 +67,7 @@ func check(env forge.Environment) []forge.Finding {
 	case env.Platform.OnKubernetes():
 		c.releases()
 		c.secrets()
+		c.fly()
 	case env.Platform.Kind == forge.PlatformFly:
 		c.fly()
 	}

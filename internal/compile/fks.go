@@ -1,6 +1,10 @@
 package compile
 
-import "forged.dev/forged/internal/forge"
+import (
+	"slices"
+
+	"forged.dev/forged/internal/forge"
+)
 
 // fks is Kubernetes in a cluster that is a resource itself: everything in it
 // takes the way in from there.
@@ -49,8 +53,9 @@ func (b builder) flyServices(p *parts) {
 	case forge.ModeFlyManaged:
 		spec := forge.FlyPostgresSpec{
 			Account: b.account(), Name: postgres.Cluster, Create: postgres.Create, Plan: postgres.Plan, Region: postgres.Region,
-			StorageGB: postgres.StorageGB, Version: postgres.Version, PostGIS: postgres.PostGIS,
-			Database: postgres.Database, User: databaseUser, Further: further,
+			StorageGB: postgres.StorageGB, Version: postgres.Version, PoolMode: postgres.PoolMode, PostGIS: postgres.PostGIS,
+			Extensions: slices.Sorted(slices.Values(postgres.Extensions)),
+			Database:   postgres.Database, User: databaseUser, Further: further,
 		}
 		var needs []forge.ID
 		if app := b.env.Platform.AppName; b.env.Platform.Kind == forge.PlatformFly {
@@ -58,14 +63,23 @@ func (b builder) flyServices(p *parts) {
 		}
 		add(partPostgres, forge.KindFlyPostgres, postgres.Cluster, spec, needs...)
 	case forge.ModeFlyUnmanaged:
-		add(partPostgres, forge.KindFlyPostgresApp, postgres.AppName, forge.FlyPostgresAppSpec{
-			Account: b.account(), App: postgres.AppName, Database: postgres.Database, User: databaseUser, Further: further,
-		})
+		spec := forge.FlyPostgresAppSpec{
+			Account: b.account(), App: postgres.AppName, Create: postgres.Create,
+			Database: postgres.Database, User: databaseUser, Further: further,
+		}
+		if postgres.Create {
+			spec.Network, spec.Region, spec.Version = b.env.Platform.Network, postgres.Region, postgres.Version
+			spec.StorageGB, spec.Guest, spec.Machines = postgres.StorageGB, postgres.Guest, 1
+			if postgres.Standby {
+				spec.Machines = 3
+			}
+		}
+		add(partPostgres, forge.KindFlyPostgresApp, postgres.AppName, spec)
 	}
 	if redis := b.env.Services.Redis; redis.Mode == forge.ModeUpstash {
 		add(partRedis, forge.KindUpstashRedis, redis.Name, forge.UpstashRedisSpec{
 			Account: b.account(), Name: redis.Name, Create: redis.Create, Plan: redis.Plan,
-			Region: redis.Region, ReadRegions: append([]string(nil), redis.ReadRegions...), Evict: redis.Evict,
+			Region: redis.Region, ReadRegions: append([]string(nil), redis.ReadRegions...), Evict: redis.Evict, ProdPack: redis.ProdPack,
 		})
 	}
 }

@@ -55,16 +55,20 @@ func fly(env forge.Environment) ([]forge.Resource, error) {
 		}
 		needs = append(needs, f.add("", f.resource(forge.KindFlyJob, "migrate", spec, needs...)))
 	}
-	machines := f.machines(needs)
+	f.machines(needs)
 	f.workers(needs)
 	if env.Expose.Kind == forge.ExposeFly {
 		f.add("", f.resource(forge.KindFlyIPs, env.Platform.AppName, forge.FlyIPsSpec{
 			Account: f.account(), App: env.Platform.AppName, V4: env.Expose.PublicIPv4, V6: env.Expose.PublicIPv6,
 		}, app))
 		for _, domain := range env.Domains {
-			f.add("", f.resource(forge.KindFlyCertificate, domain, forge.FlyCertificateSpec{
-				Account: f.account(), App: env.Platform.AppName, Hostname: domain,
-			}, slices.Concat([]forge.ID{app, f.id(forge.KindFlyIPs, env.Platform.AppName)}, machines[:min(1, len(machines))])...))
+			spec := forge.FlyCertificateSpec{Account: f.account(), App: env.Platform.AppName, Hostname: domain}
+			for _, own := range env.Expose.Certificates {
+				if own.Domain == domain {
+					spec.Chain, spec.Key = own.Chain, own.Key
+				}
+			}
+			f.add("", f.resource(forge.KindFlyCertificate, domain, spec, app, f.id(forge.KindFlyIPs, env.Platform.AppName)))
 		}
 	}
 	return f.resources, nil

@@ -71,7 +71,11 @@ type flyApp struct {
 
 // flyApps are the apps of an environment, its own first.
 func flyApps(env forge.Environment) []flyApp {
-	if env.Platform.Kind != forge.PlatformFly {
+	switch env.Platform.Kind {
+	case forge.PlatformFKS:
+		return []flyApp{{environment: env.Name, name: env.Platform.Inventory, path: []string{"platform", "inventory"}, made: true}}
+	case forge.PlatformFly:
+	default:
 		return nil
 	}
 	f := flyBuilder{builder: builder{env: env}}
@@ -85,6 +89,7 @@ func flyApps(env forge.Environment) []flyApp {
 			all = append(all, flyApp{name: f.temporalWebApp(), path: []string{"services", partTemporal, "web"}})
 		}
 	}
+	all = append(all, flyApp{name: env.Platform.Inventory, path: []string{"platform", "inventory"}})
 	for i := range all {
 		all[i].made = true
 	}
@@ -99,10 +104,15 @@ func flyApps(env forge.Environment) []flyApp {
 
 // flyApps may be named by several environments, and made by one.
 func (n *neighbourhood) flyApps() {
+	said := false
 	for _, app := range flyApps(n.env) {
+		if said && app.name == n.env.Platform.Inventory {
+			continue // its name may be made of one that is told already
+		}
 		at := slices.IndexFunc(n.apps, func(other flyApp) bool { return other.name == app.name && (other.made || app.made) })
 		if at >= 0 {
 			n.find(ruleSameFlyApp, "the Fly app "+app.name, n.apps[at].environment, "give each environment an app of its own: write another platform.appName", app.path...)
+			said = true
 			continue
 		}
 		n.apps = append(n.apps, app)

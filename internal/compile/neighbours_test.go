@@ -137,6 +137,7 @@ func TestNeighboursAtFly(t *testing.T) {
 	base := onFly(readEnvironment(t, "minikube"))
 	one, two := base, base
 	one.Name, two.Name, two.Platform.AppName = "a", "b", "other"
+	one.Platform.Inventory, two.Platform.Inventory = "forged-a", "forged-b"
 	for _, env := range []*forge.Environment{&one, &two} {
 		env.Services.Postgres = forge.Postgres{Mode: forge.ModeFlyManaged, Cluster: "shop-a-db", Database: "appdb"}
 		env.Services.Redis = forge.Redis{Mode: forge.ModeUpstash, Name: "shop-a-redis"}
@@ -206,6 +207,8 @@ func TestFlyAppsAreKnown(t *testing.T) {
 		for _, r := range resources {
 			var name string
 			switch spec := r.Spec.(type) {
+			case forge.FlySecretsSpec:
+				name = spec.Account.Inventory
 			case forge.FlyAppSpec:
 				name = spec.Name
 			case forge.FlyPostgresAppSpec:
@@ -214,7 +217,7 @@ func TestFlyAppsAreKnown(t *testing.T) {
 				continue
 			}
 			other := env
-			other.Name, other.Platform.AppName = "zz", name
+			other.Name, other.Platform.AppName, other.Platform.Inventory = "zz", name, "forged-zz"
 			other.Services = forge.Services{Postgres: forge.Postgres{Mode: forge.ModeOff}, Redis: forge.Redis{Mode: forge.ModeOff}}
 			found := compile.Check(&forge.Forge{Environments: []forge.Environment{env, other}})
 			if len(found) != 1 || found[0].Rule != "same-fly-app" {

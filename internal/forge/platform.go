@@ -37,6 +37,7 @@ type Platform struct {
 	// Fly in both kinds.
 	Org         string // slug
 	Token       SecretRef
+	Inventory   string // app of forged's own, for what is known of the environment
 	Cluster     string // fks: name of the cluster
 	Create      bool   // fks: make the cluster when it is missing
 	Region      string // fks: of the cluster
@@ -103,6 +104,15 @@ type Expose struct {
 	TLS          TLS
 	PublicIPv4   string // fly: shared, dedicated, none
 	PublicIPv6   bool   // fly
+
+	Certificates []OwnCertificate // fly; sorted by Domain
+}
+
+// OwnCertificate is a certificate of the user's, in PEM.
+type OwnCertificate struct {
+	Domain string
+	Chain  SecretRef // the domain's certificate first
+	Key    SecretRef
 }
 
 // ObjectRef names an object of Kubernetes.

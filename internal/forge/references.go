@@ -48,6 +48,10 @@ func (f *Forge) References(env Environment) []Reference {
 		add(line, chart.Password, "charts", chart.Name, "password")
 	}
 	add(line, env.Platform.Token, "platform", "token")
+	for _, own := range env.Expose.Certificates {
+		add(lines, own.Chain, "expose", "certificates", own.Domain, "chain")
+		add(lines, own.Key, "expose", "certificates", own.Domain, "key")
+	}
 
 	postgres, redis, temporal := env.Services.Postgres, env.Services.Redis, env.Services.Temporal
 	add(line, postgres.Password, "services", "postgres", "password")

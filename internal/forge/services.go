@@ -46,11 +46,16 @@ type Postgres struct {
 	Plan      string
 	Region    string
 	StorageGB int
+	PoolMode  string // session, transaction
 	PostGIS   bool
 	Pooler    bool // give the app the URL of the pooler
 
-	// fly-unmanaged
+	Extensions []string // of the app's database
+
+	// fly-unmanaged; Create, Region and StorageGB as above
 	AppName string
+	Standby bool // three machines, of which one takes over
+	Guest   Guest
 
 	// external
 	URL         SecretRef
@@ -88,7 +93,8 @@ type Redis struct {
 	Plan        string
 	Region      string
 	ReadRegions []string
-	Evict       bool // drop keys when the memory is full
+	Evict       bool  // drop keys when the memory is full
+	ProdPack    *bool // nil: left as it is
 
 	// external
 	URL      SecretRef
