@@ -50,7 +50,7 @@ func (c *Client) Lease(ctx context.Context, app, machine string) (Lease, error) 
 // After Ambiguous we may have it without knowing the nonce, and must wait until
 // it runs out.
 func (c *Client) AcquireLease(ctx context.Context, app, machine string, ttl time.Duration, description string) (Lease, error) {
-	r := c.leaseRequest(app, machine, "acquire")
+	r := c.leaseRequest(app, machine, "create")
 	r.method, r.body = http.MethodPost, leaseBody(ttl, description)
 	return send[Lease](ctx, c, r)
 }
@@ -58,7 +58,7 @@ func (c *Client) AcquireLease(ctx context.Context, app, machine string, ttl time
 // RefreshLease holds a lease for longer. The nonce stays. NoLease or Leased:
 // it is lost.
 func (c *Client) RefreshLease(ctx context.Context, app, machine, nonce string, ttl time.Duration, description string) (Lease, error) {
-	r := c.leaseRequest(app, machine, "refresh")
+	r := c.leaseRequest(app, machine, "create") // the same call of Fly, so the same limit
 	r.method, r.body, r.nonce, r.repeat = http.MethodPost, leaseBody(ttl, description), nonce, true
 	return send[Lease](ctx, c, r)
 }
