@@ -56,6 +56,7 @@ type Inventory struct {
 	known   bool   // it was there: when it is gone, it is written from memory
 	next    *batch // what is to be written next
 	writing bool   // somebody writes
+	shown   string // version that the last listing showed
 }
 
 // inventoryKey names an inventory in an organization.
@@ -230,4 +231,15 @@ func (i *Inventory) isGone() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.at.gone
+}
+
+// listed is told which version of the inventory a listing shows; empty: there is
+// none. A listing may lag: what it showed before, and what we know, say nothing.
+func (i *Inventory) listed(version string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if version != i.at.version && version != i.shown && !i.writing {
+		i.stale = true
+	}
+	i.shown = version
 }

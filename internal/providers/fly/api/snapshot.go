@@ -14,6 +14,7 @@ import (
 // AppDigest tells whether what belongs to an app has changed. Digests are to be
 // compared with earlier ones only: what has changed is to be read.
 type AppDigest struct {
+	Number       string // tells the app from one that had its name before
 	Secrets      string
 	IPs          string
 	Certificates string
@@ -37,7 +38,7 @@ func (c *Client) Snapshot(ctx context.Context, org string, apps []string) (map[s
 }
 
 const digested = `fragment Digest on App {
-	name sharedIpAddress
+	name internalNumericId sharedIpAddress
 	secrets { name digest }
 	ipAddresses(first: 200) { totalCount nodes { address type region serviceName network { name } } }
 	certificates(first: 200) { totalCount nodes { hostname clientStatus isConfigured source issued(first: 20) { nodes { type expiresAt } } } }
@@ -57,13 +58,15 @@ func (c *Client) snapshot(ctx context.Context, org string, apps []string, all ma
 		text: "query(" + strings.TrimSuffix(params.String(), ", ") + ") {\n" + fields.String() + "}\n" + digested,
 	}
 	r := op.request()
-	r.fails = func(body []byte) error {
+	var hidden hider
+	r.fails = func(body []byte, hide hider) error {
+		hidden = hide
 		var err error
 		if complaints, err = complaintsOf(body); err != nil {
 			return err
 		}
 		if whole := slices.DeleteFunc(slices.Clone(complaints), func(c complaint) bool { return aliasOf(c, len(apps)) >= 0 }); len(whole) > 0 {
-			return graphError(whole, true)
+			return graphError(whole, true, hide)
 		}
 		return nil
 	}
@@ -88,7 +91,7 @@ func (c *Client) snapshot(ctx context.Context, org string, apps []string, all ma
 		got := reply.Data[fmt.Sprintf("a%d", i)]
 		switch {
 		case failed[i] != nil:
-			e := graphError(failed[i], true)
+			e := graphError(failed[i], true, hidden)
 			e.Action, e.Method, e.Path, e.Status = r.action, r.method, r.path, 200
 			all[app] = AppDigest{Err: e}
 		case got == nil:
@@ -116,6 +119,7 @@ func aliasOf(c complaint, apps int) int {
 
 // digestedApp is what is digested: lists of whatever Fly answers, in any order.
 type digestedApp struct {
+	Number       json.RawMessage   `json:"internalNumericId"`
 	Shared       json.RawMessage   `json:"sharedIpAddress"`
 	Secrets      []json.RawMessage `json:"secrets"`
 	IPs          digestedList      `json:"ipAddresses"`
@@ -129,6 +133,7 @@ type digestedList struct {
 
 func (a digestedApp) digest() AppDigest {
 	return AppDigest{
+		Number:       string(a.Number),
 		Secrets:      digest(a.Secrets),
 		IPs:          digest(append(a.IPs.Nodes, a.Shared, total(a.IPs))),
 		Certificates: digest(append(a.Certificates.Nodes, total(a.Certificates))),
