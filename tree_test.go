@@ -51,6 +51,8 @@ var arrows = map[string][]string{
 	"internal/providers/helm/render":      {"internal/apart", "charts"},
 	"internal/providers/helm/chartsource": {"internal/forge", "internal/secret", "internal/reconcile", "charts"},
 	"internal/providers/external":         {"internal/forge", "internal/secret", "internal/scram", "internal/reconcile", "internal/providers/kubernetes", "internal/providers/objects"},
+	"internal/providers/flypostgres":      {"internal/forge", "internal/secret", "internal/scram", "internal/reconcile", "internal/providers/fly", "internal/providers/fly/api"},
+	"internal/providers/upstash":          {"internal/forge", "internal/reconcile", "internal/providers/fly", "internal/providers/fly/api"},
 	"internal/providers/minikube":         {"internal/forge", "internal/reconcile", "internal/providers/kubernetes"},
 	"internal/providers/fly":              {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/fly/api"},
 	"internal/providers/fly/api":          {"internal/secret"},

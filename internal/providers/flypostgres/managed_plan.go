@@ -1,0 +1,462 @@
+package flypostgres
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly"
+	"forged.dev/forged/internal/providers/fly/api"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// somebody is the writer of what Fly does not say who wrote it.
+const somebody = "somebody at Fly"
+
+// roleOf every user here: each makes the tables of its own databases.
+const roleOf = api.PostgresSchemaAdmin
+
+// Kinds of entries in the inventory. Their identity is empty until they were
+// seen to be there.
+const (
+	entryCluster    = "cluster"
+	entryUser       = "user"
+	entryDatabase   = "database"
+	entryExtension  = "extension" // database/extension
+	entryAttachment = "attachment"
+)
+
+// Keys of the inventory's data.
+const (
+	dataCluster = "cluster" // id of the cluster that is used, whoever made it
+	dataServed  = "served"  // it was ready once: there may be data in it
+	madeEntry   = "made"    // identity of what has none
+)
+
+// place is where a cluster stands.
+type place string
+
+const (
+	absent  place = "absent"  // there is none, and none is known of
+	gone    place = "gone"    // the one that is known of is not there any more
+	crowded place = "crowded" // several have its name
+	foreign place = "foreign" // it is there, and forged did not make it
+	begun   place = "begun"   // it is there, and was asked for by an action that was cut
+	known   place = "known"   // it is there, and in the inventory
+	used    place = "used"    // it is there, somebody else's, and forge.cue says to use it
+)
+
+// cluster is what was found of a cluster, and for whom.
+type cluster struct {
+	fly.Look
+	spec    forge.FlyPostgresSpec
+	applied *forge.FlyPostgresSpec // what was applied last; nil: nothing
+
+	place   place
+	cluster facts     // unless it is absent, gone or crowded
+	in      *contents // nil: not ready
+	others  []string  // ids of clusters of its name that are not it
+}
+
+// ours tells whether the cluster was made by forged, or taken over.
+func (s *cluster) ours() bool {
+	e := s.entry(entryCluster, s.spec.Name)
+	return e != nil && e.Identity != ""
+}
+
+func (s *cluster) entry(kind, name string) *fly.Entry {
+	for i, e := range s.Record.Entries {
+		if e.Kind == kind && e.Name == name {
+			return &s.Record.Entries[i]
+		}
+	}
+	return nil
+}
+
+// made tells whether something in the cluster was made by forged and was there.
+func (s *cluster) made(kind, name string) bool {
+	e := s.entry(kind, name)
+	return e != nil && e.Identity != ""
+}
+
+// task is what one step does; it travels in Step.Detail.
+type task struct {
+	kind string // of an entry
+	name string
+	do   verb
+}
+
+type verb string
+
+const (
+	doMake   verb = "make"
+	doNote   verb = "note" // in the inventory
+	doChange verb = "change"
+	doDelete verb = "delete"
+)
+
+func (s *cluster) step(action reconcile.Action, code reconcile.ReasonCode, t task, text string) reconcile.Step {
+	step := reconcile.Step{
+		ID: s.ID(), Action: action, Object: t.kind + " " + t.name, Reason: reconcile.Reason{Code: code},
+		Changes: []reconcile.Change{{Path: text}}, Detail: t, Token: s.token(t),
+	}
+	if action == reconcile.ActionHeal {
+		step.Reason.Writer = somebody
+	}
+	return step
+}
+
+// token is all that a step was planned on.
+func (s *cluster) token(t task) string {
+	state := []string{string(s.place), s.cluster.id, s.cluster.status, fmt.Sprint(s.in != nil)}
+	if s.in != nil {
+		switch t.kind {
+		case entryUser:
+			state = append(state, s.in.users[t.name])
+		case entryDatabase, entryExtension, entryAttachment:
+			state = append(state, fmt.Sprint(s.has(t.kind, t.name)))
+		}
+	}
+	sum := sha256.Sum256([]byte(strings.Join(state, "\x00")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Plan implements fly.View.
+func (s *cluster) Plan() ([]reconcile.Step, error) {
+	if s.Request.Remove {
+		return s.removal(), nil
+	}
+	steps := s.plan()
+	doing := func(step reconcile.Step) bool { return step.Blocked == "" }
+	if s.Record.Pending && s.in != nil && !slices.ContainsFunc(steps, doing) {
+		// All that was begun is there, and nobody has written so down.
+		t := task{kind: entryCluster, name: s.spec.Name, do: doNote}
+		steps = append([]reconcile.Step{s.step(reconcile.ActionRepair, reconcile.ReasonInterrupted, t, "notes what was made")}, steps...)
+	}
+	return steps, nil
+}
+
+func (s *cluster) plan() []reconcile.Step {
+	t := task{kind: entryCluster, name: s.spec.Name}
+	switch s.place {
+	case absent:
+		t.do = doMake
+		step := s.step(reconcile.ActionCreate, reconcile.ReasonAbsent, t, fmt.Sprintf(
+			"makes a cluster of plan %s with %d GB in %s; it costs money every month", s.spec.Plan, s.spec.StorageGB, s.spec.Region))
+		if !s.spec.Create {
+			step.Changes = nil
+			step.Blocked = fmt.Sprintf("organization %s has no cluster %s; make one with \"fly mpg create\", or write services.postgres.create: true, and pay for it", s.spec.Account.Org, s.spec.Name)
+		}
+		return []reconcile.Step{step}
+	case gone:
+		return []reconcile.Step{s.lost()}
+	case crowded:
+		step := s.step(reconcile.ActionUpdate, reconcile.ReasonConfig, t, "uses one cluster")
+		step.Blocked = fmt.Sprintf("organization %s has several clusters called %s (%s), and forged does not guess which; rename or delete the others", s.spec.Account.Org, s.spec.Name, strings.Join(s.others, ", "))
+		return []reconcile.Step{step}
+	case foreign:
+		t.do = doNote
+		step := s.step(reconcile.ActionUpdate, reconcile.ReasonOwnership, t, "takes over cluster "+s.cluster.id)
+		if s.Request.Policy.Adopt != forge.AdoptIfUnowned && s.Request.Policy.Adopt != forge.AdoptForce {
+			step.Blocked = fmt.Sprintf("cluster %s is there already (%s), and forged did not make it; write services.postgres.create: false to use it and leave it as it is, or policy.adopt: \"if-unowned\" to take it over", s.spec.Name, s.cluster.id)
+		}
+		return []reconcile.Step{step}
+	case begun:
+		t.do = doNote
+		return []reconcile.Step{s.step(reconcile.ActionRepair, reconcile.ReasonInterrupted, t, "notes that cluster "+s.cluster.id+" was made")}
+	}
+	return slices.Concat(s.inside(), s.unchangeable(), s.leftovers())
+}
+
+// lost is about a cluster that somebody deleted.
+func (s *cluster) lost() reconcile.Step {
+	t := task{kind: entryCluster, name: s.spec.Name, do: doNote}
+	step := s.step(reconcile.ActionHeal, reconcile.ReasonDeleted, t, "uses another cluster of this name")
+	id := s.Record.Data[dataCluster]
+	if len(s.others) == 1 {
+		step.Reason.Code = reconcile.ReasonReplaced
+		if s.Request.Policy.Adopt == forge.AdoptIfUnowned || s.Request.Policy.Adopt == forge.AdoptForce || !s.spec.Create {
+			return step
+		}
+		step.Blocked = fmt.Sprintf("cluster %s (%s) is gone with its data, and %s has its name now; if that one is its restored backup, write policy.adopt: \"if-unowned\" to use it", s.spec.Name, id, s.others[0])
+		return step
+	}
+	step.Blocked = fmt.Sprintf("cluster %s (%s) was deleted, with all its data; forged puts no empty one in its place: restore a backup under this name with \"fly mpg restore\", or write another services.postgres.cluster for an empty one", s.spec.Name, id)
+	return step
+}
+
+// inside plans for what is in a cluster that is ready.
+func (s *cluster) inside() []reconcile.Step {
+	if s.in == nil {
+		return nil
+	}
+	var steps []reconcile.Step
+	for _, user := range usersOf(s.spec) {
+		steps = append(steps, s.user(user)...)
+	}
+	for _, database := range databasesOf(s.spec) {
+		if slices.Contains(s.in.databases, database) {
+			continue
+		}
+		t := task{kind: entryDatabase, name: database, do: doMake}
+		if s.made(entryDatabase, database) {
+			step := s.step(reconcile.ActionHeal, reconcile.ReasonDeleted, t, "")
+			step.Changes = nil
+			step.Blocked = fmt.Sprintf("database %s was deleted, with all its data; forged puts no empty one in its place: restore a backup of cluster %s, or make the database by hand (\"fly mpg databases create\")", database, s.cluster.id)
+			steps = append(steps, step)
+			continue
+		}
+		steps = append(steps, s.step(reconcile.ActionCreate, reconcile.ReasonAbsent, t, "makes database "+database))
+	}
+	for _, extension := range s.spec.Extensions {
+		name := s.spec.Database + "/" + extension
+		if s.has(entryExtension, name) || !slices.Contains(s.in.databases, s.spec.Database) && s.made(entryDatabase, s.spec.Database) {
+			continue
+		}
+		t := task{kind: entryExtension, name: name, do: doMake}
+		action, code := reconcile.ActionCreate, reconcile.ReasonAbsent
+		if s.made(entryExtension, name) {
+			action, code = reconcile.ActionHeal, reconcile.ReasonDeleted
+		}
+		steps = append(steps, s.step(action, code, t, "makes extension "+extension+" in database "+s.spec.Database))
+	}
+	if app := s.spec.AttachTo; app != "" && !slices.Contains(s.cluster.attached, app) {
+		t := task{kind: entryAttachment, name: app, do: doMake}
+		action, code := reconcile.ActionCreate, reconcile.ReasonAbsent
+		if s.made(entryAttachment, app) {
+			action, code = reconcile.ActionHeal, reconcile.ReasonDeleted
+		}
+		steps = append(steps, s.step(action, code, t, "shows the cluster at app "+app+"; its secrets are set by forged"))
+	}
+	return steps
+}
+
+// user plans for one user.
+func (s *cluster) user(name string) []reconcile.Step {
+	role, there := s.in.users[name]
+	t := task{kind: entryUser, name: name}
+	switch made := s.made(entryUser, name); {
+	case !there && made:
+		t.do = doMake
+		return []reconcile.Step{s.step(reconcile.ActionHeal, reconcile.ReasonDeleted, t, "makes user "+name+" with role "+roleOf+" and a new password")}
+	case !there:
+		t.do = doMake
+		return []reconcile.Step{s.step(reconcile.ActionCreate, reconcile.ReasonAbsent, t, "makes user "+name+" with role "+roleOf)}
+	case role == roleOf:
+		return nil
+	case made:
+		t.do = doChange
+		step := s.step(reconcile.ActionHeal, reconcile.ReasonEdited, t, "role")
+		step.Changes[0].From, step.Changes[0].To = role, roleOf
+		step.Reason.Paths = []string{"role"}
+		return []reconcile.Step{step}
+	default:
+		t.do = doChange
+		step := s.step(reconcile.ActionUpdate, reconcile.ReasonConfig, t, "role")
+		step.Changes[0].From, step.Changes[0].To = role, roleOf
+		if s.entry(entryUser, name) == nil && s.Request.Policy.Adopt != forge.AdoptIfUnowned && s.Request.Policy.Adopt != forge.AdoptForce {
+			step.Blocked = fmt.Sprintf("user %s is there already with role %s, and forged did not make it; give it role %s, or write policy.adopt: \"if-unowned\" to let forged do so", name, role, roleOf)
+		}
+		return []reconcile.Step{step}
+	}
+}
+
+// unchangeable are the differences that Fly has no way to remove. Nothing waits
+// for them.
+func (s *cluster) unchangeable() []reconcile.Step {
+	if !s.ours() {
+		return nil // what somebody else's is like is their business
+	}
+	var steps []reconcile.Step
+	differs := func(path, has, wants, before, why string) {
+		if has == wants {
+			return
+		}
+		action, code := reconcile.ActionUpdate, reconcile.ReasonConfig
+		if s.applied != nil && before == wants {
+			action, code = reconcile.ActionHeal, reconcile.ReasonEdited
+		}
+		step := s.step(action, code, task{kind: entryCluster, name: s.spec.Name, do: doChange}, path)
+		step.Object = entryCluster + " " + s.spec.Name + ", " + path
+		step.Changes[0].From, step.Changes[0].To = has, wants
+		step.Reason.Paths = []string{path}
+		step.Blocked, step.Late = why, true
+		steps = append(steps, step)
+	}
+	before := s.spec
+	if s.applied != nil {
+		before = *s.applied
+	}
+	const move = "; to have it, make another cluster (another services.postgres.cluster) and move the data there"
+	c := s.cluster
+	differs("plan", c.plan, wirePlan(s.spec.Plan), wirePlan(before.Plan),
+		fmt.Sprintf("the plan of a cluster cannot change: it is %q%s, or write services.postgres.plan: %q", c.plan, move, strings.ToLower(c.plan)))
+	differs("region", c.region, s.spec.Region, before.Region,
+		fmt.Sprintf("a cluster cannot move to another region: it is in %s%s, or write services.postgres.region: %q", c.region, move, c.region))
+	if c.storageGB > 0 && c.storageGB < s.spec.StorageGB { // Fly makes it larger by itself when it fills up
+		differs("storageGB", fmt.Sprint(c.storageGB), fmt.Sprint(s.spec.StorageGB), fmt.Sprint(before.StorageGB),
+			fmt.Sprintf("the disk of a cluster cannot be made larger by hand: it has %d GB, and Fly makes it larger when it fills up%s, or write services.postgres.storageGB: %d", c.storageGB, move, c.storageGB))
+	}
+	if c.version != "" {
+		differs("version", c.version, s.spec.Version, before.Version,
+			fmt.Sprintf("a cluster cannot change to another major version: it is PostgreSQL %s%s, or write services.postgres.version: %q", c.version, move, c.version))
+	}
+	differs("postgis", fmt.Sprint(c.postGIS), fmt.Sprint(s.spec.PostGIS), fmt.Sprint(before.PostGIS),
+		fmt.Sprintf("PostGIS is chosen when a cluster is made: it is %s here%s, or write services.postgres.postgis: %t", onOff(c.postGIS), move, c.postGIS))
+	differs("name", c.name, s.spec.Name, before.Name,
+		fmt.Sprintf("somebody has renamed cluster %s to %s; forged uses it under its id, and cannot name it: rename it back in Fly's dashboard", s.spec.Name, c.name))
+	if s.applied != nil { // Fly does not tell it
+		differs("poolMode", before.PoolMode, s.spec.PoolMode, before.PoolMode,
+			fmt.Sprintf("how the pooler of a cluster shares connections is chosen when it is made: %q%s, or write services.postgres.poolMode: %q", before.PoolMode, move, before.PoolMode))
+	}
+	return steps
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// wirePlan is a plan as Fly's API writes it.
+func wirePlan(plan string) string {
+	if plan == "performance" {
+		return "Performance"
+	}
+	return plan
+}
+
+// leftovers are what forge.cue asked for once: they go last.
+func (s *cluster) leftovers() []reconcile.Step {
+	if s.in == nil {
+		return nil
+	}
+	steps := s.removals(func(e fly.Entry) bool {
+		switch e.Kind {
+		case entryUser:
+			return !slices.Contains(usersOf(s.spec), e.Name)
+		case entryDatabase:
+			return !slices.Contains(databasesOf(s.spec), e.Name)
+		case entryExtension:
+			database, extension, _ := strings.Cut(e.Name, "/")
+			return database != s.spec.Database || !slices.Contains(s.spec.Extensions, extension)
+		case entryAttachment:
+			return s.spec.AttachTo != e.Name
+		}
+		return false
+	})
+	for i := range steps {
+		steps[i].Late = true
+	}
+	return steps
+}
+
+// removals take away what forged made in the cluster.
+func (s *cluster) removals(unwanted func(fly.Entry) bool) []reconcile.Step {
+	var steps []reconcile.Step
+	for _, kind := range []string{entryAttachment, entryExtension, entryDatabase, entryUser} {
+		for _, e := range s.Record.Entries {
+			if e.Kind != kind || !unwanted(e) {
+				continue
+			}
+			t := task{kind: kind, name: e.Name, do: doDelete}
+			step := s.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, t, "")
+			step.Changes = nil
+			switch there := s.has(kind, e.Name); {
+			case !there:
+				step.Action = reconcile.ActionForget
+			case kind == entryDatabase:
+				step.Deletes, step.Destroys = 1, []string{fmt.Sprintf("database %s of cluster %s", e.Name, s.cluster.name)}
+			default:
+				step.Deletes = 1
+			}
+			steps = append(steps, step)
+		}
+	}
+	return steps
+}
+
+func (s *cluster) has(kind, name string) bool {
+	switch kind {
+	case entryUser:
+		_, ok := s.in.users[name]
+		return ok
+	case entryDatabase:
+		return slices.Contains(s.in.databases, name)
+	case entryExtension:
+		database, extension, _ := strings.Cut(name, "/")
+		return database == s.spec.Database && slices.Contains(s.in.extensions, extension)
+	case entryAttachment:
+		return slices.Contains(s.cluster.attached, name)
+	}
+	return false
+}
+
+// removal takes away what forged owns: the cluster with all that is in it, or
+// what it has made in somebody else's.
+func (s *cluster) removal() []reconcile.Step {
+	t := task{kind: entryCluster, name: s.spec.Name, do: doDelete}
+	if !s.Recorded {
+		return nil
+	}
+	forget := s.step(reconcile.ActionForget, reconcile.ReasonUnwanted, t, "")
+	forget.Changes = nil
+	switch {
+	case s.place == absent || s.place == gone:
+		return []reconcile.Step{forget}
+	case s.place == crowded:
+		return s.plan()
+	case s.ours() || s.place == begun:
+		step := s.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, t, "")
+		step.Changes, step.Deletes = nil, 1
+		step.Destroys = []string{s.loss()}
+		return []reconcile.Step{step}
+	case s.in == nil:
+		if len(s.Record.Entries) == 0 {
+			return []reconcile.Step{forget}
+		}
+		return nil // what is in it can be taken away when it is ready
+	}
+	steps := s.removals(func(e fly.Entry) bool { return e.Kind != entryExtension })
+	if len(steps) == 0 {
+		steps = []reconcile.Step{forget}
+	}
+	return steps
+}
+
+// loss names what goes with a cluster.
+func (s *cluster) loss() string {
+	text := fmt.Sprintf("cluster %s (%s, %d GB", s.cluster.name, s.cluster.id, s.cluster.storageGB)
+	if s.in != nil && len(s.in.databases) > 0 {
+		text += "; databases " + strings.Join(s.in.databases, ", ")
+	}
+	return text + ") with its backups"
+}
+
+// usersOf are the users that are asked for, the app's first.
+func usersOf(spec forge.FlyPostgresSpec) []string {
+	users := []string{spec.User}
+	for _, f := range spec.Further {
+		if !slices.Contains(users, f.Name) {
+			users = append(users, f.Name)
+		}
+	}
+	return users
+}
+
+// databasesOf are the databases that are asked for, the app's first.
+func databasesOf(spec forge.FlyPostgresSpec) []string {
+	databases := []string{spec.Database}
+	for _, f := range spec.Further {
+		for _, d := range f.Databases {
+			if !slices.Contains(databases, d) {
+				databases = append(databases, d)
+			}
+		}
+	}
+	return databases
+}
