@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 	"internal/providers/flypostgres":      {"internal/forge", "internal/secret", "internal/scram", "internal/reconcile", "internal/providers/fly", "internal/providers/fly/api"},
 	"internal/providers/upstash":          {"internal/forge", "internal/reconcile", "internal/providers/fly", "internal/providers/fly/api"},
 	"internal/providers/minikube":         {"internal/forge", "internal/reconcile", "internal/providers/kubernetes"},
-	"internal/providers/fly":              {"internal/forge", "internal/secret", "internal/reconcile", "internal/providers/fly/api"},
+	"internal/providers/fly":              {"internal/forge", "internal/secret", "internal/secret/entries", "internal/reconcile", "internal/providers/fly/api"},
 	"internal/providers/fly/api":          {"internal/secret"},
 	"internal/daemon":                     {},
 	"internal/server":                     {"internal/daemon", "internal/forge", "internal/reconcile"},
