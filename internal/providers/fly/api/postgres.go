@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 
@@ -107,8 +108,21 @@ const (
 
 // PostgresUser is a user of a cluster.
 type PostgresUser struct {
-	Name string `json:"name"`
-	Role string `json:"role"`
+	Name string
+	Role string
+}
+
+// UnmarshalJSON implements json.Unmarshaler. The name is called so in the list
+// of flyctl's source, and "username" where a user is made.
+func (u *PostgresUser) UnmarshalJSON(b []byte) error {
+	var f struct {
+		Name     string `json:"name"`
+		Username string `json:"username"`
+		Role     string `json:"role"`
+	}
+	err := json.Unmarshal(b, &f)
+	*u = PostgresUser{Name: or(f.Name, f.Username), Role: f.Role}
+	return err
 }
 
 // PostgresUsers are the users of a cluster.
