@@ -1,8 +1,10 @@
 package flyemulator
 
 import (
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -47,7 +49,7 @@ func (e *Emulator) newApp(org *Org, r appRequest) (*app, *failure) {
 	if !appName.MatchString(r.Name) {
 		return nil, refuse(http.StatusUnprocessableEntity, "Validation failed: Name under 63 chars using numbers, lowercase letters and dashes")
 	}
-	if e.state.Apps[r.Name] != nil {
+	if e.state.Apps[r.Name] != nil || e.now().Before(e.state.Leaving[r.Name]) {
 		return nil, refuse(http.StatusUnprocessableEntity, "Validation failed: Name has already been taken").as("name_taken")
 	}
 	if r.Network == "default" {
@@ -63,4 +65,137 @@ func (e *Emulator) newApp(org *Org, r appRequest) (*app, *failure) {
 	return a, nil
 }
 
-func (e *Emulator) appRoutes() []route { return nil }
+// deleteApp deletes an app and all that hangs on it. Nothing shows it any
+// more, but its name is free only a moment later.
+func (e *Emulator) deleteApp(a *app) {
+	for _, m := range a.Machines {
+		if m.State != destroyed {
+			e.useRoom(m.Region, -1)
+		}
+	}
+	delete(e.state.Apps, a.Name)
+	for name, until := range e.state.Leaving {
+		if !e.now().Before(until) {
+			delete(e.state.Leaving, name)
+		}
+	}
+	e.state.Leaving[a.Name] = e.now().Add(e.o.Times.AppLeaves)
+	e.remember(a.Name)
+}
+
+func (e *Emulator) appRoutes() []route {
+	return []route{
+		{method: "GET", pattern: "/v1/apps", action: "apps.list", handler: e.listApps},
+		{method: "POST", pattern: "/v1/apps", action: "apps.create", handler: e.createApp},
+		{method: "GET", pattern: "/v1/apps/{app}", action: "apps.get", scope: scopeApp, handler: e.getApp},
+		{method: "DELETE", pattern: "/v1/apps/{app}", action: "apps.delete", scope: scopeApp, handler: e.removeApp, rate: appDeletion},
+	}
+}
+
+// status is pending until there is a machine, and suspended when none runs.
+func (a *app) status() string {
+	status := "pending"
+	for _, m := range a.Machines {
+		switch {
+		case m.running():
+			return "deployed"
+		case m.State != destroyed:
+			status = "suspended"
+		}
+	}
+	return status
+}
+
+// counts are the machines and volumes that there are.
+func (a *app) counts() (machines, volumes int) {
+	for _, m := range a.Machines {
+		if m.State != destroyed {
+			machines++
+		}
+	}
+	for _, v := range a.Volumes {
+		if !v.ending() {
+			volumes++
+		}
+	}
+	return machines, volumes
+}
+
+// network is the name of the app's network.
+func (a *app) network() string {
+	if a.Network == "" {
+		return "default"
+	}
+	return a.Network
+}
+
+func (e *Emulator) shownApp(a *app) map[string]any {
+	machines, volumes := a.counts()
+	o := e.state.Orgs[a.Org]
+	b := map[string]any{
+		"id": a.Name, "name": a.Name, "internal_numeric_id": a.Number, "network": a.network(), "status": a.status(),
+		"machine_count": machines, "volume_count": volumes, "cname_target": a.Name + ".fly.dev",
+		"organization": map[string]any{"name": o.Name, "slug": o.Slug, "internal_numeric_id": o.Number},
+	}
+	if a.Role != "" {
+		b["app_role"] = a.Role
+	}
+	return b
+}
+
+func (e *Emulator) listApps(c *call) reply {
+	if c.query("org_slug") == "" {
+		return c.fail(http.StatusBadRequest, "org_slug is required")
+	}
+	o, f := c.orgOf(c.query("org_slug"))
+	if f != nil {
+		return c.failed(f)
+	}
+	all := []any{}
+	for _, name := range slices.Sorted(maps.Keys(e.state.Apps)) {
+		a := e.state.Apps[name]
+		if a.Org == o.Slug && (c.query("app_role") == "" || a.Role == c.query("app_role")) && !e.now().Before(a.Visible) {
+			all = append(all, e.shownApp(a))
+		}
+	}
+	return c.ok(map[string]any{"total_apps": len(all), "apps": all})
+}
+
+func (e *Emulator) createApp(c *call) reply {
+	var r appRequest
+	if f := c.decode(&r); f != nil {
+		return c.failed(f)
+	}
+	if r.OrgSlug == "" {
+		return c.fail(http.StatusBadRequest, "org_slug is required")
+	}
+	o, f := c.orgOf(r.OrgSlug)
+	if f != nil {
+		return c.failed(f)
+	}
+	a, f := e.newApp(o, r)
+	if f != nil {
+		return c.failed(f)
+	}
+	a.Visible = e.now().Add(e.o.Times.AppVisible)
+	if c.flag("wait") {
+		e.sleep(c, e.o.Times.AppVisible)
+		return c.reply(http.StatusCreated, e.shownApp(a))
+	}
+	return c.reply(http.StatusCreated, map[string]any{"id": a.Name, "created_at": a.Created.UnixMilli()})
+}
+
+func (e *Emulator) getApp(c *call) reply { return c.ok(e.shownApp(c.app)) }
+
+func (e *Emulator) removeApp(c *call) reply {
+	a := c.app
+	if !c.flag("force") {
+		for _, m := range a.inOrder() {
+			if m.running() {
+				return c.fail(http.StatusPreconditionFailed, "failed_precondition: app %s has running machines", a.Name)
+			}
+		}
+	}
+	e.deleteApp(a)
+	return c.nothing(http.StatusAccepted)
+}

@@ -28,7 +28,10 @@ type state struct {
 	Modes    map[string]string // that were chosen
 	Console  console           // what only GraphQL and the console's API know
 
-	Capricious bool // the proxy starts and stops machines by itself
+	Programs   []Program            `json:",omitempty"`
+	Digests    map[string]string    `json:",omitempty"` // of images whose tags were moved
+	Leaving    map[string]time.Time `json:",omitempty"` // names of deleted apps, until they are free
+	Capricious bool                 // the proxy starts and stops machines by itself
 	Agenda     agenda
 }
 
@@ -38,6 +41,7 @@ type Org struct {
 	RawSlug  string // the real slug where Slug is an alias ("personal"); empty: Slug
 	Name     string // empty: Slug
 	ID       string // empty: made up
+	Number   int    // 0: made up
 	Unpaid   bool   // no payment method: one machine an app
 	Beta     bool   // may make what is in beta: Fly Kubernetes
 	Stranger bool   // no token of ours reaches it
@@ -47,7 +51,7 @@ func newState(o Options) *state {
 	return &state{
 		Seed: o.Seed, Orgs: map[string]*Org{}, Apps: map[string]*app{}, Hosts: map[string]*host{},
 		Regions: map[string]*regionState{}, Postgres: map[string]*postgresCluster{}, AddOns: map[string]*addOn{},
-		DNS: dnsTable{},
+		DNS: dnsTable{}, Digests: map[string]string{}, Leaving: map[string]time.Time{},
 	}
 }
 
@@ -72,6 +76,9 @@ func (e *Emulator) found() {
 		}
 		if o.ID == "" {
 			o.ID = e.newID("org", 16)
+		}
+		if o.Number == 0 {
+			o.Number = int(e.next())
 		}
 		e.state.Orgs[o.Slug] = &o
 	}

@@ -5,6 +5,7 @@ import "time"
 // Times say how long things take. They are what users of the API measured.
 type Times struct {
 	AppVisible    time.Duration // after its creation without wait=true
+	AppLeaves     time.Duration // after its deletion: its name is not free before
 	Launch        time.Duration // created, until it is starting
 	Starting      time.Duration // until it is started
 	Prepare       time.Duration // with skip_launch: created, until it is stopped
@@ -28,6 +29,7 @@ func (t Times) withDefaults() Times {
 		d  time.Duration
 	}{
 		{&t.AppVisible, time.Second},
+		{&t.AppLeaves, 2 * time.Second},
 		{&t.Launch, time.Second},
 		{&t.Starting, 2 * time.Second},
 		{&t.Prepare, 9 * time.Second},
