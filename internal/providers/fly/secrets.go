@@ -2,7 +2,6 @@ package fly
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,11 +100,8 @@ func (p *Secrets) look(ctx context.Context, r reconcile.Request, fresh bool) (*v
 		return nil, &reconcile.Error{Kind: reconcile.Internal, ID: id, Op: "observe", Err: fmt.Errorf("its spec is a %T", r.Resource.Spec)}
 	}
 	for _, o := range spec.Apps {
-		if strings.HasPrefix(o.Name, ownApps) {
-			return nil, &reconcile.Error{
-				Kind: reconcile.Invalid, ID: id, Op: "observe", Object: "app " + o.Name,
-				Err: errors.New("an app of this name belongs to a cluster of Fly Kubernetes, and is never touched"),
-			}
+		if err := reserved(o.Name); err != nil {
+			return nil, about(err, id)
 		}
 	}
 	org, err := p.accounts.Open(ctx, spec.Account)
