@@ -24,6 +24,9 @@ type Options struct {
 	Lag        Lag
 	Times      Times // zero: as measured on the real service
 	Seed       uint64
+	Postgres   PostgresServer // behind Managed Postgres; nil: only its API is there
+
+	Kubeconfig func(cluster string) string // of a cluster of Fly Kubernetes, by the add-on's name; nil: as Fly gives it out
 }
 
 // DefaultToken has all rights in the organization of the zero Options.

@@ -19,6 +19,7 @@ const (
 	ModeCertificateAgain = "certificate-again"  // a second upload for a host name
 	ModeIssuance         = "issuance"           // of certificates by Let's Encrypt
 	ModeDedicatedIPv4    = "dedicated-ipv4"     // whether an organization may have more
+	ModeAddOn            = "addon"              // how a new add-on ends
 	ModePostgresCreate   = "postgres-create"    // how a new cluster of Managed Postgres ends
 	ModePostgresGone     = "postgres-gone"      // what is answered about a deleted cluster
 	ModePostgresPassword = "postgres-password"  //nolint:gosec // whether credentials come with "ready", or later
@@ -34,6 +35,7 @@ func modes() map[string][]string {
 		ModeCertificateAgain: {"refused", "replaced"},
 		ModeIssuance:         {"works", "limited", "never"},
 		ModeDedicatedIPv4:    {"allowed", "exhausted"},
+		ModeAddOn:            {"ready", "error", "stuck"},
 		ModePostgresCreate:   {"ready", "failed", "error", "stuck"},
 		ModePostgresGone:     {"gone", "missing", "shown"},
 		ModePostgresPassword: {"ready", "late"},

@@ -1,0 +1,3 @@
+package flyemulator
+
+func (e *Emulator) uiPostgresRoutes() []route { return nil }
