@@ -1,13 +1,12 @@
 package fly
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 
+	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -71,7 +70,7 @@ type fenced struct {
 // RoundTrip implements http.RoundTripper. It is the last to see a request: after
 // it has waited for its turn, and for each attempt.
 func (t fenced) RoundTrip(r *http.Request) (*http.Response, error) {
-	if changes(r) {
+	if api.Changes(r) {
 		if err := t.fence.check(r.Context()); err != nil {
 			return nil, err
 		}
@@ -84,22 +83,4 @@ func (t fenced) CloseIdleConnections() {
 	if c, ok := t.next.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
-}
-
-// changes tells whether a request may change something. Queries of GraphQL are
-// posted, too.
-func changes(r *http.Request) bool {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		return false
-	}
-	if r.GetBody == nil || !bytes.HasSuffix([]byte(r.URL.Path), []byte("/graphql")) {
-		return true
-	}
-	body, err := r.GetBody()
-	if err != nil {
-		return true
-	}
-	defer body.Close()
-	start, err := io.ReadAll(io.LimitReader(body, 1<<20))
-	return err != nil || bytes.Contains(start, []byte("mutation"))
 }

@@ -12,7 +12,7 @@ import (
 
 // badLine runs the subtests about a line that is bad and not dead, for
 // harnesses that have one.
-func badLine(t *testing.T, setup func(t *testing.T) Harness) {
+func badLine(t *testing.T, setup func(t *testing.T) Harness, within func(*testing.T, func(*testing.T))) {
 	for _, tt := range []struct {
 		name string
 		test func(*trial)
@@ -23,12 +23,14 @@ func badLine(t *testing.T, setup func(t *testing.T) Harness) {
 		{"BrokenWatchesLoseNothing", brokenWatchesLoseNothing},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := setup(t)
-			if h.Proxy == nil {
-				return // its place has no line
-			}
-			tt.test(newTrial(t, h))
-			h.Bystander(t)
+			within(t, func(t *testing.T) {
+				h := setup(t)
+				if h.Proxy == nil {
+					return // its place has no line
+				}
+				tt.test(newTrial(t, h))
+				h.Bystander(t)
+			})
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"forged.dev/forged/internal/faultproxy"
@@ -54,6 +55,9 @@ type Harness struct {
 	// Settle waits until what was removed is gone for good, where that takes
 	// longer than the removal. May be nil.
 	Settle func(t *testing.T)
+	// Fixed is set when nothing about the resource can be asked for in another
+	// way: Changed is Resource then.
+	Fixed bool
 	// Keeps is set when removal leaves the resource where it is: Plan then
 	// says so in a blocked step, or plans nothing.
 	Keeps bool
@@ -62,6 +66,19 @@ type Harness struct {
 // Test holds a provider to the contract. setup makes a new place for every
 // subtest.
 func Test(t *testing.T, setup func(t *testing.T) Harness) {
+	t.Helper()
+	suite(t, setup, func(t *testing.T, test func(*testing.T)) { test(t) })
+}
+
+// TestInBubble is Test for a place within this process: each subtest is in a
+// bubble of testing/synctest, in which waiting takes no time. What setup and
+// Start begin must end with the test.
+func TestInBubble(t *testing.T, setup func(t *testing.T) Harness) {
+	t.Helper()
+	suite(t, setup, synctest.Test)
+}
+
+func suite(t *testing.T, setup func(t *testing.T) Harness, within func(*testing.T, func(*testing.T))) {
 	t.Helper()
 	for _, tt := range []struct {
 		name string
@@ -81,16 +98,18 @@ func Test(t *testing.T, setup func(t *testing.T) Harness) {
 		{"RemovalIsPlannedAndEnds", removalIsPlannedAndEnds},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := setup(t)
-			if h.Resource.ID != h.Changed.ID || len(h.Secrets) == 0 {
-				t.Fatal("harness: Resource and Changed must have one id, and there must be a secret to look for")
-			}
-			tr := newTrial(t, h)
-			tt.test(tr)
-			h.Bystander(t)
+			within(t, func(t *testing.T) {
+				h := setup(t)
+				if h.Resource.ID != h.Changed.ID || len(h.Secrets) == 0 {
+					t.Fatal("harness: Resource and Changed must have one id, and there must be a secret to look for")
+				}
+				tr := newTrial(t, h)
+				tt.test(tr)
+				h.Bystander(t)
+			})
 		})
 	}
-	badLine(t, setup)
+	badLine(t, setup, within)
 }
 
 // trial is a Harness with a provider started on it.
@@ -353,6 +372,9 @@ func overtakenStepIsStaleOrDone(t *trial) {
 
 func newConfigIsRollout(t *trial) {
 	t.converge(t.request(t.Resource))
+	if t.Fixed {
+		return
+	}
 	r := t.request(t.Changed)
 	_, steps := t.look(r)
 	if len(steps) == 0 {
