@@ -206,25 +206,6 @@ func (e *Emulator) holder(v *volume) string {
 	return v.Machine
 }
 
-// mountable says why a machine can not have a volume. The id is that of the
-// machine if it exists already.
-func (e *Emulator) mountable(a *app, id, machine, region string) *failure {
-	v := a.volume(id)
-	if v == nil || v.ending() {
-		return missing("volume does not exist")
-	}
-	if region != "" && v.Region != region {
-		return refuse(http.StatusUnprocessableEntity, "volume %s is in region '%s', not in region '%s'", id, v.Region, region)
-	}
-	if by := e.holder(v); by != "" && by != machine {
-		if e.mode(ModeVolumeClaimed) == "nul" {
-			by = strings.Repeat("\x00", 14) // measured by users of the API
-		}
-		return refuse(http.StatusPreconditionFailed, "failed_precondition: volume already claimed by machine %s", by)
-	}
-	return nil
-}
-
 // endVolume begins the end of a volume.
 func (e *Emulator) endVolume(a *app, v *volume) *failure {
 	if by := e.holder(v); by != "" {

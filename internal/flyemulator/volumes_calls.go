@@ -64,9 +64,8 @@ type volumeView struct {
 }
 
 func (e *Emulator) volumeView(v *volume) volumeView {
-	zone := sha256.Sum256([]byte(v.Host))
 	out := volumeView{
-		ID: v.ID, Name: v.Name, State: v.State, SizeGB: v.SizeGB, Region: v.Region, Zone: hex.EncodeToString(zone[:2]),
+		ID: v.ID, Name: v.Name, State: v.State, SizeGB: v.SizeGB, Region: v.Region,
 		Encrypted: v.Encrypted, Created: v.Created, Retention: v.Retention, AutoBackup: v.AutoBackup, HostStatus: "ok", Type: "local",
 	}
 	if v.State == "pending_destroy" && e.now().Before(v.Ending) {
@@ -76,7 +75,7 @@ func (e *Emulator) volumeView(v *volume) volumeView {
 		out.Machine = &v.Machine
 	}
 	if h := e.state.Hosts[v.Host]; h != nil {
-		out.HostStatus = h.Status
+		out.HostStatus, out.Zone = h.Status, h.zone()
 	}
 	if v.State != "creating" {
 		const size = 4096
@@ -166,6 +165,8 @@ func (c *call) extendVolume(v *volume) reply {
 		return c.failed(f)
 	}
 	switch {
+	case c.e.hostStatus(v.Host) != hostOK:
+		return c.failed(unreachable(v))
 	case v.State != "created":
 		return c.fail(http.StatusPreconditionFailed, "failed_precondition: volume is in state %s", v.State)
 	case in.SizeGB > volumeMaxGB:
@@ -179,8 +180,13 @@ func (c *call) extendVolume(v *volume) reply {
 	return c.ok(map[string]any{"volume": c.e.volumeView(v), "needs_restart": restart})
 }
 
+// unreachable refuses what only the host of a volume could do.
+func unreachable(v *volume) *failure {
+	return refuse(http.StatusServiceUnavailable, "unavailable: the host of volume %s cannot be reached", v.ID)
+}
+
 // runs says whether a machine of the app is running.
-func (a *app) runs(id string) bool { return a.Machines[id] != nil }
+func (a *app) runs(id string) bool { return a.Machines[id] != nil && a.Machines[id].running() }
 
 // snapshotView is a snapshot as the API shows it.
 type snapshotView struct {
@@ -215,6 +221,9 @@ func (c *call) createSnapshot(v *volume) reply {
 	}
 	if v.ending() {
 		return c.failed(missing("volume not found"))
+	}
+	if c.e.hostStatus(v.Host) != hostOK {
+		return c.failed(unreachable(v))
 	}
 	s := snapshot{ID: "vs_" + c.e.newID("snapshot", 20), Status: "waiting", VolumeGB: v.SizeGB, Created: c.now, Retention: v.Retention}
 	v.Snapshots = append(v.Snapshots, s)
