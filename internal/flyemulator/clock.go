@@ -100,8 +100,8 @@ func (e *Emulator) runDue() {
 		if f := e.kinds[ev.Kind]; f != nil {
 			f(ev)
 		}
-		e.clock.pinned = time.Time{}
 		e.remember(ev.App)
+		e.clock.pinned = time.Time{}
 		ran = true
 	}
 	if ran {

@@ -1,0 +1,478 @@
+package flyemulator
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// answer is what came back, or why nothing did.
+type answer struct {
+	value
+	status int
+	header http.Header
+	err    error
+}
+
+// send is ask with headers, and with what can go wrong.
+func (w *world) send(ctx context.Context, method, path, body string, headers ...string) answer {
+	w.Helper()
+	r, err := http.NewRequestWithContext(ctx, method, "https://api.machines.dev"+path, strings.NewReader(body))
+	if err != nil {
+		w.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+w.token)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := w.client.Transport.RoundTrip(r)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	a := answer{status: resp.StatusCode, header: resp.Header, value: value{raw: string(raw)}}
+	if strings.Contains(resp.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(raw, &a.any); err != nil {
+			w.Fatalf("%s %s: %v: %s", method, path, err, raw)
+		}
+	}
+	return a
+}
+
+// with sends headers and wants a status.
+func (w *world) with(status int, method, path, body string, headers ...string) answer {
+	w.Helper()
+	a := w.send(w.Context(), method, path, body, headers...)
+	if a.err != nil || a.status != status {
+		w.Fatalf("%s %s: %d %v, want %d: %s", method, path, a.status, a.err, status, a.raw)
+	}
+	return a
+}
+
+// took wants that f takes a time, within a tenth of a second.
+func (w *world) took(want time.Duration, f func()) {
+	w.Helper()
+	start := time.Now()
+	f()
+	if got := time.Since(start); got < want || got > want+100*time.Millisecond {
+		w.Errorf("it took %s, want %s", got, want)
+	}
+}
+
+func TestAuthorization(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		w.app("other")
+		w.e.AddToken(Token{Value: "fm2_deploy", Kind: AppToken, Org: "acme", App: "web"})
+		w.e.AddToken(Token{Value: "fm2_reader", Kind: ReadOnlyToken, Org: "acme"})
+		w.e.AddToken(Token{Value: "fm2_stranger", Kind: OrgToken, Org: strangers})
+		w.e.AddToken(Token{Value: "fm2_short", Kind: OrgToken, Org: "acme", Expires: time.Now().Add(time.Minute)})
+		w.e.AddToken(Token{Value: "fm2_revoked", Kind: OrgToken, Org: "acme"})
+		w.e.Revoke("fm2_revoked")
+		const app, other, apps = "/v1/apps/web", "/v1/apps/other", "/v1/apps?org_slug=acme"
+		for _, row := range []struct {
+			name, header, method, path, body string
+			status                           int
+			text                             string
+		}{
+			{"bearer", "Bearer " + DefaultToken, "GET", app, "", 200, ""},
+			{"own scheme", "FlyV1 " + DefaultToken, "GET", app, "", 200, ""},
+			{"both schemes", "Bearer FlyV1 " + DefaultToken, "GET", app, "", 200, ""},
+			{"a list", "FlyV1 fm2_unknown," + DefaultToken, "GET", app, "", 200, ""},
+			{"no header", "", "GET", app, "", 401, "malformed authorization header"},
+			{"another scheme", "Basic eDp5", "GET", app, "", 401, "malformed authorization header"},
+			{"unknown", "Bearer fm2_unknown", "GET", app, "", 401, "Authenticate: token validation error"},
+			{"revoked", "Bearer fm2_revoked", "GET", app, "", 401, "Authenticate: token validation error"},
+			{"of another organization", "Bearer fm2_stranger", "GET", app, "", 403, "unauthorized"},
+			{"of this app", "Bearer fm2_deploy", "GET", app + "/machines", "", 200, ""},
+			{"of this app, another", "Bearer fm2_deploy", "GET", other, "", 403, "unauthorized"},
+			{"of this app, the listing", "Bearer fm2_deploy", "GET", apps, "", 403, "unauthorized"},
+			{"of this app, the organization", "Bearer fm2_deploy", "GET", "/v1/orgs/acme/machines", "", 403, "unauthorized"},
+			{"of this app, a new app", "Bearer fm2_deploy", "POST", "/v1/apps", `{"name":"x","org_slug":"acme"}`, 403, "unauthorized"},
+			{"reader", "Bearer fm2_reader", "GET", apps, "", 200, ""},
+			{"reader writes", "Bearer fm2_reader", "POST", app + "/machines", `{"config":{"image":"x"}}`, 403, "unauthorized"},
+			{"reader makes an app", "Bearer fm2_reader", "POST", "/v1/apps", `{"name":"x","org_slug":"acme"}`, 403, "unauthorized"},
+			{"reader asks for placements", "Bearer fm2_reader", "POST", "/v1/platform/placements", `{"org_slug":"acme"}`, 200, ""},
+			{"until it expires", "Bearer fm2_short", "GET", app, "", 200, ""},
+		} {
+			a := w.send(w.Context(), row.method, row.path, row.body, "Authorization", row.header)
+			if text, _ := a.at("error").(string); a.status != row.status || text != row.text {
+				w.Errorf("%s: %d %s, want %d %q", row.name, a.status, a.raw, row.status, row.text)
+			}
+		}
+		pass(time.Minute)
+		w.with(401, "GET", app, "", "Authorization", "Bearer fm2_short")
+
+		a := w.with(200, "GET", "/v1/tokens/current", "", "Authorization", "Bearer fm2_deploy")
+		w.says(a.value, "tokens.0.apps.0", "web")
+		w.says(a.value, "tokens.0.org_slug", "acme")
+		made, _ := w.want(200, "POST", app+"/deploy_token", `{"expiry":"1h"}`).at("token").(string)
+		if !strings.HasPrefix(made, "FlyV1 fm2_") {
+			w.Fatalf("token: %q", made)
+		}
+		w.with(200, "GET", app, "", "Authorization", made)
+		pass(time.Hour)
+		w.with(401, "GET", app, "", "Authorization", made)
+	})
+}
+
+func TestHeaders(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		a, b := w.with(200, "GET", "/v1/apps/web", ""), w.with(200, "GET", "/v1/apps/web", "")
+		id := a.header.Get("Fly-Request-Id")
+		if id == "" || id == b.header.Get("Fly-Request-Id") || a.header.Get("Fly-Trace-Id") == "" {
+			w.Errorf("headers: %v", a.header)
+		}
+		if k := a.header.Get("Set-Cookie"); !strings.HasPrefix(k, "fly_flaps_affinity=") || !strings.HasSuffix(k, "; Path=/v1/apps/web") {
+			w.Errorf("cookie: %q", k)
+		}
+		if a := w.send(w.Context(), "GET", "/v1/nothing", ""); a.status != 404 {
+			w.Errorf("unknown path: %d", a.status)
+		}
+		if a := w.send(w.Context(), "PATCH", "/v1/apps/web", ""); a.status != 405 {
+			w.Errorf("unknown method: %d", a.status)
+		}
+	})
+}
+
+func TestRateLimits(t *testing.T) {
+	in(t, Options{RateLimits: true, RetryAfter: true}, func(w *world) {
+		w.app("other")
+		burst := func(n int, path string) {
+			w.Helper()
+			for range n {
+				w.want(200, "GET", path, "")
+			}
+			a := w.with(429, "GET", path, "")
+			w.says(a.value, "error", "rate limit exceeded")
+			if a.header.Get("Retry-After") != "1" {
+				w.Errorf("headers: %v", a.header)
+			}
+		}
+		burst(3, "/v1/apps/web")
+		burst(3, "/v1/apps/other")         // each app has its own
+		burst(3, "/v1/apps/web/machines")  // and each action
+		burst(3, "/v1/orgs/acme/machines") // as has the organization
+		pass(time.Second)
+		burst(1, "/v1/apps/web")
+		id := w.want(200, "POST", "/v1/apps/web/machines", `{"config":{"image":"nginx"}}`).at("id").(string)
+		burst(10, "/v1/apps/web/machines/"+id)
+		pass(time.Second)
+		burst(5, "/v1/apps/web/machines/"+id)
+		pass(time.Hour)
+		burst(10, "/v1/apps/web/machines/"+id)
+	})
+}
+
+func TestFaults(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		const machines, body = "/v1/apps/web/machines", `{"config":{"image":"nginx"}}`
+		count := func() int {
+			w.Helper()
+			all, _ := w.want(200, "GET", machines, "").any.([]any)
+			return len(all)
+		}
+		for _, row := range []struct {
+			name   string
+			fault  Fault
+			status int
+			text   string
+			made   int
+		}{
+			{"an answer", Fault{Action: "machines.create", Status: 502, Text: "bad gateway"}, 502, "bad gateway", 0},
+			{"a status word", Fault{Action: "machines.create", Status: 422, Text: "x", Word: "insufficient_capacity"}, 422, "x", 0},
+			{"a whole body", Fault{Method: "POST", Path: "machines$", Status: 422, Text: `{"error":"uniqueness constraint violated"}`}, 422, "uniqueness constraint violated", 0},
+			{"by app and body", Fault{App: "web", Body: `"image":"nginx"`, Status: 500}, 500, "Internal Server Error", 0},
+			{"another app", Fault{App: "other", Status: 500}, 200, "", 1},
+			{"another body", Fault{Body: "redis", Status: 500}, 200, "", 1},
+			{"silent success", Fault{Action: "machines.create", Status: 408, Commit: true}, 408, "Request Timeout", 1},
+			{"dropped before", Fault{Action: "machines.create", Drop: DropBefore}, 0, "", 0},
+			{"dropped after", Fault{Action: "machines.create", Drop: DropAfter}, 0, "", 1},
+			{"spared", Fault{Action: "machines.create", Skip: 1, Status: 500}, 200, "", 1},
+		} {
+			was := count()
+			mend := w.e.Fault(row.fault)
+			a := w.send(w.Context(), "POST", machines, body)
+			mend()
+			text, _ := a.at("error").(string)
+			if a.status != row.status || text != row.text {
+				w.Errorf("%s: %d %s", row.name, a.status, a.raw)
+			}
+			if row.status == 0 && !errors.Is(a.err, syscall.ECONNRESET) {
+				w.Errorf("%s: %v", row.name, a.err)
+			}
+			if got := count() - was; got != row.made {
+				w.Errorf("%s: %d machines were made, want %d", row.name, got, row.made)
+			}
+		}
+		w.e.Fault(Fault{Action: "apps.get", Count: 2, Status: 503, Delay: Duration(29 * time.Second), Header: map[string]string{"Retry-After": "7"}})
+		for range 2 {
+			w.took(29*time.Second, func() {
+				if a := w.with(503, "GET", "/v1/apps/web", ""); a.header.Get("Retry-After") != "7" {
+					w.Errorf("headers: %v", a.header)
+				}
+			})
+		}
+		w.want(200, "GET", "/v1/apps/web", "")
+
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		w.e.Fault(Fault{Action: "machines.create", Delay: Duration(time.Minute)})
+		was := count()
+		if a := w.send(ctx, "POST", machines, body); !errors.Is(a.err, context.DeadlineExceeded) {
+			w.Errorf("given up: %d %v", a.status, a.err)
+		}
+		w.e.MendAll()
+		if count() != was {
+			w.Error("a request that was given up before it began made a machine")
+		}
+	})
+}
+
+func TestLog(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		w.want(200, "GET", "/v1/apps/web?x=1", "")
+		w.e.Fault(Fault{Count: 1, Drop: DropAfter})
+		w.send(w.Context(), "DELETE", "/v1/apps/web", "")
+		w.want(200, "GET", "/_emulator/now", "")
+		got := w.e.Requests()
+		if len(got) != 2 || got[0].Action != "apps.get" || got[0].Path != "/v1/apps/web?x=1" || got[0].App != "web" || got[0].Status != 200 ||
+			got[1].Status != 0 || got[1].Method != "DELETE" {
+			w.Errorf("%+v", got)
+		}
+		w.e.ForgetRequests()
+		if len(w.e.Requests()) != 0 {
+			w.Error("they are not forgotten")
+		}
+	})
+}
+
+func TestReplicaLag(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		w.e.SetLag(Lag{Replica: 2 * time.Second})
+		const machines = "/v1/apps/web/machines"
+		a := w.with(200, "POST", machines, `{"config":{"image":"nginx"}}`)
+		cookie, _, _ := strings.Cut(a.header.Get("Set-Cookie"), ";")
+		id, _ := a.at("id").(string)
+		w.want(404, "GET", machines+"/"+id, "")
+		w.with(200, "GET", machines+"/"+id, "", "Cookie", cookie)
+		pass(2 * time.Second)
+		w.says(w.want(200, "GET", machines+"/"+id, ""), "state", created)
+		w.says(w.with(200, "GET", machines+"/"+id, "", "Cookie", cookie).value, "state", starting)
+		pass(3 * time.Second)
+		w.says(w.want(200, "GET", machines+"/"+id, ""), "state", started)
+
+		w.want(201, "POST", "/v1/apps?wait=true", `{"name":"fresh","org_slug":"acme"}`)
+		w.want(404, "GET", "/v1/apps/fresh", "")
+		pass(time.Second)
+		w.want(200, "GET", "/v1/apps/fresh", "")
+		w.e.SetLag(Lag{})
+		w.want(200, "GET", machines+"/"+id, "")
+	})
+}
+
+func TestSaveAndLoad(t *testing.T) {
+	var saved bytes.Buffer
+	var id, late string
+	const machines = "/v1/apps/web/machines"
+	in(t, Options{}, func(w *world) {
+		id, _ = w.want(200, "POST", machines, `{"name":"a","lease_ttl":600,"config":{"image":"nginx","env":{"A":"b"},
+			"services":[{"protocol":"tcp","internal_port":80,"autostop":"off"},{"protocol":"tcp","internal_port":81,"autostop":"stop"}]}}`).at("id").(string)
+		pass(10 * time.Second)
+		late, _ = w.want(200, "POST", machines, `{"name":"b","config":{"image":"nginx"}}`).at("id").(string)
+		if err := w.e.Save(&saved); err != nil {
+			w.Fatal(err)
+		}
+	})
+	first := saved.String()
+	in(t, Options{}, func(w *world) {
+		pass(time.Second)
+		if err := w.e.Load(&saved); err != nil {
+			w.Fatal(err)
+		}
+		var again bytes.Buffer
+		if err := w.e.Save(&again); err != nil {
+			w.Fatal(err)
+		}
+		if again.String() != first {
+			w.Errorf("what was loaded is not what was saved:\n%s\n%s", first, again.String())
+		}
+		w.says(w.want(200, "GET", machines+"/"+id, ""), "state", started)
+		w.want(409, "POST", machines+"/"+id+"/lease", "")
+		w.says(w.want(200, "GET", machines+"/"+late, ""), "state", created)
+		pass(4 * time.Second)
+		w.says(w.want(200, "GET", machines+"/"+late, ""), "state", started)
+		if err := w.e.Load(strings.NewReader("{")); err == nil {
+			w.Error("half a state was loaded")
+		}
+		w.says(w.want(200, "GET", machines+"/"+late, ""), "state", started)
+	})
+}
+
+func TestControls(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		at := "/_emulator/"
+		before := w.want(200, "GET", at+"now", "").at("now")
+		w.want(204, "POST", at+"advance", `{"by":"1h"}`)
+		now, err := time.Parse(time.RFC3339Nano, w.want(200, "GET", at+"now", "").at("now").(string))
+		if then, _ := time.Parse(time.RFC3339Nano, before.(string)); err != nil || now.Sub(then) != time.Hour {
+			w.Errorf("%v to %v: %v", before, now, err)
+		}
+		id, _ := w.want(200, "POST", "/v1/apps/web/machines", `{"config":{"image":"nginx","env":{"A":"b"}}}`).at("id").(string)
+		one := "/v1/apps/web/machines/" + id
+		w.want(204, "POST", at+"advance", `{"by":"3s"}`)
+		w.says(w.want(200, "GET", one, ""), "state", started)
+		w.says(w.want(200, "GET", at+"machines/"+id+"/env", ""), "env.A", "b")
+
+		fault := w.want(201, "POST", at+"faults", `{"action":"apps.get","status":503,"delay":"1s"}`)
+		w.want(503, "GET", "/v1/apps/web", "")
+		if all := w.want(200, "GET", at+"faults", "").any.([]any); len(all) != 1 {
+			w.Errorf("faults: %v", all)
+		}
+		if fault.at("id") != 1.0 {
+			w.Errorf("fault: %s", fault.raw)
+		}
+		w.want(204, "DELETE", at+"faults/1", "")
+		w.want(200, "GET", "/v1/apps/web", "")
+		w.want(201, "POST", at+"faults", `{"status":503}`)
+		w.want(204, "DELETE", at+"faults", "")
+		w.want(200, "GET", "/v1/apps/web", "")
+
+		w.want(204, "POST", at+"lag", `{"replica":"1s","listing":"1m"}`)
+		w.want(204, "POST", at+"lag", `{}`)
+		w.want(204, "POST", at+"hosts", `{"app":"web","machine":"`+id+`","status":"unreachable"}`)
+		w.says(w.want(200, "GET", one, ""), "host_status", "unreachable")
+		w.want(204, "POST", at+"hosts", `{"app":"web","machine":"`+id+`","status":"ok","full":true}`)
+		w.want(204, "POST", at+"migrate", `{"app":"web","machine":"`+id+`"}`)
+		w.want(204, "POST", at+"regions", `{"region":"iad","room":0,"silent":true}`)
+		w.want(422, "POST", "/v1/apps/web/machines", `{"config":{"image":"nginx"}}`)
+		w.says(w.want(200, "GET", "/v1/orgs/acme/machines", ""), "error_regions.0", "iad")
+		w.want(204, "POST", at+"regions", `{"region":"iad","room":-1,"silent":false}`)
+		w.want(204, "POST", at+"programs", `{"match":"redis","unpullable":true}`)
+		w.want(204, "POST", at+"images", `{"image":"x:1","digest":"sha256:00"}`)
+		w.want(204, "POST", at+"proxy", `{"on":true}`)
+		w.want(204, "POST", at+"proxy", `{"on":false}`)
+		w.want(204, "POST", at+"tokens", `{"Value":"fm2_x","Kind":"org","Org":"acme"}`)
+		w.with(200, "GET", "/v1/apps/web", "", "Authorization", "Bearer fm2_x")
+		w.want(204, "POST", at+"tokens/revoke", `{"value":"fm2_x"}`)
+		w.with(401, "GET", "/v1/apps/web", "", "Authorization", "Bearer fm2_x")
+
+		v := w.want(200, "POST", at+"drift", `{"path":"`+one+`","patch":true,"body":{"image":"nginx:2","env":{"A":null,"C":"d"}}}`)
+		w.says(v, "config.env.C", "d")
+		w.says(v, "config.env.A", nil)
+		w.says(v, "config.image", "nginx:2")
+
+		state := w.want(200, "GET", at+"state", "")
+		w.want(204, "PUT", at+"state", state.raw)
+		w.says(w.want(200, "GET", one, ""), "config.image", "nginx:2")
+		if n := len(w.want(200, "GET", at+"requests", "").any.([]any)); n == 0 {
+			w.Error("no requests")
+		}
+		w.want(204, "DELETE", at+"requests", "")
+		if n := len(w.want(200, "GET", at+"requests", "").any.([]any)); n != 0 {
+			w.Errorf("%d requests", n)
+		}
+		for _, row := range [][3]string{
+			{"advance", `{"by":"-1s"}`, "time does not go back"},
+			{"advance", `{"by":true}`, "a duration is written as"},
+			{"faults", `{"drop":"never"}`, "drop is"},
+			{"faults", `{"path":"("}`, "path"},
+			{"hosts", `{"app":"none"}`, "no app"},
+			{"hosts", `{"app":"web","machine":"none"}`, "has neither machine"},
+			{"hosts", `{"host":"none"}`, "no host"},
+			{"hosts", `{"host":"iad-1","status":"tired"}`, "a host is"},
+			{"regions", `{"region":"none"}`, "no region"},
+			{"migrate", `{"app":"web","machine":"none"}`, "no machine"},
+			{"programs", `{"match":"("}`, "regexp"},
+			{"drift", `{"path":"/v1/apps/web/machines/none","patch":true,"body":{}}`, "no machine at"},
+		} {
+			v := w.want(400, "POST", at+row[0], row[1])
+			if text, _ := v.at("error").(string); !strings.Contains(text, row[2]) {
+				w.Errorf("%v: %s", row, v.raw)
+			}
+		}
+	})
+}
+
+// TestSockets: over a connection it is the same, and a dropped answer is a
+// broken connection.
+func TestSockets(t *testing.T) {
+	e := New(Options{TimeFactor: 1000})
+	defer e.Close()
+	s := httptest.NewServer(e)
+	defer s.Close()
+	ask := func() (*http.Response, error) {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/v1/apps?wait=true", strings.NewReader(`{"name":"web","org_slug":"acme"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+DefaultToken)
+		return s.Client().Do(r)
+	}
+	e.Fault(Fault{Action: "apps.create", Drop: DropAfter, Count: 1})
+	if resp, err := ask(); !errors.Is(err, io.EOF) {
+		t.Fatalf("dropped: %v %v", resp, err)
+	}
+	resp, err := ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if raw, _ := io.ReadAll(resp.Body); resp.StatusCode != 422 || !strings.Contains(string(raw), "name_taken") {
+		t.Errorf("%d %s", resp.StatusCode, raw)
+	}
+}
+
+// TestClose: nobody waits for an emulator that is no more.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := New(Options{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r, _ := http.NewRequestWithContext(t.Context(), "GET", "http://x/v1/apps/missing", nil)
+			r.Header.Set("Authorization", "Bearer "+DefaultToken)
+			resp, err := e.Transport().RoundTrip(r)
+			if err == nil {
+				resp.Body.Close()
+			}
+		}()
+		synctest.Wait()
+		start := time.Now()
+		e.Close()
+		e.Close()
+		<-done
+		if time.Since(start) != 0 {
+			t.Error("it waited")
+		}
+	})
+}
+
+// TestTimeFactor: virtual time runs faster than real time.
+func TestTimeFactor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := New(Options{TimeFactor: 60})
+		defer e.Close()
+		start, real := e.Now(), time.Now()
+		time.Sleep(time.Minute)
+		if got := e.Now().Sub(start); got != time.Hour {
+			t.Errorf("a minute is %s", got)
+		}
+		e.Advance(time.Hour)
+		if got := e.Now().Sub(start); got != 2*time.Hour || time.Since(real) != time.Minute {
+			t.Errorf("after the jump: %s", got)
+		}
+	})
+}
