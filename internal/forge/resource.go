@@ -69,6 +69,9 @@ func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // UnmarshalText reads what MarshalText writes.
 func (id *ID) UnmarshalText(b []byte) error {
+	if *id = (ID{}); string(b) == id.String() {
+		return nil // of nothing, as in an Input that is not set
+	}
 	p := strings.SplitN(string(b), "/", 3)
 	if len(p) != 3 || p[0] == "" || p[1] == "" || p[2] == "" {
 		return fmt.Errorf("resource id %q: want environment/kind/name", b)
