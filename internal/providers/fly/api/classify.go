@@ -24,80 +24,60 @@ const longestText = 800
 // Machines API, {"message"} of some of its handlers, {"errors":{"detail"}} of
 // the API behind the web interface, {"errors":[{"message"}]} of GraphQL, or
 // plain text.
-func decodeError(body []byte) said {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(body, &fields) != nil {
-		var text string
-		if json.Unmarshal(body, &text) != nil {
-			text = string(body)
+func decodeError(body []byte, hide hider) said {
+	var value any
+	if json.Unmarshal(body, &value) != nil {
+		text := strings.TrimSpace(string(body))
+		if strings.HasPrefix(text, "<") { // a page of HTML tells nobody anything
+			return said{page: true}
 		}
-		text = strings.TrimSpace(text)
-		page := strings.HasPrefix(text, "<") || text == "404 page not found"
-		if strings.HasPrefix(text, "<") {
-			text = "" // a page of HTML tells nobody anything
-		}
-		return said{text: clean(text), page: page}
+		return said{text: clean(hide(text)), page: text == "404 page not found"}
 	}
-	var s said
-	s.code = clean(word(fields["status"]))
-	for _, text := range []string{
-		word(fields["error"]), inner(fields["error"]),
-		word(fields["message"]),
-		word(fields["errors"]), inner(fields["errors"]), listed(fields["errors"]),
-		word(fields["detail"]),
-	} {
-		if text != "" {
-			s.text = clean(text)
+	fields, ok := value.(map[string]any)
+	if !ok {
+		return said{text: clean(hide(told(value, deepest)))}
+	}
+	code, _ := fields["status"].(string)
+	s := said{code: clean(hide(code))}
+	for _, key := range []string{"error", "message", "errors", "detail"} {
+		if text := told(fields[key], deepest); text != "" {
+			s.text = clean(hide(text))
 			break
 		}
 	}
 	return s
 }
 
-// word is a text, or nothing.
-func word(b json.RawMessage) string {
-	var s string
-	if len(b) == 0 || json.Unmarshal(b, &s) != nil {
-		return ""
-	}
-	return s
-}
+// deepest is how deep below an answer's fields a text may lie.
+const deepest = 3
 
-// inner is what {"detail"} or {"message"} says, or the complaints by field.
-func inner(b json.RawMessage) string {
-	var fields map[string]json.RawMessage
-	if len(b) == 0 || json.Unmarshal(b, &fields) != nil {
-		return ""
-	}
-	for _, key := range []string{"detail", "message"} {
-		if s := word(fields[key]); s != "" {
-			return s
-		}
-	}
-	var all []string
-	for key, value := range fields {
-		if s := word(value); s != "" {
-			all = append(all, key+" "+s)
-		} else if s := listed(value); s != "" {
-			all = append(all, key+" "+s)
-		}
-	}
-	slices.Sort(all)
-	return strings.Join(all, "; ")
-}
-
-// listed is what the entries of a list say.
-func listed(b json.RawMessage) string {
-	var list []json.RawMessage
-	if len(b) == 0 || json.Unmarshal(b, &list) != nil {
+// told is the text in a value: its own, that of "detail" or "message", or all
+// that its parts say.
+func told(value any, depth int) string {
+	if depth == 0 {
 		return ""
 	}
 	var all []string
-	for _, entry := range list {
-		if s := word(entry); s != "" {
-			all = append(all, s)
-		} else if s := inner(entry); s != "" {
-			all = append(all, s)
+	switch v := value.(type) {
+	case string:
+		return v
+	case map[string]any:
+		for _, key := range []string{"detail", "message"} {
+			if s := told(v[key], depth-1); s != "" {
+				return s
+			}
+		}
+		for key, part := range v {
+			if s := told(part, depth-1); s != "" {
+				all = append(all, key+" "+s)
+			}
+		}
+		slices.Sort(all)
+	case []any:
+		for _, part := range v {
+			if s := told(part, depth-1); s != "" {
+				all = append(all, s)
+			}
 		}
 	}
 	return strings.Join(all, "; ")
@@ -190,11 +170,11 @@ var codes = map[string]Kind{
 }
 
 // classify makes an Error of an answer of failure.
-func classify(r request, res *http.Response, body []byte) *Error {
-	s := decodeError(body)
+func classify(r request, res *http.Response, body []byte, hide hider) *Error {
+	s := decodeError(body, hide)
 	e := &Error{
 		Action: r.action, Method: r.method,
-		Status: res.StatusCode, Code: s.code, Text: s.text, RequestID: requestID(res),
+		Status: res.StatusCode, Code: s.code, Text: s.text, RequestID: requestID(res, hide),
 	}
 	e.Kind = kindOf(r, res.StatusCode, s)
 	switch e.Kind {

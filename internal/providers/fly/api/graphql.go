@@ -32,12 +32,12 @@ type complaint struct {
 // graph asks for T; every complaint is an error.
 func graph[T any](ctx context.Context, c *Client, op operation) (T, error) {
 	r := op.request()
-	r.fails = func(body []byte) error {
+	r.fails = func(body []byte, hide hider) error {
 		complaints, err := complaintsOf(body)
 		if err != nil || len(complaints) == 0 {
 			return err
 		}
-		return graphError(complaints, op.repeat)
+		return graphError(complaints, op.repeat, hide)
 	}
 	reply, err := send[data[T]](ctx, c, r)
 	return reply.Data, err
@@ -66,16 +66,16 @@ func complaintsOf(body []byte) ([]complaint, error) {
 
 // graphError is what complaints mean. The first that can be told is told: what
 // follows follows from it, mostly.
-func graphError(complaints []complaint, repeat bool) *Error {
+func graphError(complaints []complaint, repeat bool, hide hider) *Error {
 	e := &Error{Kind: Invalid}
 	var texts []string
 	for _, c := range complaints {
-		texts = append(texts, clean(c.Message))
+		texts = append(texts, hide(c.Message))
 	}
 	for _, c := range complaints {
 		kind, field := graphKind(c)
 		if kind != "" {
-			e.Kind, e.Field, e.Code = kind, field, clean(c.Extensions.Code)
+			e.Kind, e.Field, e.Code = kind, field, clean(hide(c.Extensions.Code))
 			break
 		}
 	}

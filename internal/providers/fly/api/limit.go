@@ -15,12 +15,12 @@ type limit struct {
 // What Fly allows (Machines API docs, rate limits): one request a second for
 // each action and identifier with bursts of three, five a second with bursts of
 // ten for reading a machine, a hundred deletions of apps a minute. Clocks run
-// differently, and requests that left a second apart arrive closer together:
-// so one request of each burst is left alone, and the pace is a hundredth
-// slower.
+// differently, so the pace is a hundredth slower. Requests that left a second
+// apart arrive closer together, so of each burst is left alone what falls due in
+// that time.
 var (
 	usual       = limit{every: 1010 * time.Millisecond, burst: 2}
-	readMachine = limit{every: 202 * time.Millisecond, burst: 9}
+	readMachine = limit{every: 202 * time.Millisecond, burst: 6}
 	deleteApp   = limit{every: 632 * time.Millisecond, burst: 3}
 )
 

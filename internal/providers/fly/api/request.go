@@ -44,7 +44,7 @@ type request struct {
 	patience time.Duration // zero: the usual
 	hide     []string      // what answers must not give away
 
-	fails func([]byte) error // finds a failure in an answer of success
+	fails func([]byte, hider) error // finds a failure in an answer of success
 }
 
 // segment makes one part of a path of any text. A wildcard is "%2A" (Machines
@@ -124,6 +124,7 @@ func (c *Client) once(ctx context.Context, r request, body []byte, out any) *fai
 	if limit == 0 {
 		limit = patience
 	}
+	hide := c.hider(r)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	base := c.endpoints[r.service]
@@ -161,7 +162,7 @@ func (c *Client) once(ctx context.Context, r request, body []byte, out any) *fai
 	if err != nil {
 		c.onRequest(r.action, 0, time.Since(began))
 		e := failed(Unavailable)
-		e.Err = c.cause(ctx, r, err)
+		e.Err = cause(ctx, hide, err)
 		unsent := neverSent(err)
 		if !unsent && !r.repeat {
 			e.Kind = Ambiguous
@@ -184,33 +185,31 @@ func (c *Client) once(ctx context.Context, r request, body []byte, out any) *fai
 		if !r.repeat {
 			e.Kind = Ambiguous
 		}
-		e.Status, e.RequestID, e.Err = res.StatusCode, requestID(res), err
+		e.Status, e.RequestID, e.Err = res.StatusCode, requestID(res, hide), err
 		return &failure{Error: e}
 	}
 	if !ok {
 		if int64(len(reply)) > most {
 			reply = reply[:most]
 		}
-		e := classify(r, res, reply)
+		e := classify(r, res, reply, hide)
 		e.Path = base.Path + r.path
-		e.Text = c.hidden(r, e.Text)
 		return &failure{Error: e}
 	}
 	switch {
 	case readErr != nil:
-		return lost(fmt.Errorf("the answer breaks off: %w", c.cause(ctx, r, readErr)))
+		return lost(fmt.Errorf("the answer breaks off: %w", cause(ctx, hide, readErr)))
 	case int64(len(reply)) > most:
 		return lost(fmt.Errorf("the answer is larger than %d MiB", maxReply>>20))
 	}
 	if r.fails != nil {
-		if err := r.fails(reply); err != nil {
+		if err := r.fails(reply, hide); err != nil {
 			var e *Error
 			if !errors.As(err, &e) {
 				return lost(err)
 			}
 			e.Action, e.Method, e.Path = r.action, r.method, base.Path+r.path
-			e.Status, e.RequestID = res.StatusCode, requestID(res)
-			e.Text = c.hidden(r, e.Text)
+			e.Status, e.RequestID = res.StatusCode, requestID(res, hide)
 			return &failure{Error: e}
 		}
 	}
@@ -243,7 +242,7 @@ func neverSent(err error) bool {
 }
 
 // cause is why there is no answer, without what might give something away.
-func (c *Client) cause(ctx context.Context, r request, err error) error {
+func cause(ctx context.Context, hide hider, err error) error {
 	var inURL *url.Error
 	if errors.As(err, &inURL) { // which holds the query
 		err = inURL.Err
@@ -251,27 +250,43 @@ func (c *Client) cause(ctx context.Context, r request, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	if text := err.Error(); c.hidden(r, text) != text {
-		return errors.New(c.hidden(r, text))
+	if text := err.Error(); hide(text) != text {
+		return errors.New(hide(text))
 	}
 	return err
 }
 
-// hidden takes out of a text what must not be told.
-func (c *Client) hidden(r request, text string) string {
-	for _, token := range c.tokens {
-		text = strings.ReplaceAll(text, string(token.Reveal()), "[redacted]")
-	}
-	for _, s := range append(r.hide, r.nonce) {
-		if s != "" {
-			text = strings.ReplaceAll(text, s, "[redacted]")
+// hider takes out of a text what must not be told.
+type hider func(string) string
+
+// shortestHidden is the length of what is looked for: less is in any text.
+const shortestHidden = 4
+
+// hider knows the tokens, and what a request holds of secrets: as a whole, and
+// line by line, as a complaint about a key would show it.
+func (c *Client) hider(r request) hider {
+	var pairs []string
+	add := func(s string) {
+		if len(s) >= shortestHidden {
+			pairs = append(pairs, s, "[redacted]")
 		}
 	}
-	return text
+	for _, token := range c.tokens {
+		add(string(token.Reveal()))
+	}
+	for _, s := range append([]string{r.nonce}, r.hide...) {
+		add(s)
+		if strings.Contains(s, "\n") {
+			for line := range strings.Lines(s) {
+				add(strings.TrimSpace(line))
+			}
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
 }
 
-func requestID(res *http.Response) string {
-	id := res.Header.Get("fly-request-id")
+func requestID(res *http.Response, hide hider) string {
+	id := hide(res.Header.Get("fly-request-id"))
 	if len(id) > 100 {
 		id = id[:100]
 	}
