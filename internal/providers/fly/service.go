@@ -22,8 +22,8 @@ type Service struct {
 	Kind     string
 	Look     func(ctx context.Context, l Look) (View, error)
 
-	// Every is how often it is looked at what no listing tells of; 0: there is
-	// nothing of that kind.
+	// Every is how often it is looked at what no listing tells of, when all is
+	// well; 0: there is nothing of that kind.
 	Every time.Duration
 
 	mu     sync.Mutex
@@ -59,8 +59,13 @@ func (l Look) ID() forge.ID { return l.Request.Resource.ID }
 type peek struct {
 	request reconcile.Request
 	print   string
+	ready   bool
 	asked   time.Time // when the engine looked last
+	looked  time.Time // when anybody did
 }
+
+// impatient is how often what is not ready is looked at.
+const impatient = 15 * time.Second
 
 // forgotten is how long after the engine has looked last nobody looks any more:
 // it looks in full every half hour.
@@ -106,7 +111,8 @@ func (s *Service) note(r reconcile.Request, v View) {
 		delete(s.peeked, r.Resource.ID)
 		return
 	}
-	s.peeked[r.Resource.ID] = &peek{request: r, print: v.Print(), asked: time.Now()}
+	now := time.Now()
+	s.peeked[r.Resource.ID] = &peek{request: r, print: v.Print(), ready: wellIn(v), asked: now, looked: now}
 }
 
 // Observe implements reconcile.Provider.
@@ -189,7 +195,7 @@ func (s *Service) Watch(ctx context.Context, notify func(reconcile.Event)) error
 
 // peek looks now and then at what no listing tells of.
 func (s *Service) peek(ctx context.Context, notify func(reconcile.Event)) {
-	ticker := time.NewTicker(s.Every)
+	ticker := time.NewTicker(impatient)
 	defer ticker.Stop()
 	for {
 		select {
@@ -201,38 +207,47 @@ func (s *Service) peek(ctx context.Context, notify func(reconcile.Event)) {
 			// What cannot be read now is no news: it is read again next time,
 			// and by the engine when it looks.
 			v, err := s.view(ctx, p.request, true)
-			if err == nil && s.moved(id, p, v.Print()) {
+			if s.moved(id, p, v, err) {
 				notify(reconcile.Event{ID: id, Cause: causeLive, At: time.Now()})
 			}
 		}
 	}
 }
 
-// peeks are those that somebody still asks for.
+// peeks are those whose time has come, and that somebody still asks for.
 func (s *Service) peeks() map[forge.ID]*peek {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	all := map[forge.ID]*peek{}
 	for id, p := range s.peeked {
-		if time.Since(p.asked) > forgotten {
+		switch {
+		case now.Sub(p.asked) > forgotten:
 			delete(s.peeked, id)
-			continue
+		case !p.ready || now.Sub(p.looked) >= s.Every:
+			all[id] = p
 		}
-		all[id] = p
 	}
 	return all
 }
 
-// moved tells whether something is not as it was when it was looked at last.
-func (s *Service) moved(id forge.ID, p *peek, print string) bool {
+// moved notes what was seen, and tells whether it is not as it was.
+func (s *Service) moved(id forge.ID, p *peek, v View, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.peeked[id] != p || p.print == print { // the engine looks itself
+	if s.peeked[id] != p { // the engine has looked meanwhile
 		return false
 	}
-	s.peeked[id] = &peek{request: p.request, print: print, asked: p.asked}
-	return true
+	next := *p
+	next.looked = time.Now()
+	if err == nil {
+		next.print, next.ready = v.Print(), wellIn(v)
+	}
+	s.peeked[id] = &next
+	return next.print != p.print
 }
+
+func wellIn(v View) bool { return v.Observed().Health.Status == reconcile.Ready }
 
 // Owned implements reconcile.Owner.
 func (s *Service) Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error) {

@@ -91,17 +91,6 @@ func lookAtCluster(ctx context.Context, l fly.Look) (fly.View, error) {
 
 // find looks for the cluster: by the id that is known of it, else by its name.
 func (s *cluster) find(ctx context.Context) error {
-	listed, err := s.list(ctx)
-	if err != nil {
-		return err
-	}
-	var named []string
-	for _, c := range listed {
-		if c.Name == s.spec.Name && existing(c.Status) {
-			named = append(named, c.ID)
-		}
-	}
-	slices.Sort(named)
 	id := s.Record.Data[dataCluster]
 	if id != "" {
 		there, err := s.get(ctx, id)
@@ -115,15 +104,26 @@ func (s *cluster) find(ctx context.Context) error {
 			}
 			return nil
 		}
-		if slices.ContainsFunc(listed, func(c api.PostgresCluster) bool { return c.ID == id && existing(c.Status) }) {
+	}
+	listed, err := s.list(ctx)
+	if err != nil {
+		return err
+	}
+	var named []string
+	for _, c := range listed {
+		switch {
+		case !existing(c.Status):
+		case c.ID == id:
 			return reconcile.Errorf(reconcile.Unavailable, "read", "cluster %s is listed and cannot be read", id)
+		case c.Name == s.spec.Name:
+			named = append(named, c.ID)
 		}
-		s.others = named
-		s.place = gone
-		if s.Record.Data[dataServed] != "" {
-			return nil
-		}
-		// There never was anything in it: it is as if it had not been.
+	}
+	slices.Sort(named)
+	// If there never was anything in it, it is as if it had not been.
+	if id != "" && s.Record.Data[dataServed] != "" {
+		s.place, s.others = gone, named
+		return nil
 	}
 	switch len(named) {
 	case 0:
@@ -140,9 +140,9 @@ func (s *cluster) find(ctx context.Context) error {
 		return err
 	case !there:
 		return reconcile.Errorf(reconcile.Unavailable, "read", "cluster %s is listed and cannot be read", named[0])
-	case s.Recorded && s.begunCluster():
+	case s.begunCluster():
 		s.place = begun
-	case s.spec.Create:
+	case s.spec.Create && !s.Request.Remove:
 		s.place = foreign
 	default:
 		s.place = used
@@ -172,6 +172,9 @@ func (s *cluster) get(ctx context.Context, id string) (bool, error) {
 	}
 	org := s.Org
 	topic := s.topic(id)
+	if s.Fresh {
+		org.Touch(topic)
+	}
 	a, err := fly.Read(ctx, org, topic, func(ctx context.Context) (answer, error) {
 		c, err := org.Client().PostgresCluster(ctx, id)
 		switch api.KindOf(err) {
@@ -213,7 +216,7 @@ func factsOf(c api.PostgresCluster) facts {
 
 // lookInside reads what is in the cluster.
 func (s *cluster) lookInside(ctx context.Context) error {
-	asked := fmt.Sprint(usersOf(s.spec), s.spec.Database)
+	asked := fmt.Sprint(s.users(), s.spec.Database)
 	org, id := s.Org, s.cluster.id
 	read := func() (*contents, error) {
 		return fly.Read(ctx, org, s.topic(id), func(ctx context.Context) (*contents, error) {
@@ -254,7 +257,7 @@ func (s *cluster) contents(ctx context.Context, client *api.Client) (*contents, 
 		}
 		in.extensions = slices.Sorted(slices.Values(extensions))
 	}
-	for _, user := range usersOf(s.spec) {
+	for _, user := range s.users() {
 		if _, ok := in.users[user]; !ok {
 			continue
 		}
@@ -301,7 +304,8 @@ func broken(b api.PostgresBackup) bool {
 
 // Observed implements fly.View.
 func (s *cluster) Observed() reconcile.Observed {
-	o := reconcile.Observed{Exists: s.cluster.id != "" && s.place != foreign, Health: s.health()}
+	o := reconcile.Observed{Health: s.health()}
+	o.Exists = s.cluster.id != "" && s.place != foreign && (s.Recorded || o.Health.Status == reconcile.Ready)
 	if s.Request.Remove {
 		o.Exists = s.Recorded && s.cluster.id != ""
 		return o
@@ -343,12 +347,12 @@ func (s *cluster) health() reconcile.Health {
 		return reconcile.Health{Status: reconcile.Unknown, Message: fmt.Sprintf("Fly says that %s is %q, which forged does not know", object, s.cluster.status)}
 	}
 	var missing []string
-	for _, user := range usersOf(s.spec) {
+	for _, user := range s.users() {
 		if _, ok := s.in.passwords[user]; !ok {
 			missing = append(missing, "user "+user)
 		}
 	}
-	for _, database := range databasesOf(s.spec) {
+	for _, database := range s.databases() {
 		if !slices.Contains(s.in.databases, database) {
 			missing = append(missing, "database "+database)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -38,24 +37,34 @@ func (s *cluster) Apply(ctx context.Context, step reconcile.Step) error {
 	case doNote:
 		return s.noteCluster(ctx)
 	case doDelete:
-		if s.cluster.id != "" && s.place != gone && (s.ours() || s.place == begun) {
-			if err := s.Org.Client().DeletePostgres(ctx, s.cluster.id); err != nil {
-				return fly.Classify(op, step.Object, err)
-			}
-		}
-		return s.Inventory.Drop(ctx, s.ID())
+		return s.remove(ctx, op)
 	}
 	return reconcile.Errorf(reconcile.Internal, op, "cannot %s a cluster", t.do)
+}
+
+// remove takes away what forged owns, and lets go of the rest.
+func (s *cluster) remove(ctx context.Context, op string) error {
+	switch {
+	case s.cluster.id == "" || s.place == gone:
+	case s.ours() || s.place == begun:
+		if err := s.Org.Client().DeletePostgres(ctx, s.cluster.id); err != nil {
+			return fly.Classify(op, entryCluster+" "+s.spec.Name, err)
+		}
+	case s.in != nil:
+		for _, e := range s.leaving() {
+			t := task{kind: e.Kind, name: e.Name, do: doDelete}
+			if err := s.request(ctx, t); err != nil {
+				return s.explain(op, t, err)
+			}
+		}
+	}
+	return s.Inventory.Drop(ctx, s.ID())
 }
 
 // next is the record as it is to be written: what is asked for, and what is
 // owned. What cannot change is written down as it was made.
 func (s *cluster) next() fly.Record {
-	r := s.Record
-	r.Needs, r.Entries, r.Data = s.Request.Resource.Needs, slices.Clone(r.Entries), maps.Clone(r.Data)
-	if r.Data == nil {
-		r.Data = map[string]string{}
-	}
+	r := copied(s.Record, s.Request.Resource.Needs)
 	if s.in != nil {
 		r.Data[dataServed] = "true"
 	}
@@ -72,21 +81,10 @@ func (s *cluster) next() fly.Record {
 
 // put writes a record down: one with entries that were not seen yet is pending.
 func (s *cluster) put(ctx context.Context, r fly.Record) error {
-	if slices.ContainsFunc(r.Entries, func(e fly.Entry) bool { return e.Identity == "" }) {
+	if waits(r) {
 		return s.Inventory.Begin(ctx, r)
 	}
 	return s.Inventory.Commit(ctx, r)
-}
-
-// set writes an entry into a record, in the place of the one of its name.
-func set(r *fly.Record, e fly.Entry) {
-	for i := range r.Entries {
-		if r.Entries[i].Kind == e.Kind && r.Entries[i].Name == e.Name {
-			r.Entries[i] = e
-			return
-		}
-	}
-	r.Entries = append(r.Entries, e)
 }
 
 // makeCluster asks for a cluster, once. It is written down before that, so that
@@ -208,8 +206,8 @@ func (s *cluster) applyInside(ctx context.Context, op string, t task) error {
 			return err
 		}
 	}
-	if err := s.inside1(ctx, t); err != nil {
-		return s.explain(ctx, op, t, err)
+	if err := s.request(ctx, t); err != nil {
+		return s.explain(op, t, err)
 	}
 	switch t.do {
 	case doMake:
@@ -219,11 +217,7 @@ func (s *cluster) applyInside(ctx context.Context, op string, t task) error {
 			set(&r, fly.Entry{Kind: t.kind, Name: t.name, Identity: madeEntry})
 		}
 	case doDelete:
-		r.Entries = slices.DeleteFunc(r.Entries, func(e fly.Entry) bool { return e.Kind == t.kind && e.Name == t.name })
-		left := slices.ContainsFunc(r.Entries, func(e fly.Entry) bool { return e.Kind != entryExtension })
-		if s.Request.Remove && !left {
-			return s.Inventory.Drop(ctx, s.ID())
-		}
+		unset(&r, t.kind, t.name)
 	}
 	if err := s.put(ctx, r); err != nil {
 		return fmt.Errorf("%s %s: %w", op, object, err)
@@ -234,14 +228,14 @@ func (s *cluster) applyInside(ctx context.Context, op string, t task) error {
 // begin enters all that is asked for and is not there: it is about to be made.
 func (s *cluster) begin(r *fly.Record) {
 	enter := func(kind, name string) {
-		if !s.has(kind, name) && s.entry(kind, name) == nil {
-			r.Entries = append(r.Entries, fly.Entry{Kind: kind, Name: name})
+		if !s.has(kind, name) {
+			enter(r, kind, name)
 		}
 	}
-	for _, user := range usersOf(s.spec) {
+	for _, user := range s.users() {
 		enter(entryUser, user)
 	}
-	for _, database := range databasesOf(s.spec) {
+	for _, database := range s.databases() {
 		enter(entryDatabase, database)
 	}
 	for _, extension := range s.spec.Extensions {
@@ -252,8 +246,8 @@ func (s *cluster) begin(r *fly.Record) {
 	}
 }
 
-// inside1 makes one request about what is in the cluster.
-func (s *cluster) inside1(ctx context.Context, t task) error {
+// request makes one request about what is in the cluster.
+func (s *cluster) request(ctx context.Context, t task) error {
 	client, id := s.Org.Client(), s.cluster.id
 	if t.do == doDelete && !s.has(t.kind, t.name) {
 		return nil
@@ -288,7 +282,7 @@ func (s *cluster) inside1(ctx context.Context, t task) error {
 }
 
 // explain says why something in the cluster could not be done, and what to do.
-func (s *cluster) explain(_ context.Context, op string, t task, err error) error {
+func (s *cluster) explain(op string, t task, err error) error {
 	said := fly.Classify(op, t.kind+" "+t.name, err)
 	var e *reconcile.Error
 	if !errors.As(said, &e) {

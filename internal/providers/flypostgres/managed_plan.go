@@ -13,9 +13,6 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// somebody is the writer of what Fly does not say who wrote it.
-const somebody = "somebody at Fly"
-
 // roleOf every user here: each makes the tables of its own databases.
 const roleOf = api.PostgresSchemaAdmin
 
@@ -33,20 +30,6 @@ const (
 const (
 	dataCluster = "cluster" // id of the cluster that is used, whoever made it
 	dataServed  = "served"  // it was ready once: there may be data in it
-	madeEntry   = "made"    // identity of what has none
-)
-
-// place is where a cluster stands.
-type place string
-
-const (
-	absent  place = "absent"  // there is none, and none is known of
-	gone    place = "gone"    // the one that is known of is not there any more
-	crowded place = "crowded" // several have its name
-	foreign place = "foreign" // it is there, and forged did not make it
-	begun   place = "begun"   // it is there, and was asked for by an action that was cut
-	known   place = "known"   // it is there, and in the inventory
-	used    place = "used"    // it is there, somebody else's, and forge.cue says to use it
 )
 
 // cluster is what was found of a cluster, and for whom.
@@ -67,36 +50,15 @@ func (s *cluster) ours() bool {
 	return e != nil && e.Identity != ""
 }
 
-func (s *cluster) entry(kind, name string) *fly.Entry {
-	for i, e := range s.Record.Entries {
-		if e.Kind == kind && e.Name == name {
-			return &s.Record.Entries[i]
-		}
-	}
-	return nil
+func (s *cluster) entry(kind, name string) *fly.Entry { return entryOf(s.Record, kind, name) }
+
+func (s *cluster) made(kind, name string) bool { return madeIn(s.Record, kind, name) }
+
+func (s *cluster) users() []string { return usersOf(s.spec.User, s.spec.Further) }
+
+func (s *cluster) databases() []string {
+	return named(homesOf(s.spec.Database, s.spec.User, s.spec.Further))
 }
-
-// made tells whether something in the cluster was made by forged and was there.
-func (s *cluster) made(kind, name string) bool {
-	e := s.entry(kind, name)
-	return e != nil && e.Identity != ""
-}
-
-// task is what one step does; it travels in Step.Detail.
-type task struct {
-	kind string // of an entry
-	name string
-	do   verb
-}
-
-type verb string
-
-const (
-	doMake   verb = "make"
-	doNote   verb = "note" // in the inventory
-	doChange verb = "change"
-	doDelete verb = "delete"
-)
 
 func (s *cluster) step(action reconcile.Action, code reconcile.ReasonCode, t task, text string) reconcile.Step {
 	step := reconcile.Step{
@@ -160,7 +122,7 @@ func (s *cluster) plan() []reconcile.Step {
 	case foreign:
 		t.do = doNote
 		step := s.step(reconcile.ActionUpdate, reconcile.ReasonOwnership, t, "takes over cluster "+s.cluster.id)
-		if s.Request.Policy.Adopt != forge.AdoptIfUnowned && s.Request.Policy.Adopt != forge.AdoptForce {
+		if !adopts(s.Request.Policy) {
 			step.Blocked = fmt.Sprintf("cluster %s is there already (%s), and forged did not make it; write services.postgres.create: false to use it and leave it as it is, or policy.adopt: \"if-unowned\" to take it over", s.spec.Name, s.cluster.id)
 		}
 		return []reconcile.Step{step}
@@ -178,7 +140,7 @@ func (s *cluster) lost() reconcile.Step {
 	id := s.Record.Data[dataCluster]
 	if len(s.others) == 1 {
 		step.Reason.Code = reconcile.ReasonReplaced
-		if s.Request.Policy.Adopt == forge.AdoptIfUnowned || s.Request.Policy.Adopt == forge.AdoptForce || !s.spec.Create {
+		if adopts(s.Request.Policy) || !s.spec.Create {
 			return step
 		}
 		step.Blocked = fmt.Sprintf("cluster %s (%s) is gone with its data, and %s has its name now; if that one is its restored backup, write policy.adopt: \"if-unowned\" to use it", s.spec.Name, id, s.others[0])
@@ -194,10 +156,10 @@ func (s *cluster) inside() []reconcile.Step {
 		return nil
 	}
 	var steps []reconcile.Step
-	for _, user := range usersOf(s.spec) {
+	for _, user := range s.users() {
 		steps = append(steps, s.user(user)...)
 	}
-	for _, database := range databasesOf(s.spec) {
+	for _, database := range s.databases() {
 		if slices.Contains(s.in.databases, database) {
 			continue
 		}
@@ -257,7 +219,7 @@ func (s *cluster) user(name string) []reconcile.Step {
 		t.do = doChange
 		step := s.step(reconcile.ActionUpdate, reconcile.ReasonConfig, t, "role")
 		step.Changes[0].From, step.Changes[0].To = role, roleOf
-		if s.entry(entryUser, name) == nil && s.Request.Policy.Adopt != forge.AdoptIfUnowned && s.Request.Policy.Adopt != forge.AdoptForce {
+		if s.entry(entryUser, name) == nil && !adopts(s.Request.Policy) {
 			step.Blocked = fmt.Sprintf("user %s is there already with role %s, and forged did not make it; give it role %s, or write policy.adopt: \"if-unowned\" to let forged do so", name, role, roleOf)
 		}
 		return []reconcile.Step{step}
@@ -335,49 +297,40 @@ func (s *cluster) leftovers() []reconcile.Step {
 	if s.in == nil {
 		return nil
 	}
-	steps := s.removals(func(e fly.Entry) bool {
-		switch e.Kind {
-		case entryUser:
-			return !slices.Contains(usersOf(s.spec), e.Name)
-		case entryDatabase:
-			return !slices.Contains(databasesOf(s.spec), e.Name)
-		case entryExtension:
-			database, extension, _ := strings.Cut(e.Name, "/")
-			return database != s.spec.Database || !slices.Contains(s.spec.Extensions, extension)
-		case entryAttachment:
-			return s.spec.AttachTo != e.Name
-		}
-		return false
-	})
-	for i := range steps {
-		steps[i].Late = true
-	}
-	return steps
-}
-
-// removals take away what forged made in the cluster.
-func (s *cluster) removals(unwanted func(fly.Entry) bool) []reconcile.Step {
 	var steps []reconcile.Step
 	for _, kind := range []string{entryAttachment, entryExtension, entryDatabase, entryUser} {
 		for _, e := range s.Record.Entries {
-			if e.Kind != kind || !unwanted(e) {
+			if e.Kind != kind || s.wants(e) {
 				continue
 			}
-			t := task{kind: kind, name: e.Name, do: doDelete}
-			step := s.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, t, "")
-			step.Changes = nil
-			switch there := s.has(kind, e.Name); {
-			case !there:
-				step.Action = reconcile.ActionForget
+			step := s.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, task{kind: kind, name: e.Name, do: doDelete}, "")
+			step.Changes, step.Deletes, step.Late = nil, 1, true
+			switch {
+			case !s.has(kind, e.Name):
+				step.Action, step.Deletes = reconcile.ActionForget, 0
 			case kind == entryDatabase:
-				step.Deletes, step.Destroys = 1, []string{fmt.Sprintf("database %s of cluster %s", e.Name, s.cluster.name)}
-			default:
-				step.Deletes = 1
+				step.Destroys = []string{s.lossOf(e.Name)}
 			}
 			steps = append(steps, step)
 		}
 	}
 	return steps
+}
+
+// wants tells whether forge.cue asks for something in the cluster.
+func (s *cluster) wants(e fly.Entry) bool {
+	switch e.Kind {
+	case entryUser:
+		return slices.Contains(s.users(), e.Name)
+	case entryDatabase:
+		return slices.Contains(s.databases(), e.Name)
+	case entryExtension:
+		database, extension, _ := strings.Cut(e.Name, "/")
+		return database == s.spec.Database && slices.Contains(s.spec.Extensions, extension)
+	case entryAttachment:
+		return s.spec.AttachTo == e.Name
+	}
+	return true
 }
 
 func (s *cluster) has(kind, name string) bool {
@@ -415,17 +368,44 @@ func (s *cluster) removal() []reconcile.Step {
 		step.Changes, step.Deletes = nil, 1
 		step.Destroys = []string{s.loss()}
 		return []reconcile.Step{step}
+	case len(s.Record.Entries) == 0:
+		return []reconcile.Step{forget}
 	case s.in == nil:
-		if len(s.Record.Entries) == 0 {
-			return []reconcile.Step{forget}
-		}
 		return nil // what is in it can be taken away when it is ready
 	}
-	steps := s.removals(func(e fly.Entry) bool { return e.Kind != entryExtension })
-	if len(steps) == 0 {
-		steps = []reconcile.Step{forget}
+	step := s.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, t, "")
+	step.Changes = nil
+	for _, e := range s.leaving() {
+		if s.has(e.Kind, e.Name) {
+			step.Deletes++
+			step.Changes = append(step.Changes, reconcile.Change{Path: "deletes " + e.Kind + " " + e.Name})
+		}
+		if e.Kind == entryDatabase && s.has(e.Kind, e.Name) {
+			step.Destroys = append(step.Destroys, s.lossOf(e.Name))
+		}
 	}
-	return steps
+	if step.Deletes == 0 {
+		return []reconcile.Step{forget}
+	}
+	return []reconcile.Step{step}
+}
+
+// leaving is what forged made in somebody else's cluster, in the order in which
+// it goes. Extensions go with their databases.
+func (s *cluster) leaving() []fly.Entry {
+	var all []fly.Entry
+	for _, kind := range []string{entryAttachment, entryDatabase, entryUser} {
+		for _, e := range s.Record.Entries {
+			if e.Kind == kind {
+				all = append(all, e)
+			}
+		}
+	}
+	return all
+}
+
+func (s *cluster) lossOf(database string) string {
+	return fmt.Sprintf("database %s of cluster %s", database, s.cluster.name)
 }
 
 // loss names what goes with a cluster.
@@ -435,28 +415,4 @@ func (s *cluster) loss() string {
 		text += "; databases " + strings.Join(s.in.databases, ", ")
 	}
 	return text + ") with its backups"
-}
-
-// usersOf are the users that are asked for, the app's first.
-func usersOf(spec forge.FlyPostgresSpec) []string {
-	users := []string{spec.User}
-	for _, f := range spec.Further {
-		if !slices.Contains(users, f.Name) {
-			users = append(users, f.Name)
-		}
-	}
-	return users
-}
-
-// databasesOf are the databases that are asked for, the app's first.
-func databasesOf(spec forge.FlyPostgresSpec) []string {
-	databases := []string{spec.Database}
-	for _, f := range spec.Further {
-		for _, d := range f.Databases {
-			if !slices.Contains(databases, d) {
-				databases = append(databases, d)
-			}
-		}
-	}
-	return databases
 }
