@@ -31,7 +31,7 @@ func in(t *testing.T, o Options, f func(w *world)) {
 
 func newWorld(t *testing.T, e *Emulator) *world {
 	t.Helper()
-	w := &world{T: t, e: e, client: &http.Client{Transport: e.Transport()}, token: DefaultToken}
+	w := &world{T: t, e: e, client: &http.Client{Transport: checked{t, e.Transport()}}, token: DefaultToken}
 	w.app("web")
 	return w
 }
