@@ -60,7 +60,7 @@ type machineBody struct {
 	Host       string         `json:"host_status"`
 	Cordoned   bool           `json:"cordoned"`
 	Nonce      string         `json:"nonce,omitempty"`
-	Events     []machineEvent `json:"events"`
+	Events     []machineEvent `json:"events,omitempty"`
 	Checks     []checkStatus  `json:"checks,omitempty"`
 	Lease      *leaseBody     `json:"lease,omitempty"`
 }

@@ -31,8 +31,8 @@ type ExecText struct {
 	Code   int    `json:"code,omitempty"`
 }
 
-// known are the images that behave by their name.
-var known = []Program{
+// sentinels are the images that behave by their name.
+var sentinels = []Program{
 	{Match: `emu/unpullable`, Unpullable: true},
 	{Match: `emu/late`, Late: 2},
 	{Match: `emu/absent`, Late: -1},
@@ -70,7 +70,7 @@ func (e *Emulator) programOf(c *machineConfig) Program {
 	words = append(append(append(words, c.Init.Entrypoint...), c.Init.Exec...), c.Init.Cmd...)
 	line := strings.Join(words, " ")
 	var p Program
-	for _, of := range [][]Program{e.state.Programs, known} {
+	for _, of := range [][]Program{e.state.Programs, sentinels} {
 		for _, one := range of {
 			if p.Match == "" && regexp.MustCompile(one.Match).MatchString(line) {
 				p = one

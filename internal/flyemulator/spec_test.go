@@ -119,7 +119,6 @@ var deviations = map[string]string{
 	".app_role":            "newer than the document",
 	".cname_target":        "newer than the document",
 	".cordoned":            "newer than the document",
-	".lease":               "with include_leases: the documentation",
 	".version":             "newer than the document",
 	".network":             "of addresses: flyctl's source",
 	".egress":              "of addresses: flyctl's source",
