@@ -2,6 +2,9 @@ package fly_test
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,11 +24,11 @@ type rig struct {
 }
 
 // inBubble runs a test on a place of its own, in which time costs nothing.
-func inBubble(t *testing.T, o flyemulator.Options, test func(r *rig)) {
+func inBubble(t *testing.T, o flyemulator.Options, test func(t *testing.T, r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{flytest.New(t, o), t}
-		test(r)
+		test(t, r)
 		r.Unharmed(t)
 	})
 }
@@ -136,4 +139,30 @@ func (r *rig) awaitGone(app string) {
 		time.Sleep(time.Second)
 	}
 	r.t.Fatalf("%s does not go", app)
+}
+
+func resources(all ...forge.Resource) []forge.Resource { return all }
+
+// inventories are the machines in the app of the inventory.
+func (r *rig) inventories() []api.Machine {
+	r.t.Helper()
+	all, err := r.Somebody.Machines(r.t.Context(), flytest.Inventory, api.MachinesQuery{})
+	r.must(err)
+	return slices.DeleteFunc(all, func(m api.Machine) bool { return m.State == api.StateDestroyed || m.State == api.StateDestroying })
+}
+
+// destroyInventory is what somebody does who has waited for the lease.
+func (r *rig) destroyInventory() {
+	r.t.Helper()
+	for _, m := range r.inventories() {
+		r.drift(http.MethodDelete, "/v1/apps/"+flytest.Inventory+"/machines/"+m.ID+"?force=true", "")
+	}
+}
+
+// drift is somebody who may do everything.
+func (r *rig) drift(method, path, body string) {
+	r.t.Helper()
+	if status, text := r.Drift(flyemulator.Drift{Method: method, Path: path, Body: json.RawMessage(body)}); status >= 300 {
+		r.t.Fatalf("%s %s: %d %s", method, path, status, text)
+	}
 }

@@ -282,3 +282,6 @@ func (l *Line) Requests() int {
 	defer l.mu.Unlock()
 	return l.requests
 }
+
+// HTTPOver goes through a line of its own.
+func (*Place) HTTPOver(l *Line) *http.Client { return &http.Client{Transport: l} }
