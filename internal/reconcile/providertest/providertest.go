@@ -55,6 +55,10 @@ type Harness struct {
 	// Settle waits until what was removed is gone for good, where that takes
 	// longer than the removal. May be nil.
 	Settle func(t *testing.T)
+	// Restore is set when what Delete deletes takes data along: Plan then says so
+	// in a blocked step, and nothing is made in its place. It is what a person
+	// does about it.
+	Restore func(t *testing.T)
 	// Fixed is set when nothing about the resource can be asked for in another
 	// way: Changed is Resource then.
 	Fixed bool
@@ -354,8 +358,19 @@ func foreignDeleteIsDrift(t *trial) {
 		if s.Reason.Code != reconcile.ReasonDeleted && s.Reason.Code != reconcile.ReasonReplaced {
 			t.Errorf("a deletion is called %s", s.Reason.Code)
 		}
+		if t.Restore != nil && s.Blocked == "" {
+			t.Errorf("data is gone, and something is to take its place: %s", s)
+		}
 	}
+	t.restore()
 	t.converge(r)
+}
+
+// restore does what a person does about data that is gone.
+func (t *trial) restore() {
+	if t.Restore != nil {
+		t.Restore(t.T)
+	}
 }
 
 func overtakenStepIsStaleOrDone(t *trial) {
@@ -367,6 +382,7 @@ func overtakenStepIsStaleOrDone(t *trial) {
 	if _, err := t.provider.Apply(t.ctx, r, steps[0]); err != nil && reconcile.KindOf(err) != reconcile.Stale {
 		t.Errorf("apply of an overtaken step: %v", err)
 	}
+	t.restore()
 	t.converge(r)
 }
 
