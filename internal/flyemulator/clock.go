@@ -86,7 +86,9 @@ func (e *Emulator) schedule(at time.Time, ev event) {
 }
 
 // after is schedule from now on.
-func (e *Emulator) after(d time.Duration, ev event) { e.schedule(e.now().Add(d), ev) }
+func (e *Emulator) after(d time.Duration, ev event) {
+	e.schedule(e.now().Add(time.Duration(float64(d)/e.o.Pace)), ev)
+}
 
 // runDue has everything happen whose time has come.
 func (e *Emulator) runDue() {

@@ -20,6 +20,7 @@ type Options struct {
 	RateLimits bool          // answer 429 where Fly does
 	RetryAfter bool          // 429 carries Retry-After; Fly promises nothing
 	TimeFactor float64       // virtual seconds in a second; 0 is 1
+	Pace       float64       // how much faster Fly works than it does, while leases, limits and tokens last as long; 0 is 1
 	Latency    time.Duration // of every answer
 	Lag        Lag
 	Times      Times // zero: as measured on the real service
@@ -71,6 +72,9 @@ const maxRequests = 200_000
 func New(o Options) *Emulator {
 	if o.TimeFactor == 0 {
 		o.TimeFactor = 1
+	}
+	if o.Pace == 0 {
+		o.Pace = 1
 	}
 	o.Times = o.Times.withDefaults()
 	e := &Emulator{
