@@ -18,7 +18,6 @@ type app struct {
 	Created  time.Time
 	Visible  time.Time // from then on the Machines API knows it
 	Affinity string    // value of the cookie of the replica that serves it
-	V6       int       // of its network
 
 	Machines     map[string]*machine `json:",omitempty"`
 	Volumes      map[string]*volume  `json:",omitempty"`

@@ -60,7 +60,7 @@ func (e *Emulator) assignIP(a *app, r ipRequest) (*ip, *failure) {
 			return nil, invalid("App already has a private IPv6 address in this network")
 		}
 		one.Network, one.Region = network, ""
-		one.Address = fmt.Sprintf("fdaa:%x:0:1::%x", a.V6&0xffff, n+1)
+		one.Address = fmt.Sprintf("fdaa:%x:%x:1::%x", hash32(a.Org)&0xff, hash32(network)&0xfff, n+1)
 	default:
 		return nil, invalid("Type %q is not one of v4, v6, shared_v4, private_v6", r.Type)
 	}

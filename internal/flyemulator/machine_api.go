@@ -288,7 +288,7 @@ func (e *Emulator) placeAtVolume(a *app, m *machine, list string, codes []string
 		return refuse(http.StatusPreconditionFailed, "insufficient resources to create new machine with existing volume id '%s'", v.ID).as("volume_placement_capacity")
 	}
 	m.Region, m.Host, m.Volume = v.Region, v.Host, v.ID
-	v.Machine, v.BoundTo = m.ID, ""
+	v.Machine, v.BoundTo, v.Updated = m.ID, "", e.now()
 	mt.Volume, mt.Name, mt.SizeGB, mt.Encrypted = v.ID, v.Name, v.SizeGB, v.Encrypted
 	return nil
 }
@@ -313,10 +313,7 @@ func (e *Emulator) mounted(a *app, mt *mount, codes []string) *volume {
 
 // claimed says that a volume is somebody's, or is so still.
 func (e *Emulator) claimed(v *volume) *failure {
-	by := v.Machine
-	if by == "" && v.BoundTo != "" && e.now().Before(v.BoundTill) {
-		by = v.BoundTo
-	}
+	by := e.holder(v)
 	if by == "" {
 		return nil
 	}

@@ -272,7 +272,7 @@ func (e *Emulator) gone(a *app, m *machine) {
 	e.note(m, "destroy", "flyd", nil)
 	e.useRoom(m.Region, -1)
 	if v := a.Volumes[m.Volume]; v != nil && v.Machine == m.ID {
-		v.Machine, v.BoundTo, v.BoundTill = "", m.ID, e.now().Add(e.o.Times.VolumeBound)
+		v.Machine, v.BoundTo, v.BoundTill, v.Updated = "", m.ID, e.now().Add(e.o.Times.VolumeBound), e.now()
 	}
 }
 

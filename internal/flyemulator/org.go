@@ -70,8 +70,11 @@ func (e *Emulator) listingOf(o *Org) *listing {
 		}
 		for _, id := range slices.Sorted(maps.Keys(a.Volumes)) {
 			v := a.Volumes[id]
+			if v.Listed.After(e.now()) {
+				continue
+			}
 			l.volumes = append(l.volumes, orgRow{
-				id: v.ID, region: v.Region, state: v.State, updated: v.Created, deleted: v.State == destroyed, body: e.orgVolumeRow(a, v),
+				id: v.ID, region: v.Region, state: v.State, updated: v.Updated, deleted: v.State == destroyed, body: e.orgVolumeRow(a, v),
 			})
 		}
 	}

@@ -292,7 +292,7 @@ func (c *call) listClusters() reply {
 	out := []clusterSummary{}
 	for _, cl := range c.e.clusters() {
 		if cl.Org == org.Slug && (deleted || cl.Status != clusterDeleted) {
-			out = append(out, cl.summary())
+			out = append(out, c.e.clusterSummary(cl))
 		}
 	}
 	return c.ok(data(out))

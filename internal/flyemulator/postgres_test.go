@@ -187,6 +187,10 @@ func TestPostgresAttachments(t *testing.T) {
 			{"app of others", "POST", one + "/attachments", `{"app_name":"strange"}`, 404, "App not found"},
 			{"no attachment", "DELETE", one + "/attachments/none", "", 404, "App not found"},
 		})
+		w.app("short")
+		w.want(201, "POST", one+"/attachments", `{"app_name":"short"}`)
+		w.want(202, "DELETE", "/v1/apps/short", "")
+		w.says(w.want(200, "GET", one, ""), "data.attached_apps.1", nil)
 		w.want(204, "DELETE", one+"/attachments/web", "")
 		w.refuses([]refused{{"again", "DELETE", one + "/attachments/web", "", 404, "Attachment not found"}})
 	})

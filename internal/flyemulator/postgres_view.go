@@ -23,10 +23,12 @@ type attachedApp struct {
 	Name string `json:"name"`
 }
 
-func (cl *postgresCluster) summary() clusterSummary {
+func (e *Emulator) clusterSummary(cl *postgresCluster) clusterSummary {
 	out := clusterSummary{ID: cl.ID, Name: cl.Name, Plan: cl.Plan, Region: cl.Region, Status: cl.Status, Attached: []attachedApp{}, Created: cl.Created}
 	for _, a := range cl.Attached {
-		out.Attached = append(out.Attached, attachedApp{a.App})
+		if e.state.Apps[a.App] != nil { // an app takes what it is attached to along
+			out.Attached = append(out.Attached, attachedApp{a.App})
+		}
 	}
 	if !cl.Deleted.IsZero() {
 		out.Deleted = &cl.Deleted
@@ -69,7 +71,7 @@ type orgRef struct {
 func (e *Emulator) clusterView(cl *postgresCluster) clusterView {
 	p := postgresPlans()[cl.Plan]
 	out := clusterView{
-		clusterSummary: cl.summary(), DiskGB: cl.DiskGB, CPUs: p.cpus, CPUKind: p.kind, MemoryMB: p.memoryMB, Replicas: 1,
+		clusterSummary: e.clusterSummary(cl), DiskGB: cl.DiskGB, CPUs: p.cpus, CPUKind: p.kind, MemoryMB: p.memoryMB, Replicas: 1,
 		Version: cl.Version, PostGIS: cl.PostGIS,
 	}
 	if o := e.state.Orgs[cl.Org]; o != nil {

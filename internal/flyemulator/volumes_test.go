@@ -199,3 +199,22 @@ func TestVolumeAndMachine(t *testing.T) {
 		w.refuses([]refused{{"a machine on one that is on its way out", "POST", machines, body, 404, "volume does not exist"}})
 	})
 }
+
+func TestVolumesOfAnOrganization(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		const all = "/v1/orgs/acme/volumes"
+		id := w.volume(`{"name":"data","region":"fra"}`)
+		w.says(w.want(200, "GET", all, ""), "volumes.0", nil)
+		pass(2 * time.Second)
+		v := w.want(200, "GET", all, "")
+		w.says(v, "volumes.0.id", id)
+		w.says(v, "volumes.0.app_name", "web")
+		before := v.at("volumes.0.updated_at").(string)
+		pass(time.Minute)
+		w.want(200, "PUT", volumesPath+"/"+id+"/extend", `{"size_gb":9}`)
+		w.says(w.want(200, "GET", all+"?updated_after="+before, ""), "volumes.0.size_gb", 9)
+		after := w.e.Now().Add(time.Second).Format(time.RFC3339)
+		pass(2 * time.Minute)
+		w.says(w.want(200, "GET", all+"?updated_after="+after, ""), "volumes.0", nil)
+	})
+}
