@@ -91,23 +91,22 @@ func (c *call) outwait(m *machine) (*machine, *failure) {
 		return m, nil
 	}
 	app, id := c.app.Name, m.ID
-	var now *machine
-	free := e.await(c, e.now().Add(maxTTL*time.Second), func() bool {
-		a := e.state.Apps[app]
-		if a == nil {
-			now = nil
-			return true
+	for l := m.held(e); l != nil; l = m.held(e) {
+		e.await(c, l.Expires, func() bool {
+			a := e.state.Apps[app]
+			if m = nil; a != nil {
+				c.app, m = a, a.Machines[id]
+			}
+			return m == nil || m.held(e) != l
+		})
+		if c.r.Context().Err() != nil || e.closed {
+			return nil, refuse(http.StatusRequestTimeout, "request canceled")
 		}
-		c.app, now = a, a.Machines[id]
-		return now == nil || now.held(e) == nil
-	})
-	switch {
-	case !free:
-		return nil, refuse(http.StatusRequestTimeout, "request canceled")
-	case now == nil:
-		return nil, refuse(http.StatusNotFound, "machine not found")
+		if m == nil {
+			return nil, refuse(http.StatusNotFound, "machine not found")
+		}
 	}
-	return now, nil
+	return m, nil
 }
 
 type leaseRequest struct {
