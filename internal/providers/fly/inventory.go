@@ -193,7 +193,22 @@ func (i *Inventory) put(ctx context.Context, r Record) error {
 	if same {
 		return nil
 	}
-	return i.update(ctx, func(records map[forge.ID]Record) { records[r.ID] = r })
+	return i.update(ctx, func(records map[forge.ID]Record) error {
+		if now, is := records[r.ID]; (is != ok || is && !sameRecord(now, old)) && !sameRecord(now, r) {
+			return i.overtaken(r.ID)
+		}
+		records[r.ID] = r
+		return nil
+	})
+}
+
+// overtaken is the refusal to write over what another process has written of a
+// resource since it was read: an old state must not bury a newer one.
+func (i *Inventory) overtaken(id forge.ID) error {
+	return &reconcile.Error{
+		Kind: reconcile.Stale, ID: id, Op: "write", Object: i.object(),
+		Err: errors.New("another process has written of this resource meanwhile"),
+	}
 }
 
 func sameRecord(a, b Record) bool {
@@ -204,10 +219,17 @@ func sameRecord(a, b Record) bool {
 
 // Drop forgets a resource that owns nothing any more.
 func (i *Inventory) Drop(ctx context.Context, id forge.ID) error {
-	if _, ok := i.Record(id); !ok {
+	old, ok := i.Record(id)
+	if !ok {
 		return nil
 	}
-	return i.update(ctx, func(records map[forge.ID]Record) { delete(records, id) })
+	return i.update(ctx, func(records map[forge.ID]Record) error {
+		if now, is := records[id]; is && !sameRecord(now, old) {
+			return i.overtaken(id)
+		}
+		delete(records, id)
+		return nil
+	})
 }
 
 // HashKey is what hashes in records are keyed with: who may read the inventory

@@ -185,7 +185,13 @@ func (v *vault) list(ctx context.Context, t Topic) (liveSecrets, error) {
 			all, err = v.org.Client().Secrets(ctx, t.App, version)
 		}
 		if api.KindOf(err) == api.NotFound {
-			return liveSecrets{noApp: true}, nil
+			if _, gone := v.org.Client().App(ctx, t.App); api.KindOf(gone) == api.NotFound {
+				return liveSecrets{noApp: true}, nil
+			}
+			err = &reconcile.Error{
+				Kind: reconcile.Unavailable, Op: "read", Object: t.String(),
+				Err: fmt.Errorf("Fly says that they are not there, and does not say so of the app: %w", err),
+			}
 		}
 		if err != nil {
 			return liveSecrets{}, Classify("read", t.String(), err)

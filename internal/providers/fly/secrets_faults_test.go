@@ -9,6 +9,7 @@ import (
 
 	"forged.dev/forged/internal/flyemulator"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly"
 	"forged.dev/forged/internal/providers/fly/flytest"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -185,7 +186,7 @@ func TestSecretsThatCannotBeRead(t *testing.T) {
 			{Action: "secrets.list", Status: 500, Text: "no"},
 			{Action: "secrets.list", Status: 403, Text: "no"},
 			{Action: "secrets.list", Drop: flyemulator.DropBefore},
-			{Action: "secrets.list", Status: 404, Text: "404 page not found"},
+			{Action: "secrets.list", Status: 404, Text: "no such thing"},
 		} {
 			mend := s.Fault(f)
 			ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
@@ -213,9 +214,53 @@ func TestSecretsWithReplicasThatLag(t *testing.T) {
 		if _, steps := s.look(r); len(steps) != 0 {
 			s.Errorf("planned %v", steps)
 		}
+	})
+}
+
+// A process that knows an inventory of before writes over nothing that another
+// one has written meanwhile.
+func TestSecretsPlannedOnAnInventoryOfBefore(t *testing.T) {
+	inSafe(t, flyemulator.Options{}, func(s *safe) {
+		s.settled(s.request([]forge.SecretEntry{variable("WORD", "WORD")}))
+		before, old := s.accounts, s.p
+		defer before.Close()
+		late := s.stack(0)
+		o, err := old.Observe(s.Context(), late)
+		if err != nil {
+			s.Fatal(err)
+		}
+		steps, err := old.Plan(s.Context(), late, o)
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.accounts = nil
 		s.restart()
-		if _, steps := s.look(r); len(steps) != 0 {
-			s.Errorf("planned after a restart: %v", steps)
+		s.settled(s.stack(0))
+		password := s.shares()
+		// It has not looked at the listings since.
+		if _, err := old.Apply(s.Context(), late, steps[0]); reconcile.KindOf(err) != reconcile.Stale {
+			s.Errorf("got %v", err)
+		}
+		record := fly.Record{ID: secretsID, Data: map[string]string{"version/shop": "1"}}
+		org, err := before.Open(s.Context(), s.Account())
+		if err != nil {
+			s.Fatal(err)
+		}
+		inv, err := org.Inventory(s.Context(), flytest.Environment, s.Account())
+		if err != nil {
+			s.Fatal(err)
+		}
+		if err := inv.Begin(s.Context(), record); reconcile.KindOf(err) != reconcile.Stale {
+			s.Errorf("begin: %v", err)
+		}
+		record.ID.Name = "another"
+		if err := inv.Begin(s.Context(), record); err != nil {
+			s.Errorf("begin of another: %v", err)
+		}
+		time.Sleep(time.Minute)
+		s.settled(s.stack(0))
+		if s.shares() != password {
+			s.Error("another password")
 		}
 	})
 }

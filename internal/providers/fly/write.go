@@ -14,9 +14,15 @@ import (
 // batch are changes that are written together: a machine takes one update a
 // second, and there are many resources.
 type batch struct {
-	changes []func(map[forge.ID]Record)
-	done    chan struct{}
-	err     error
+	edits []*edit
+	done  chan struct{}
+	err   error
+}
+
+// edit is one of them. It may be refused, and then changes nothing.
+type edit struct {
+	change func(map[forge.ID]Record) error
+	err    error
 }
 
 const writeAttempts = 6
@@ -24,7 +30,7 @@ const writeAttempts = 6
 // update changes what is stored, together with what others change meanwhile. It
 // holds when it returns without an error; after one it is not known whether it
 // was written, and writing it again does no harm.
-func (i *Inventory) update(ctx context.Context, change func(map[forge.ID]Record)) error {
+func (i *Inventory) update(ctx context.Context, change func(map[forge.ID]Record) error) error {
 	if err := ctx.Err(); err != nil {
 		return Classify("write", i.object(), err)
 	}
@@ -34,7 +40,8 @@ func (i *Inventory) update(ctx context.Context, change func(map[forge.ID]Record)
 		b = &batch{done: make(chan struct{})}
 		i.next = b
 	}
-	b.changes = append(b.changes, change)
+	e := &edit{change: change}
+	b.edits = append(b.edits, e)
 	if !i.writing {
 		if !i.org.accounts.start(i.writeBatches) {
 			i.next = nil
@@ -46,7 +53,10 @@ func (i *Inventory) update(ctx context.Context, change func(map[forge.ID]Record)
 	i.mu.Unlock()
 	select {
 	case <-b.done:
-		return b.err
+		if b.err != nil {
+			return b.err
+		}
+		return e.err
 	case <-ctx.Done():
 		return Classify("write", i.object(), ctx.Err())
 	}
@@ -107,8 +117,8 @@ func (i *Inventory) writeOnce(ctx context.Context, b *batch) (again bool, err er
 	i.mu.Lock()
 	at := i.at
 	records := maps.Clone(i.records)
-	for _, change := range b.changes {
-		change(records)
+	for _, e := range b.edits {
+		e.err = e.change(records)
 	}
 	d := i.document(records)
 	i.mu.Unlock()
