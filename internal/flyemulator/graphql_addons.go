@@ -2,6 +2,7 @@ package flyemulator
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 
@@ -226,6 +227,9 @@ func (g *graph) updateAddOn(in struct {
 		return nil, unprocessable(err)
 	}
 	if r.ProdPack != nil {
+		if r.PlanID == nil {
+			return nil, unprocessable(errors.New("Validation failed: Plan must be given to change the production pack")) //nolint:staticcheck // Fly's words
+		}
 		next.ProdPack = *r.ProdPack
 	}
 	if len(r.Metadata) > 0 && string(r.Metadata) != "null" {

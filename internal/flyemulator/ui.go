@@ -40,7 +40,7 @@ var uiRate = rate{1000, 1000}
 
 // uiFailed is how the console's API refuses.
 func uiFailed(status int, text string) reply {
-	return reply{status: status, body: map[string]any{"errors": map[string]string{"detail": text}}}
+	return reply{status: status, body: object{"errors": map[string]string{"detail": text}}}
 }
 
 type uiOrg struct {
