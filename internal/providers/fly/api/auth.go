@@ -23,11 +23,9 @@ const (
 // the scheme of the header.
 func tokenPieces(token secret.Value) ([]string, error) {
 	text := strings.TrimSpace(string(token.Reveal()))
-	for _, scheme := range []string{"FlyV1 ", "Bearer "} {
-		if len(text) > len(scheme) && strings.EqualFold(text[:len(scheme)], scheme) {
-			text = text[len(scheme):]
-			break
-		}
+	scheme, rest, _ := strings.Cut(text, " ")
+	if strings.EqualFold(scheme, "FlyV1") || strings.EqualFold(scheme, "Bearer") {
+		text = rest
 	}
 	var pieces []string
 	for piece := range strings.SplitSeq(text, ",") {

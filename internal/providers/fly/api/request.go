@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	maxReply      = 64 << 20 // a page of a thousand machines is about one
+	maxReply      = 32 << 20 // a page of a thousand machines is about one
 	maxErrorReply = 64 << 10
 	patience      = time.Minute      // for one answer
 	attempts      = 4                // for one call

@@ -45,7 +45,7 @@ func (c *Client) Wait(ctx context.Context, app, id string, w WaitFor) (Waited, e
 		left := min(max(time.Until(until), time.Second), longestWait)
 		query := url.Values{
 			"state":   {strings.Join(w.States, ",")},
-			"timeout": {strconv.Itoa(int(left / time.Second))},
+			"timeout": {strconv.Itoa(int((left + time.Second - 1) / time.Second))},
 		}
 		if w.Version != "" {
 			query.Set("version", w.Version)
