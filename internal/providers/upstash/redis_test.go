@@ -1,0 +1,441 @@
+package upstash_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"forged.dev/forged/internal/flyemulator"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly"
+	"forged.dev/forged/internal/providers/fly/api"
+	"forged.dev/forged/internal/providers/fly/flytest"
+	"forged.dev/forged/internal/providers/upstash"
+	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/reconcile/providertest"
+)
+
+const name = "shop-redis"
+
+// rig is a place on Fly, and forged that work there.
+type rig struct {
+	*flytest.Place
+	t       *testing.T
+	org     string // id
+	before  string // somebody else's database, as it was
+	secrets []string
+	process *fly.Accounts
+}
+
+func newRig(t *testing.T, o flyemulator.Options) *rig {
+	t.Helper()
+	r := &rig{Place: flytest.New(t, o), t: t}
+	org, err := r.Somebody.Organization(t.Context(), flytest.Org)
+	r.must(err)
+	r.org = org.ID
+	r.make("theirs")
+	r.before = r.theirs(t)
+	return r
+}
+
+func inBubble(t *testing.T, o flyemulator.Options, test func(r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, o)
+		test(r)
+		r.unharmed(t)
+	})
+}
+
+func (r *rig) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// make makes a database as somebody else, and waits for it.
+func (r *rig) make(name string) api.AddOn {
+	r.t.Helper()
+	a, err := r.Somebody.CreateAddOn(r.t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.org, Name: name, PrimaryRegion: "iad", Options: map[string]any{"auto_upgrade": true}})
+	r.must(err)
+	time.Sleep(time.Minute)
+	return a
+}
+
+func (r *rig) theirs(t *testing.T) string {
+	t.Helper()
+	a, err := r.Somebody.AddOn(context.WithoutCancel(t.Context()), "theirs", api.AddOnRedis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal([]any{a, a.PublicURL.Reveal()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func (r *rig) unharmed(t *testing.T) {
+	t.Helper()
+	r.Unharmed(t)
+	if now := r.theirs(t); now != r.before {
+		t.Errorf("somebody else's database was changed:\nwas %s\nis  %s", r.before, now)
+	}
+	all, err := r.Somebody.AddOns(context.WithoutCancel(t.Context()), flytest.Org, api.AddOnRedis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) > 2 {
+		t.Errorf("there are %d databases", len(all))
+	}
+}
+
+// redis starts the provider in a process of its own, when the one before has
+// ended.
+func (r *rig) redis() *fly.Service {
+	if r.process != nil {
+		r.process.Close()
+		time.Sleep(5 * time.Second) // a process takes a moment to begin
+	}
+	r.process = fly.NewAccounts(fly.Options{
+		Instance: flytest.Instance, Resolver: r.Resolver(), Endpoints: flytest.Endpoints(), HTTP: r.HTTP(), Logger: r.Logger(),
+	})
+	r.t.Cleanup(r.process.Close)
+	return upstash.New(r.process)
+}
+
+// patient is a provider whose user waits until what was asked for is ready.
+type patient struct{ *fly.Service }
+
+func (p patient) Observe(ctx context.Context, r reconcile.Request) (reconcile.Observed, error) {
+	for range 5 {
+		o, err := p.Service.Observe(ctx, r)
+		if err != nil || o.Health.Status != reconcile.Progressing {
+			return o, err
+		}
+		select {
+		case <-time.After(2 * time.Minute): // the listings come round
+		case <-ctx.Done():
+			return o, nil
+		}
+	}
+	return p.Service.Observe(ctx, r)
+}
+
+func (r *rig) request(change ...func(*forge.UpstashRedisSpec)) reconcile.Request {
+	spec := forge.UpstashRedisSpec{Account: r.Account(), Name: name, Create: true, Plan: "pay-as-you-go", Region: "fra", ReadRegions: []string{"lhr"}, Evict: true}
+	for _, f := range change {
+		f(&spec)
+	}
+	return reconcile.Request{Resource: forge.Resource{
+		ID:     forge.ID{Environment: flytest.Environment, Kind: forge.KindUpstashRedis, Name: name},
+		Target: forge.Target{Org: flytest.Org}, Spec: spec,
+	}}
+}
+
+func changed(s *forge.UpstashRedisSpec) {
+	s.Plan, s.ReadRegions, s.Evict = "1gb", []string{"lhr", "syd", "fra"}, false
+}
+
+// live is the database as somebody else sees it.
+func (r *rig) live() api.AddOn {
+	r.t.Helper()
+	a, err := r.Somebody.AddOn(context.WithoutCancel(r.t.Context()), name, api.AddOnRedis)
+	r.must(err)
+	return a
+}
+
+func TestConformance(t *testing.T) {
+	providertest.TestInBubble(t, func(t *testing.T) providertest.Harness {
+		r := newRig(t, flyemulator.Options{})
+		h := r.Harness(providertest.Harness{
+			Resource: r.request().Resource, Changed: r.request(changed).Resource,
+			Policy: forge.Policy{Mode: forge.ModeApply, Adopt: forge.AdoptIfUnowned}, Data: true,
+			Start: func(*testing.T) reconcile.Provider { return patient{r.redis()} },
+			Edit: func(t *testing.T) {
+				regions := []string{"syd"}
+				if _, err := r.Somebody.UpdateAddOn(t.Context(), api.UpdateAddOn{ID: r.live().ID, ReadRegions: &regions}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Delete: func(t *testing.T) {
+				if err := r.Somebody.DeleteAddOn(t.Context(), r.live().ID); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Restore: func(t *testing.T) {
+				if _, err := r.Somebody.CreateAddOn(t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.org, Name: name, PrimaryRegion: "fra"}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Minute)
+			},
+		})
+		h.Bystander = r.unharmed
+		return h
+	})
+}
+
+// plan is what a provider would do.
+func (r *rig) plan(p reconcile.Provider, q reconcile.Request) (reconcile.Observed, []reconcile.Step) {
+	r.t.Helper()
+	o, err := p.Observe(r.t.Context(), q)
+	r.must(err)
+	steps, err := p.Plan(r.t.Context(), q, o)
+	r.must(err)
+	b, err := json.Marshal(steps)
+	r.must(err)
+	r.silent(string(b), fmt.Sprint(steps), fmt.Sprintf("%+v %+v", o.Health, o.Outputs))
+	return o, steps
+}
+
+// blocked is the only step that is planned: it is not done.
+func (r *rig) blocked(p reconcile.Provider, q reconcile.Request, want string) reconcile.Step {
+	r.t.Helper()
+	_, steps := r.plan(p, q)
+	if len(steps) != 1 || steps[0].Blocked == "" || !strings.Contains(steps[0].Blocked, want) {
+		r.t.Fatalf("planned %v, want one that is blocked: %s", steps, want)
+	}
+	if _, err := p.Apply(r.t.Context(), q, steps[0]); reconcile.KindOf(err) != reconcile.Invalid {
+		r.t.Errorf("a blocked step was applied: %v", err)
+	}
+	return steps[0]
+}
+
+// round is a cycle: the first error ends it.
+func (r *rig) round(p reconcile.Provider, q reconcile.Request) (done int, err error) {
+	o, err := p.Observe(r.t.Context(), q)
+	if err != nil {
+		return 0, err
+	}
+	steps, err := p.Plan(r.t.Context(), q, o)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range steps {
+		if s.Blocked != "" {
+			continue
+		}
+		if _, err := p.Apply(r.t.Context(), q, s); err != nil {
+			r.silent(err.Error())
+			return done, err
+		}
+		done++
+	}
+	return done, nil
+}
+
+// converge goes on until nothing is to be done and all is ready.
+func (r *rig) converge(p reconcile.Provider, q reconcile.Request) reconcile.Observed {
+	r.t.Helper()
+	var last error
+	for range 40 {
+		done, err := r.round(p, q)
+		if last = err; err == nil && done == 0 {
+			if o, _ := r.plan(p, q); o.Health.Status == reconcile.Ready {
+				return o
+			}
+		}
+		time.Sleep(45 * time.Second)
+	}
+	o, steps := r.plan(p, q)
+	r.t.Fatalf("there is no end to it: %v %+v %v", steps, o.Health, last)
+	return o
+}
+
+func (r *rig) silent(texts ...string) {
+	r.t.Helper()
+	for _, text := range texts {
+		for _, s := range append(r.secrets, flyemulator.DefaultToken) {
+			if strings.Contains(text, s) {
+				r.t.Errorf("a secret is in: %s", text)
+			}
+		}
+	}
+}
+
+// The URL is an output that nobody can read; changes are what was asked for and
+// nothing else.
+func TestChangesAreWhatIsAskedFor(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.redis()
+		o := r.converge(p, r.request())
+		url := string(o.Outputs[forge.OutputURL].Secret.Reveal())
+		if !strings.HasPrefix(url, "redis://") || o.Outputs[forge.OutputURL].Value != "" {
+			t.Fatalf("%+v", o.Outputs)
+		}
+		r.secrets = append(r.secrets, url)
+		// Somebody bought the production pack, and set something of their own.
+		pack, live := true, r.live()
+		_, err := r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, PlanID: &live.PlanID, ProdPack: &pack, Options: map[string]any{"eviction": true, "auto_upgrade": true, "prod_pack": true}})
+		r.must(err)
+		r.must(func() error {
+			metadata := r.live().Metadata
+			metadata["team"] = "payments"
+			_, err := r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: metadata})
+			return err
+		}())
+		time.Sleep(5 * time.Minute)
+		if _, steps := r.plan(p, r.request()); len(steps) != 0 {
+			r.t.Errorf("what was not asked for is to be changed: %v", steps)
+		}
+		r.converge(p, r.request(changed))
+		live = r.live()
+		want := map[string]any{"eviction": false, "auto_upgrade": true, "prod_pack": true}
+		if fmt.Sprint(live.Options) != fmt.Sprint(want) || live.Metadata["team"] != "payments" || !slices.Equal(live.ReadRegions, []string{"lhr", "syd"}) || live.Plan != "Fixed 1GB" {
+			r.t.Errorf("%+v", live)
+		}
+		for _, q := range r.Requests() {
+			if q.Status == 429 {
+				r.t.Errorf("too many requests: %s", q.Action)
+			}
+		}
+		// Asked for, it is changed.
+		off := false
+		r.converge(p, r.request(changed, func(s *forge.UpstashRedisSpec) { s.ProdPack = &off }))
+		if on, _ := r.live().Options["prod_pack"].(bool); on {
+			r.t.Error("the production pack is still on")
+		}
+	})
+}
+
+// What cannot change is said in one sentence; the rest goes on.
+func TestWhatCannotChange(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.redis()
+		r.converge(p, r.request())
+		q := r.request(changed, func(s *forge.UpstashRedisSpec) { s.Region = "syd"; s.ReadRegions = nil })
+		r.converge(p, q)
+		step := r.blocked(p, q, "cannot move to another primary region: it is in fra")
+		if !step.Late || !step.Rollout() {
+			r.t.Errorf("%+v", step)
+		}
+		if live := r.live(); live.PrimaryRegion != "fra" || live.Plan != "Fixed 1GB" || len(live.ReadRegions) != 0 {
+			r.t.Errorf("%+v", live)
+		}
+	})
+}
+
+// Nothing is taken over without being asked, and never another forged's.
+func TestAdoption(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.redis()
+		q := r.request()
+		q.Resource.Spec = r.request(func(s *forge.UpstashRedisSpec) { s.Create = false }).Resource.Spec
+		r.blocked(p, q, "has no Redis database shop-redis")
+		live := r.make(name)
+		time.Sleep(5 * time.Minute)
+		// As it is.
+		if o, steps := r.plan(p, q); len(steps) != 0 || o.Outputs[forge.OutputURL].Secret.IsZero() {
+			r.t.Errorf("%v %+v", steps, o)
+		}
+		q = r.request()
+		r.blocked(p, q, "forged did not make it")
+		q.Policy.Adopt = forge.AdoptForce
+		_, err := r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: map[string]any{"forged.dev/instance": "cart", "forged.dev/environment": "prod"}})
+		r.must(err)
+		time.Sleep(5 * time.Minute)
+		r.blocked(p, q, "belongs to another forged, or another environment (cart/prod")
+		_, err = r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: map[string]any{"team": "payments"}})
+		r.must(err)
+		time.Sleep(5 * time.Minute)
+		q = r.request(func(s *forge.UpstashRedisSpec) { s.Region = "iad" })
+		q.Policy.Adopt = forge.AdoptIfUnowned
+		r.converge(p, q)
+		now := r.live()
+		if now.ID != live.ID || now.Metadata["team"] != "payments" || now.Metadata["forged.dev/instance"] != flytest.Instance || now.Options["auto_upgrade"] != true || now.Options["eviction"] != true {
+			r.t.Errorf("%+v", now)
+		}
+	})
+}
+
+// An answer that is lost is looked for; no request makes a second database,
+// wherever a process ends.
+func TestNeverTwo(t *testing.T) {
+	faults := []flyemulator.Fault{
+		{Body: `createAddOn`, Drop: flyemulator.DropAfter, Count: 1},
+		{Body: `createAddOn`, Drop: flyemulator.DropBefore, Count: 1},
+		{Body: `createAddOn`, Status: 502, Commit: true, Count: 1},
+		{Body: `createAddOn`, Status: 503, Count: 3},
+		{Body: `createAddOn`, Status: 408, Commit: true, Count: 1},
+		{Body: `updateAddOn`, Drop: flyemulator.DropAfter, Count: 1},
+		{Body: `addOns\(`, Status: 502, Count: 10},
+		{Body: `addOnPlans`, Status: 500, Count: 5},
+		{Body: `addOns?\(`, Delay: flyemulator.Duration(29 * time.Second), Count: 10},
+		{Body: `createAddOn`, Delay: flyemulator.Duration(29 * time.Second), Count: 1},
+		{Action: "machine.update", Drop: flyemulator.DropAfter, Count: 1},
+	}
+	for _, f := range faults {
+		t.Run(fmt.Sprintf("%s %s%d", f.Body, f.Drop, f.Status), func(t *testing.T) {
+			for _, restart := range []bool{false, true} {
+				inBubble(t, flyemulator.Options{}, func(r *rig) {
+					p := r.redis()
+					r.Fault(f)
+					for range 30 {
+						if _, err := r.round(p, r.request()); err == nil {
+							continue
+						}
+						if restart {
+							p = r.redis()
+						}
+						time.Sleep(3 * time.Second)
+					}
+					r.MendAll()
+					r.converge(p, r.request())
+				})
+			}
+		})
+	}
+}
+
+// What Fly refuses is said, and tried again when that makes sense.
+func TestRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		what  string
+		fault flyemulator.Fault
+		kind  reconcile.ErrorKind
+		want  string
+	}{
+		{"no payment", flyemulator.Fault{Body: `createAddOn`, Status: 200, Text: `{"errors":[{"message":"Please add a payment method"}],"data":null}`}, reconcile.Denied, "payment"},
+		{"a taken name", flyemulator.Fault{Body: `createAddOn`, Status: 200, Text: `{"errors":[{"message":"Validation failed: Name has already been taken"}],"data":null}`}, reconcile.Conflict, "services.redis.name"},
+		{"a field is gone", flyemulator.Fault{Body: `addOns\(`, Status: 200, Text: `{"errors":[{"message":"Field 'readRegions' doesn't exist on type 'AddOn'","extensions":{"code":"undefinedField"}}]}`}, reconcile.Internal, "a newer forged may know it"},
+		{"a revoked token", flyemulator.Fault{Status: 401}, reconcile.Denied, "revoked"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			inBubble(t, flyemulator.Options{}, func(r *rig) {
+				p := r.redis()
+				r.plan(p, r.request())
+				r.Fault(tt.fault)
+				time.Sleep(time.Hour)
+				_, err := r.round(p, r.request())
+				if reconcile.KindOf(err) != tt.kind || !strings.Contains(fmt.Sprint(err), tt.want) {
+					r.t.Errorf("%s: %v", reconcile.KindOf(err), err)
+				}
+				r.MendAll()
+				time.Sleep(time.Hour)
+				r.converge(p, r.request())
+			})
+		})
+	}
+}
+
+// A database that could not be made is told of.
+func TestFailure(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		r.SetMode(flyemulator.ModeAddOn, "error")
+		p := r.redis()
+		if _, err := r.round(p, r.request()); err != nil {
+			r.t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		o, steps := r.plan(p, r.request())
+		if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, "provisioning failed") || len(steps) != 0 {
+			r.t.Errorf("%+v %v", o.Health, steps)
+		}
+	})
+}
