@@ -40,6 +40,7 @@ type stored struct {
 	machine string // id; empty: there is none
 	version string // instance id
 	write   string // which write it holds
+	busy    bool   // the machine was still taking it in: it refuses another one
 	gone    bool   // it was there, and is not any more
 }
 
@@ -156,7 +157,7 @@ func (i *Inventory) take(m api.Machine, d document) {
 		i.records[r.ID] = r
 	}
 	i.hashKey = d.HashKey
-	i.at = stored{machine: m.ID, version: m.InstanceID, write: d.Write}
+	i.at = stored{machine: m.ID, version: m.InstanceID, write: d.Write, busy: m.State == api.StateReplacing || m.State == api.StateUpdating}
 	i.stale = false
 }
 

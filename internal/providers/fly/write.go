@@ -11,8 +11,8 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// batch are changes that are written together: a machine takes one update a
-// second, and there are many resources.
+// batch are changes that are written together: a machine takes an update every
+// few seconds, and there are many resources.
 type batch struct {
 	edits []*edit
 	done  chan struct{}
@@ -26,6 +26,10 @@ type edit struct {
 }
 
 const writeAttempts = 6
+
+// settling is how long a machine may take to take in an update: about four
+// seconds, as measured by users of the API. Until then it refuses the next one.
+const settling = 20 * time.Second
 
 // update changes what is stored, together with what others change meanwhile. It
 // holds when it returns without an error; after one it is not known whether it
@@ -129,6 +133,10 @@ func (i *Inventory) writeOnce(ctx context.Context, b *batch) (again bool, err er
 	config, err := i.config(d)
 	if err != nil {
 		return false, err
+	}
+	if at.busy {
+		// Whether that comes is told by the update itself.
+		_, _ = i.org.Client().Wait(ctx, i.key.app, at.machine, api.WaitFor{States: []string{"settled"}, Version: at.version, Timeout: settling})
 	}
 	m, err := i.org.Client().UpdateMachine(ctx, i.key.app, at.machine, api.UpdateMachine{
 		CreateMachine: api.CreateMachine{Config: *config, SkipLaunch: true}, CurrentVersion: at.version,
