@@ -197,9 +197,20 @@ func (c *Client) DeletePostgresDatabase(ctx context.Context, id, name string) er
 	return c.gone(ctx, postgres("database.delete", id, "databases", name))
 }
 
-// PostgresExtensions are the names of the extensions that a database has.
+// PostgresExtensions are the names of the extensions that a database has. The
+// list tells of those that it could have, too: "installed" is null there.
 func (c *Client) PostgresExtensions(ctx context.Context, id, database string) ([]string, error) {
-	return names(ctx, c, postgres("extension.list", id, "databases", database, "extensions"))
+	list, err := get[data[[]struct {
+		Name      string          `json:"name"`
+		Installed json.RawMessage `json:"installed"`
+	}]](ctx, c, postgres("extension.list", id, "databases", database, "extensions"))
+	var all []string
+	for _, e := range list.Data {
+		if string(e.Installed) != "null" {
+			all = append(all, e.Name)
+		}
+	}
+	return all, err
 }
 
 // EnablePostgresExtension gives a database an extension. Taken or Conflict: it
