@@ -368,7 +368,7 @@ func TestNeverTwo(t *testing.T) {
 		{Body: `addOnPlans`, Status: 500, Count: 5},
 		{Body: `addOns?\(`, Delay: flyemulator.Duration(29 * time.Second), Count: 10},
 		{Body: `createAddOn`, Delay: flyemulator.Duration(29 * time.Second), Count: 1},
-		{Action: "machine.update", Drop: flyemulator.DropAfter, Count: 1},
+		{Action: "machines.update", Drop: flyemulator.DropAfter, Count: 1},
 	}
 	for _, f := range faults {
 		t.Run(fmt.Sprintf("%s %s%d", f.Body, f.Drop, f.Status), func(t *testing.T) {

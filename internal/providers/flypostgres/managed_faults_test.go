@@ -1,0 +1,374 @@
+package flypostgres_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"forged.dev/forged/internal/flyemulator"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/flypostgres"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// suffer goes on with rounds in spite of trouble, in a new process after each that failed if restart is set.
+func (r *rig) suffer(f flyemulator.Fault, start func() reconcile.Provider, q reconcile.Request, restart bool) {
+	r.t.Helper()
+	r.Fault(f)
+	p := start()
+	for range 25 {
+		if _, err := r.round(p, q); err != nil && restart {
+			p = start()
+		}
+		time.Sleep(7 * time.Second)
+	}
+	r.MendAll()
+	r.converge(p, q)
+	if f.Action != "" && !slices.ContainsFunc(r.Requests(), func(q flyemulator.Request) bool { return q.Action == f.Action }) {
+		r.t.Errorf("there was no request %s: the trouble has struck nobody", f.Action)
+	}
+}
+
+// Names of clusters are not unique, so that a blind second request would make a
+// second cluster, which would cost every month. Wherever an answer is lost and
+// wherever a process ends, there is one.
+func TestManagedNeverTwo(t *testing.T) {
+	faults := []flyemulator.Fault{
+		{Action: "postgres.create", Drop: flyemulator.DropAfter, Count: 1},
+		{Action: "postgres.create", Drop: flyemulator.DropBefore, Count: 1},
+		{Action: "postgres.create", Status: 502, Commit: true, Count: 1},
+		{Action: "postgres.create", Status: 503, Count: 2},
+		{Action: "postgres.create", Status: 408, Commit: true, Count: 1},
+		{Action: "postgres.create", Delay: flyemulator.Duration(29 * time.Second), Count: 1},
+		{Action: "postgres.create", Delay: flyemulator.Duration(29 * time.Second), Drop: flyemulator.DropAfter, Count: 1},
+		{Action: "postgres.list", Status: 502, Skip: 1, Count: 5},
+		{Action: "postgres.get", Status: 500, Count: 5},
+		{Action: "postgres.get", Drop: flyemulator.DropAfter, Skip: 2, Count: 3},
+		{Action: "postgres.users.create", Drop: flyemulator.DropAfter, Count: 1},
+		{Action: "postgres.databases.create", Drop: flyemulator.DropAfter, Count: 2},
+		{Action: "postgres.extensions.enable", Drop: flyemulator.DropAfter, Count: 1},
+		{Action: "postgres.attach", Drop: flyemulator.DropAfter, Count: 1},
+		{Action: "machines.update", Drop: flyemulator.DropAfter, Count: 1},
+		{Action: "machines.update", Status: 503, Skip: 1, Count: 2},
+		{Status: 429, Skip: 3, Count: 3},
+	}
+	for _, f := range faults {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %s%d %s %v", f.Action, f.Drop, f.Status, time.Duration(f.Delay), restart), func(t *testing.T) {
+				inBubble(t, flyemulator.Options{}, func(r *rig) {
+					r.MakeApp("web")
+					q := r.managed(further, attached)
+					r.suffer(f, func() reconcile.Provider { return flypostgres.NewManaged(r.accounts()) }, q, restart)
+					if ids := r.clusters(clusterName); len(ids) != 1 {
+						r.t.Errorf("there are %d clusters: %v", len(ids), ids)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What Fly refuses is said with what to do, and goes on when it is mended.
+func TestManagedRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		what  string
+		fault flyemulator.Fault
+		kind  reconcile.ErrorKind
+		want  string
+	}{
+		{"no payment", flyemulator.Fault{Action: "postgres.create", Status: 422, Text: "please add a payment method"}, reconcile.Denied, "payment"},
+		{"no room", flyemulator.Fault{Action: "postgres.create", Status: 422, Word: "insufficient_capacity", Text: "could not find a candidate host"}, reconcile.Unavailable, "no room"},
+		{"no such region", flyemulator.Fault{Action: "postgres.create", Status: 422, Text: "region \"jnb\" is not supported"}, reconcile.Invalid, "not supported"},
+		{"a token of an app", flyemulator.Fault{Action: "postgres.list", Status: 403, Text: "unauthorized"}, reconcile.Denied, "fly tokens create org"},
+		{"a revoked token", flyemulator.Fault{Status: 401, Text: "Authenticate: token validation error"}, reconcile.Denied, "revoked"},
+		{"no answer", flyemulator.Fault{Action: "postgres.list", Drop: flyemulator.DropBefore}, reconcile.Unavailable, ""},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			inBubble(t, flyemulator.Options{}, func(r *rig) {
+				p := flypostgres.NewManaged(r.accounts())
+				r.plan(p, r.managed())
+				r.Fault(tt.fault)
+				time.Sleep(time.Hour)
+				_, err := r.round(p, r.managed())
+				if reconcile.KindOf(err) != tt.kind || !strings.Contains(fmt.Sprint(err), tt.want) {
+					r.t.Errorf("%s: %v", reconcile.KindOf(err), err)
+				}
+				r.MendAll()
+				time.Sleep(time.Hour)
+				r.converge(p, r.managed())
+				if ids := r.clusters(clusterName); len(ids) != 1 {
+					r.t.Errorf("there are %d clusters", len(ids))
+				}
+			})
+		})
+	}
+}
+
+// A cluster that somebody deleted is not made anew behind their back; its
+// restored backup is used when that is said.
+func TestManagedLostData(t *testing.T) {
+	for _, mode := range []string{"gone", "missing", "shown"} {
+		t.Run(mode, func(t *testing.T) {
+			inBubble(t, flyemulator.Options{}, func(r *rig) {
+				r.SetMode(flyemulator.ModePostgresGone, mode)
+				p := flypostgres.NewManaged(r.accounts())
+				q := r.managed()
+				before := r.reveal(r.converge(p, q), forge.OutputPassword)
+				r.must(r.Somebody.DeletePostgres(r.t.Context(), r.clusters(clusterName)[0]))
+				for range 3 {
+					time.Sleep(5 * time.Minute)
+					step := r.blocked(p, q, "was deleted, with all its data")
+					if step.Rollout() || step.Reason.Code != reconcile.ReasonDeleted {
+						r.t.Errorf("%s", step)
+					}
+					if o, _ := r.plan(p, q); o.Exists || o.Health.Status != reconcile.Failed || len(o.Outputs) > 0 {
+						r.t.Errorf("%+v", o)
+					}
+					p = flypostgres.NewManaged(r.accounts()) // nor by another process
+				}
+				if n := len(r.clusters(clusterName)); n != 0 {
+					r.t.Fatalf("there are %d clusters", n)
+				}
+				restored := r.make(clusterName)
+				time.Sleep(5 * time.Minute)
+				r.blocked(p, q, restored+" has its name now")
+				q.Policy.Adopt = forge.AdoptIfUnowned
+				r.must(r.Somebody.CreatePostgresDatabase(r.t.Context(), restored, database)) // as a backup has it
+				time.Sleep(5 * time.Minute)
+				if after := r.reveal(r.converge(p, q), forge.OutputPassword); after == before {
+					r.t.Error("the password is that of the cluster that is gone")
+				}
+			})
+		})
+	}
+}
+
+// A database that somebody dropped is not put back empty; everything else is.
+func TestManagedLostDatabase(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := flypostgres.NewManaged(r.accounts())
+		q := r.managed(further)
+		r.converge(p, q)
+		id := r.clusters(clusterName)[0]
+		r.must(r.Somebody.DeletePostgresDatabase(r.t.Context(), id, "temporal"))
+		r.must(r.Somebody.DeletePostgresUser(r.t.Context(), id, user))
+		r.must(r.Somebody.DisablePostgresExtension(r.t.Context(), id, database, "pg_trgm"))
+		time.Sleep(10 * time.Minute)
+		for range 3 {
+			_, _ = r.round(p, q)
+			time.Sleep(time.Minute)
+		}
+		step := r.blocked(p, q, "database temporal was deleted, with all its data")
+		if step.Rollout() {
+			r.t.Errorf("%s", step)
+		}
+		r.must(r.Somebody.CreatePostgresDatabase(r.t.Context(), id, "temporal"))
+		time.Sleep(10 * time.Minute)
+		r.converge(p, q)
+	})
+}
+
+// What cannot change is said, each in one sentence; everything else goes on.
+func TestManagedWhatCannotChange(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := flypostgres.NewManaged(r.accounts())
+		r.converge(p, r.managed())
+		q := r.managed(further, func(s *forge.FlyPostgresSpec) {
+			s.Plan, s.Region, s.StorageGB, s.Version, s.PostGIS, s.PoolMode = "performance", "lhr", 50, "16", true, "transaction"
+		})
+		for range 2 { // by another process, too
+			r.converge(p, q)
+			_, steps := r.plan(p, q)
+			want := []string{
+				`the plan of a cluster cannot change: it is "basic"`, "cannot move to another region: it is in fra", "cannot be made larger by hand: it has 10 GB",
+				"it is PostgreSQL 17", "PostGIS is chosen when a cluster is made: it is off", `how the pooler of a cluster shares connections is chosen when it is made: "session"`,
+			}
+			if len(steps) != len(want) {
+				r.t.Fatalf("%d steps: %v", len(steps), steps)
+			}
+			for i, s := range steps {
+				if !strings.Contains(s.Blocked, want[i]) || !s.Late || !s.Rollout() {
+					r.t.Errorf("%s, want %s", s, want[i])
+				}
+			}
+			p = flypostgres.NewManaged(r.accounts())
+		}
+		r.converge(p, r.managed(further))
+		if _, steps := r.plan(p, r.managed(further)); len(steps) > 0 {
+			r.t.Errorf("%v", steps)
+		}
+		// Of somebody else's cluster it is nobody's business.
+	})
+}
+
+// A cluster that Fly could not make is told of, and made again when it is gone:
+// there never was anything in it.
+func TestManagedFailure(t *testing.T) {
+	for _, fate := range []string{"failed", "error"} {
+		inBubble(t, flyemulator.Options{}, func(r *rig) {
+			r.SetMode(flyemulator.ModePostgresCreate, fate)
+			p := flypostgres.NewManaged(r.accounts())
+			if _, err := r.round(p, r.managed()); err != nil {
+				r.t.Fatal(err)
+			}
+			time.Sleep(10 * time.Minute)
+			o, steps := r.plan(p, r.managed())
+			id := r.clusters(clusterName)[0]
+			if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, "fly mpg destroy "+id) || len(steps) != 0 {
+				r.t.Errorf("%+v %v", o.Health, steps)
+			}
+			r.SetMode(flyemulator.ModePostgresCreate, "ready")
+			r.must(r.Somebody.DeletePostgres(r.t.Context(), id))
+			time.Sleep(10 * time.Minute)
+			r.converge(p, r.managed())
+		})
+	}
+}
+
+// Credentials may come after the cluster is ready.
+func TestManagedPasswordIsLate(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		r.SetMode(flyemulator.ModePostgresPassword, "late")
+		o := r.converge(flypostgres.NewManaged(r.accounts()), r.managed())
+		r.reveal(o, forge.OutputPassword)
+	})
+}
+
+// Nothing is taken over without being asked; a reference changes nothing but
+// what it has made itself.
+func TestManagedAdoption(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := flypostgres.NewManaged(r.accounts())
+		r.blocked(p, r.managed(referenced), "organization acme has no cluster shop-db")
+		id := r.make(clusterName)
+		time.Sleep(5 * time.Minute)
+		r.blocked(p, r.managed(), "forged did not make it")
+
+		// Referenced, it is used as it is.
+		r.must(r.Somebody.CreatePostgresDatabase(r.t.Context(), id, "billing"))
+		r.must(r.Somebody.CreatePostgresUser(r.t.Context(), id, user, "reader"))
+		time.Sleep(10 * time.Minute)
+		_, steps := r.plan(p, r.managed(referenced))
+		if len(steps) == 0 || !strings.Contains(steps[0].Blocked, "user appuser is there already with role reader") {
+			r.t.Errorf("%v", steps)
+		}
+		r.must(r.Somebody.DeletePostgresUser(r.t.Context(), id, user))
+		time.Sleep(10 * time.Minute)
+		r.converge(p, r.managed(referenced))
+		gone := r.managed(referenced)
+		gone.Remove = true
+		_, steps = r.plan(p, gone)
+		if len(steps) != 1 || len(steps[0].Destroys) != 1 || steps[0].Destroys[0] != "database appdb of cluster shop-db" || steps[0].Deletes != 2 {
+			r.t.Fatalf("%+v", steps)
+		}
+		r.converge(p, gone)
+		if ids := r.clusters(clusterName); len(ids) != 1 || ids[0] != id {
+			r.t.Errorf("clusters %v", ids)
+		}
+		databases, err := r.Somebody.PostgresDatabases(r.t.Context(), id)
+		r.must(err)
+		if strings.Contains(strings.Join(databases, " "), database) || !strings.Contains(strings.Join(databases, " "), "billing") {
+			r.t.Errorf("databases %v", databases)
+		}
+
+		// Taken over, it goes with all that is in it, which is named.
+		q := r.managed(func(s *forge.FlyPostgresSpec) { s.Plan, s.Region = "launch", "iad" })
+		q.Policy.Adopt = forge.AdoptIfUnowned
+		r.converge(p, q)
+		q.Remove = true
+		_, steps = r.plan(p, q)
+		if len(steps) != 1 || len(steps[0].Destroys) != 1 {
+			r.t.Fatalf("%+v", steps)
+		}
+		for _, part := range []string{"cluster shop-db", id, "10 GB", "appdb", "billing", "backups"} {
+			if !strings.Contains(steps[0].Destroys[0], part) {
+				r.t.Errorf("%s does not name %s", steps[0].Destroys[0], part)
+			}
+		}
+	})
+}
+
+// Several clusters of one name are not guessed among.
+func TestManagedCrowd(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		one, two := r.make(clusterName), r.make(clusterName)
+		step := r.blocked(flypostgres.NewManaged(r.accounts()), r.managed(referenced), "several clusters called shop-db")
+		if !strings.Contains(step.Blocked, one) || !strings.Contains(step.Blocked, two) {
+			r.t.Error(step.Blocked)
+		}
+	})
+}
+
+// A quiet cluster stays quiet, and is looked into every few minutes; a rotated
+// password reaches who needs it.
+func TestManagedQuiet(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := flypostgres.NewManaged(r.accounts())
+		q := r.managed(further)
+		before := r.reveal(r.converge(p, q), forge.OutputPassword)
+		events := make(chan reconcile.Event, 100)
+		go func() {
+			_ = p.Watch(r.t.Context(), func(ev reconcile.Event) { events <- ev }) // ends with the test
+		}()
+		time.Sleep(10 * time.Minute)
+		for len(events) > 0 {
+			<-events
+		}
+		requests := r.Line.Requests()
+		time.Sleep(5 * time.Hour)
+		if len(events) > 0 {
+			r.t.Errorf("%d events about nothing", len(events))
+		}
+		// The engine asks no more for two hours: then nobody looks into it.
+		if n := r.Line.Requests() - requests; n > 5*120*2+24*9 {
+			r.t.Errorf("%d requests in five hours", n)
+		}
+		if _, steps := r.plan(p, q); len(steps) > 0 || !p.Follows(q.Resource) {
+			r.t.Errorf("%v, followed %v", steps, p.Follows(q.Resource))
+		}
+		r.must(r.Somebody.RotatePostgresPassword(r.t.Context(), r.clusters(clusterName)[0], user, false))
+		select {
+		case <-events:
+		case <-time.After(6 * time.Minute):
+			r.t.Error("nobody has noticed the new password")
+		}
+		o, steps := r.plan(p, q)
+		if len(steps) > 0 || r.reveal(o, forge.OutputPassword) == before {
+			r.t.Errorf("%v", steps)
+		}
+		for _, q := range r.Requests() {
+			if q.Status == 429 {
+				r.t.Errorf("too many requests: %s", q.Action)
+			}
+		}
+	})
+}
+
+// The last backup is told; one that failed is a notice.
+func TestManagedBackups(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := flypostgres.NewManaged(r.accounts())
+		q := r.managed()
+		if o := r.converge(p, q); o.Health.Message != "no backup yet" {
+			r.t.Errorf("%+v", o.Health)
+		}
+		r.must(r.Somebody.BackupPostgres(r.t.Context(), r.clusters(clusterName)[0], "full"))
+		time.Sleep(10 * time.Minute)
+		o, _ := r.plan(p, q)
+		if !strings.HasPrefix(o.Health.Message, "last backup 2000-01-01T") || len(o.Notices) > 0 {
+			r.t.Errorf("%+v %+v", o.Health, o.Notices)
+		}
+		r.Fault(flyemulator.Fault{
+			Action: "postgres.backups.list", Status: 200,
+			Text: `{"data":[{"id":"a","type":"full","status":"completed","started_at":"2000-01-01T01:00:00Z","finished_at":"2000-01-01T01:01:00Z"},
+				{"id":"b","type":"incr","status":"failed","started_at":"2000-01-01T02:00:00Z"},{"id":"c","type":"incr","status":"running","started_at":"2000-01-01T03:00:00Z"}]}`,
+		})
+		time.Sleep(10 * time.Minute)
+		o, _ = r.plan(p, q)
+		if len(o.Notices) != 1 || o.Notices[0].Code != "backup" || !strings.Contains(o.Notices[0].Message, "2000-01-01T02:00:00Z") || o.Health.Status != reconcile.Ready {
+			r.t.Errorf("%+v %+v", o.Health, o.Notices)
+		}
+	})
+}
