@@ -42,6 +42,11 @@ func (e *Emulator) checks(m *machine) []checkStatus {
 		if !p.healthy(n) {
 			s.Status, s.Output = "critical", "connect: connection refused"
 		}
+		if e.o.Guest != nil {
+			if output, passing, ok := e.o.Guest.Check(m.ID, name); ok {
+				s.Output, s.Status = output, map[bool]string{true: "passing", false: "critical"}[passing]
+			}
+		}
 		out = append(out, s)
 	}
 	for name, c := range m.Config.Checks {

@@ -26,6 +26,7 @@ type Options struct {
 	Times      Times // zero: as measured on the real service
 	Seed       uint64
 	Postgres   PostgresServer // behind Managed Postgres; nil: only its API is there
+	Guest      Guest          // in machines; nil: nothing really runs in them
 
 	Kubeconfig func(cluster string) string // of a cluster of Fly Kubernetes, by the add-on's name; nil: as Fly gives it out
 }

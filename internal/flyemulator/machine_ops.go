@@ -200,6 +200,7 @@ func (e *Emulator) execMachine(c *call) reply {
 	var r struct {
 		Command []string `json:"command"`
 		Cmd     string   `json:"cmd"`
+		Stdin   string   `json:"stdin"`
 		Timeout int      `json:"timeout"`
 	}
 	if f := c.decode(&r); f != nil {
@@ -220,6 +221,10 @@ func (e *Emulator) execMachine(c *call) reply {
 	}
 	line := strings.Join(append(r.Command, r.Cmd), " ")
 	out := map[string]any{"exit_code": 0, "exit_signal": 0, "stdout": "", "stderr": ""}
+	if answer, ok := c.execGuest(m.ID, append(r.Command, strings.Fields(r.Cmd)...), r.Stdin); ok {
+		out["exit_code"], out["stdout"], out["stderr"] = answer.Code, answer.Stdout, answer.Stderr
+		return c.ok(out)
+	}
 	for _, x := range e.program(m).Exec {
 		if regexp.MustCompile(x.Match).MatchString(line) {
 			out["exit_code"], out["stdout"], out["stderr"] = x.Code, x.Stdout, x.Stderr
