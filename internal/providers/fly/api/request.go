@@ -70,7 +70,8 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 	}
 	key := limited{r.action, r.ident}
 	began := time.Now()
-	for attempt := 1; ; attempt++ {
+	attempt, refused := 1, 0
+	for {
 		if err := c.limits.wait(ctx, key); err != nil {
 			return &Error{Kind: Unavailable, Action: r.action, Method: r.method, Path: r.path, Err: err} // nothing was sent
 		}
@@ -81,14 +82,16 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 		var delay time.Duration
 		switch {
 		case err.Kind == Throttled:
-			delay = max(err.RetryAfter, backoff(attempt))
+			refused++ // it was not made, so this is no attempt: somebody else uses the limit, too
+			delay = max(err.RetryAfter, backoff(refused))
 			c.limits.refused(key, delay)
-		case err.Kind == Unavailable && (r.repeat || err.unsent):
+		case err.Kind == Unavailable && (r.repeat || err.unsent) && attempt < attempts:
 			delay = backoff(attempt)
+			attempt++
 		default:
 			return err.Error
 		}
-		if ctx.Err() != nil || attempt == attempts || time.Since(began)+delay > noMoreAfter {
+		if ctx.Err() != nil || time.Since(began)+delay > noMoreAfter {
 			return err.Error
 		}
 		c.logger.DebugContext(ctx, "asking Fly again", "action", r.action, "after", delay, "error", err.Error)

@@ -1,0 +1,582 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"forged.dev/forged/internal/flyemulator"
+	"forged.dev/forged/internal/secret"
+)
+
+// onFly runs a test against the emulator, which limits as Fly does, and in
+// which time passes by itself.
+func onFly(t *testing.T, o flyemulator.Options, test func(t *testing.T, e *flyemulator.Emulator, c *Client)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		o.RateLimits = true
+		e := flyemulator.New(o)
+		defer e.Close()
+		c := clientOf(t, e, flyemulator.DefaultToken)
+		test(t, e, c)
+		for _, r := range e.Requests() {
+			if r.Status == http.StatusTooManyRequests {
+				t.Errorf("%s %s was too much", r.Method, r.Path)
+			}
+		}
+	})
+}
+
+func clientOf(t *testing.T, e *flyemulator.Emulator, token string) *Client {
+	t.Helper()
+	c, err := New(Options{Token: secret.New([]byte(token)), HTTP: &http.Client{Transport: e.Transport()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// must is the result of what may not fail.
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func fine(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantKind(t *testing.T, err error, want Kind) *Error {
+	t.Helper()
+	if KindOf(err) != want {
+		t.Fatalf("%v is %q, not %q", err, KindOf(err), want)
+	}
+	return asError(t, err)
+}
+
+var web = MachineConfig{
+	Image:    "registry.fly.io/shop:1",
+	Env:      map[string]string{"A": "1"},
+	Guest:    &Guest{CPUKind: "shared", CPUs: 2, MemoryMB: 512},
+	Metadata: map[string]string{"owner": "me"},
+	Services: []Service{{
+		Protocol: "tcp", InternalPort: 8080, Autostop: AutostopStop, Autostart: new(true), MinMachinesRunning: new(1),
+		Ports:  []Port{{Port: new(443), Handlers: []string{"tls", "http"}}},
+		Checks: []Check{{Type: "http", Path: "/", Interval: new(Duration(5 * time.Minute)), Timeout: new(Duration(2 * time.Second))}},
+	}},
+	Checks:  map[string]Check{"alive": {Type: "tcp", Port: new(8080), Interval: new(Duration(90 * time.Second)), Timeout: new(Duration(time.Second))}},
+	Restart: &Restart{Policy: "on-failure", MaxRetries: 3},
+}
+
+func TestLifeOfAnApp(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		scope := must[Scope](t)(c.TokenScope(ctx))
+		if !slices.Equal(scope.Orgs, []string{"acme"}) || len(scope.Apps) != 0 {
+			t.Fatalf("%+v", scope)
+		}
+		app := must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		if app = must[App](t)(c.App(ctx, app.Name)); app.Organization.Slug != "acme" || app.Network != "default" {
+			t.Errorf("%+v", app)
+		}
+
+		volume := must[Volume](t)(c.CreateVolume(ctx, "shop", CreateVolume{Name: "data", Region: "cdg", SizeGB: 3}))
+		config := web
+		config.Mounts = []Mount{{Volume: volume.ID, Path: "/data"}}
+		m := must[Machine](t)(c.CreateMachine(ctx, "shop", CreateMachine{Name: "web-1", Region: "cdg", Config: config}))
+		must[Waited](t)(c.Wait(ctx, "shop", m.ID, WaitFor{Version: m.InstanceID}))
+		m = must[Machine](t)(c.Machine(ctx, "shop", m.ID))
+		if m.State != StateStarted || m.Region != "cdg" {
+			t.Errorf("%+v", m)
+		}
+		if paths := Drift(config, *m.Config); len(paths) != 0 {
+			t.Errorf("%q differ once it is read back", paths)
+		}
+		_, err := c.CreateMachine(ctx, "shop", CreateMachine{Name: "web-1", Region: "cdg", Config: web})
+		wantKind(t, err, Taken)
+		_, err = c.CreateMachine(ctx, "shop", CreateMachine{Region: "cdg", Config: config})
+		wantKind(t, err, Precondition) // the volume is claimed
+		wantKind(t, c.DeleteVolume(ctx, "shop", volume.ID), NotYet)
+
+		lease := must[Lease](t)(c.AcquireLease(ctx, "shop", m.ID, time.Minute, "a test"))
+		if held := must[Lease](t)(c.Lease(ctx, "shop", m.ID)); held.Description != "a test" || held.ExpiresAt.Sub(time.Now()) > time.Minute {
+			t.Errorf("%+v", held)
+		}
+		_, err = c.AcquireLease(ctx, "shop", m.ID, time.Minute, "another")
+		if held := wantKind(t, err, Leased); held.Holder == "" || held.Until.Before(time.Now()) {
+			t.Errorf("%+v", held)
+		}
+		_, err = c.UpdateMachine(ctx, "shop", m.ID, UpdateMachine{CreateMachine: CreateMachine{Config: config}})
+		wantKind(t, err, Leased)
+		if again := must[Lease](t)(c.RefreshLease(ctx, "shop", m.ID, lease.Nonce, time.Minute, "a test")); again.Nonce != lease.Nonce {
+			t.Error("the nonce has changed")
+		}
+		config.Env = map[string]string{"A": "2"}
+		_, err = c.UpdateMachine(ctx, "shop", m.ID, UpdateMachine{CreateMachine: CreateMachine{Config: config}, CurrentVersion: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Nonce: lease.Nonce})
+		wantKind(t, err, Conflict)
+		changed := must[Machine](t)(c.UpdateMachine(ctx, "shop", m.ID, UpdateMachine{CreateMachine: CreateMachine{Config: config}, CurrentVersion: m.InstanceID, Nonce: lease.Nonce}))
+		must[Waited](t)(c.Wait(ctx, "shop", m.ID, WaitFor{Version: changed.InstanceID}))
+		fine(t, c.ReleaseLease(ctx, "shop", m.ID, lease.Nonce))
+		_, err = c.Lease(ctx, "shop", m.ID)
+		wantKind(t, err, NoLease)
+		if versions := must[[]MachineVersion](t)(c.Versions(ctx, "shop", m.ID)); len(versions) != 2 {
+			t.Errorf("%+v", versions)
+		}
+
+		fine(t, c.SetMetadata(ctx, "shop", m.ID, "k", "v"))
+		fine(t, c.PatchMetadata(ctx, "shop", m.ID, "", map[string]*string{"k": nil, "l": new("w")}))
+		if metadata := must[map[string]string](t)(c.Metadata(ctx, "shop", m.ID)); metadata["l"] != "w" || metadata["k"] != "" || metadata["owner"] != "me" {
+			t.Errorf("%v", metadata)
+		}
+		fine(t, c.StopMachine(ctx, "shop", m.ID, "", "", 0))
+		must[Waited](t)(c.Wait(ctx, "shop", m.ID, WaitFor{States: []string{StateStopped}, Version: changed.InstanceID}))
+		wantKind(t, c.StartMachine(ctx, "shop", m.ID, ""), NotYet) // too soon
+		if events := must[[]MachineEvent](t)(c.Events(ctx, "shop", m.ID)); len(events) == 0 || events[0].Timestamp.IsZero() {
+			t.Errorf("%+v", events)
+		}
+		fine(t, c.DestroyMachine(ctx, "shop", m.ID, ""))
+		must[Waited](t)(c.Wait(ctx, "shop", m.ID, WaitFor{States: []string{StateDestroyed}, Version: changed.InstanceID}))
+		if m = must[Machine](t)(c.Machine(ctx, "shop", m.ID)); m.State != StateDestroyed {
+			t.Errorf("%+v", m)
+		}
+		fine(t, c.DestroyMachine(ctx, "shop", m.ID, ""))
+		time.Sleep(time.Minute)
+		fine(t, c.DeleteVolume(ctx, "shop", volume.ID))
+		fine(t, c.DeleteApp(ctx, "shop"))
+		time.Sleep(time.Minute)
+		_, err = c.App(ctx, "shop")
+		wantKind(t, err, NotFound)
+	})
+}
+
+func TestWhatHangsOnAnApp(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		before := must[map[string]AppDigest](t)(c.Snapshot(ctx, "acme", []string{"shop", "missing"}))
+		if before["shop"].Err != nil || KindOf(before["missing"].Err) != NotFound {
+			t.Fatalf("%+v", before)
+		}
+
+		written := must[SecretsWritten](t)(c.SetSecrets(ctx, "shop", map[string]*secret.Value{
+			"A": new(secret.New([]byte("one"))), "B": new(secret.New([]byte("two"))),
+		}))
+		again := must[SecretsWritten](t)(c.SetSecrets(ctx, "shop", map[string]*secret.Value{"B": nil}))
+		if written.Version == 0 || again.Version <= written.Version {
+			t.Errorf("%+v, then %+v", written, again)
+		}
+		if list := must[[]AppSecret](t)(c.Secrets(ctx, "shop", again.Version)); len(list) != 1 || list[0].Digest == "" {
+			t.Errorf("%+v", list)
+		}
+
+		for _, kind := range []string{SharedIPv4, IPv6} {
+			must[IP](t)(c.AssignIP(ctx, "shop", AssignIP{Type: kind}))
+		}
+		ips := must[[]IP](t)(c.IPs(ctx, "shop"))
+		if len(ips) != 2 {
+			t.Errorf("%+v", ips)
+		}
+		for _, ip := range ips {
+			if ip.Type() == IPv6 {
+				fine(t, c.ReleaseIP(ctx, "shop", ip.Address))
+				fine(t, c.ReleaseIP(ctx, "shop", ip.Address))
+			}
+		}
+
+		must[Certificate](t)(c.RequestCertificate(ctx, "shop", "*.example.com"))
+		_, err := c.RequestCertificate(ctx, "shop", "*.example.com")
+		wantKind(t, err, Taken)
+		certificate := must[Certificate](t)(c.CheckCertificate(ctx, "shop", "*.example.com"))
+		if certificate.Hostname != "*.example.com" || certificate.Requirements.ACMEChallenge == nil || certificate.Configured {
+			t.Errorf("%+v", certificate)
+		}
+		if list := must[[]CertificateSummary](t)(c.Certificates(ctx, "shop")); len(list) != 1 {
+			t.Errorf("%+v", list)
+		}
+
+		after := must[map[string]AppDigest](t)(c.Snapshot(ctx, "acme", []string{"shop"}))["shop"]
+		if b := before["shop"]; after.Secrets == b.Secrets || after.IPs == b.IPs || after.Certificates == b.Certificates {
+			t.Errorf("%+v, then %+v", b, after)
+		}
+		if same := must[map[string]AppDigest](t)(c.Snapshot(ctx, "acme", []string{"shop"}))["shop"]; same != after {
+			t.Errorf("%+v, then %+v", after, same)
+		}
+		fine(t, c.DeleteCertificate(ctx, "shop", "*.example.com"))
+		_, err = c.Certificate(ctx, "shop", "*.example.com")
+		wantKind(t, err, NotFound)
+	})
+}
+
+func TestManagedServices(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		org := must[Org](t)(c.Organization(ctx, "acme"))
+		plans := must[[]AddOnPlan](t)(c.AddOnPlans(ctx, AddOnRedis))
+		if len(plans) == 0 {
+			t.Fatal("no plans")
+		}
+		redis := must[AddOn](t)(c.CreateAddOn(ctx, CreateAddOn{
+			Type: AddOnRedis, OrgID: org.ID, Name: "cache", PlanID: plans[0].ID, PrimaryRegion: "cdg", Options: map[string]any{"eviction": true},
+		}))
+		redis = must[AddOn](t)(c.UpdateAddOn(ctx, UpdateAddOn{ID: redis.ID, Metadata: map[string]any{"owner": "me"}}))
+		redis = must[AddOn](t)(c.AddOn(ctx, "cache", AddOnRedis))
+		if redis.Metadata["owner"] != "me" || redis.Options["eviction"] != true || redis.Org != "acme" || redis.PublicURL.IsZero() {
+			t.Errorf("%+v", redis)
+		}
+		if list := must[[]AddOn](t)(c.AddOns(ctx, "acme", AddOnRedis)); len(list) != 1 {
+			t.Errorf("%+v", list)
+		}
+		fine(t, c.DeleteAddOn(ctx, redis.ID))
+		fine(t, c.DeleteAddOn(ctx, redis.ID))
+		_, err := c.AddOn(ctx, "cache", AddOnRedis)
+		wantKind(t, err, NotFound)
+
+		cluster := must[PostgresCluster](t)(c.CreatePostgres(ctx, CreatePostgres{Org: "acme", Name: "db", Plan: "basic", Region: "fra", DiskGB: 10, Version: "17"}))
+		for cluster.Status != PostgresReady {
+			time.Sleep(5 * time.Second)
+			cluster = must[PostgresCluster](t)(c.PostgresCluster(ctx, cluster.ID))
+		}
+		fine(t, c.CreatePostgresDatabase(ctx, cluster.ID, "shop"))
+		fine(t, c.CreatePostgresUser(ctx, cluster.ID, "shop", PostgresSchemaAdmin))
+		if password := must[secret.Value](t)(c.PostgresPassword(ctx, cluster.ID, "shop")); password.IsZero() {
+			t.Error("no password")
+		}
+		if k := KindOf(c.CreatePostgresUser(ctx, cluster.ID, "shop", PostgresSchemaAdmin)); k != Taken && k != Conflict {
+			t.Errorf("a user of the name: %q", k)
+		}
+		if list := must[[]PostgresCluster](t)(c.PostgresClusters(ctx, "acme")); len(list) != 1 || list[0].Name != "db" {
+			t.Errorf("%+v", list)
+		}
+		fine(t, c.DeletePostgres(ctx, cluster.ID))
+		fine(t, c.DeletePostgres(ctx, cluster.ID))
+
+		token := must[LimitedToken](t)(c.CreateLimitedToken(ctx, CreateLimitedToken{Name: "n", OrgID: org.ID, Profile: TokenOfOrg, Expiry: time.Hour}))
+		other := clientOf(t, e, string(token.Header.Reveal()))
+		must[Scope](t)(other.TokenScope(ctx))
+		time.Sleep(2 * time.Hour)
+		_, err = other.TokenScope(ctx)
+		wantKind(t, err, Unauthenticated)
+		if image := must[string](t)(c.LatestImage(ctx, "flyio/postgres-flex")); !strings.Contains(image, "postgres-flex") {
+			t.Error(image)
+		}
+		must[[]Region](t)(c.Regions(ctx))
+		must[[]Placement](t)(c.Placements(ctx, PlacementQuery{Org: "acme", Region: "cdg", Count: 2, Guest: web.Guest}))
+		release := must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		made := must[Release](t)(c.CreateRelease(ctx, CreateRelease{App: release.Name, Image: "i", Strategy: "ROLLING", Definition: []byte(`{}`)}))
+		fine(t, c.SetRelease(ctx, made.ID, "complete"))
+		if list := must[[]Release](t)(c.Releases(ctx, "shop")); len(list) != 1 || list[0].Status != "complete" {
+			t.Errorf("%+v", list)
+		}
+	})
+}
+
+// TestTenThousandRequests: of many at once, about many apps and machines, and
+// not one too many.
+func TestTenThousandRequests(t *testing.T) {
+	onFly(t, flyemulator.Options{Latency: 30 * time.Millisecond}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		const apps, rounds = 20, 60
+		ids := make([]string, apps)
+		for i := range apps {
+			name := fmt.Sprintf("app-%d", i)
+			must[App](t)(c.CreateApp(ctx, CreateApp{Name: name, Org: "acme"}))
+			ids[i] = must[Machine](t)(c.CreateMachine(ctx, name, CreateMachine{Region: "cdg", Config: MachineConfig{Image: "i"}})).ID
+		}
+		began := time.Now()
+		var all sync.WaitGroup
+		for i := range apps {
+			name := fmt.Sprintf("app-%d", i)
+			for _, call := range []func() error{
+				func() error { _, err := c.App(ctx, name); return err },
+				func() error { _, err := c.Machines(ctx, name, MachinesQuery{}); return err },
+				func() error { _, err := c.Machine(ctx, name, ids[i]); return err },
+				func() error { _, err := c.Machine(ctx, name, ids[i]); return err },
+				func() error { _, err := c.Secrets(ctx, name, 0); return err },
+				func() error { _, err := c.IPs(ctx, name); return err },
+				func() error { _, err := c.Volumes(ctx, name); return err },
+				func() error { return c.SetMetadata(ctx, name, ids[i], "k", "v") },
+				func() error { _, err := c.OrgMachines(ctx, "acme", OrgQuery{}); return err },
+			} {
+				all.Go(func() {
+					for range rounds {
+						if err := call(); err != nil && ctx.Err() == nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+		}
+		all.Wait()
+		requests := len(e.Requests())
+		floor := time.Duration(apps*rounds) * usual.every // of the one list that all ask for
+		t.Logf("%d requests in %s; the floor is %s", requests, time.Since(began), floor)
+		if requests < 10_000 || time.Since(began) > floor+5*time.Second {
+			t.Errorf("%d requests in %s; the floor is %s", requests, time.Since(began), floor)
+		}
+	})
+}
+
+// TestLostAnswers: what was made is made once, and the client does not pretend
+// to know.
+func TestLostAnswers(t *testing.T) {
+	creates := map[string]func(ctx context.Context, c *Client, org string) error{
+		"apps.create": func(ctx context.Context, c *Client, _ string) error {
+			_, err := c.CreateApp(ctx, CreateApp{Name: "new", Org: "acme"})
+			return err
+		},
+		"machines.create": func(ctx context.Context, c *Client, _ string) error {
+			_, err := c.CreateMachine(ctx, "shop", CreateMachine{Region: "cdg", Config: web})
+			return err
+		},
+		"volumes.create": func(ctx context.Context, c *Client, _ string) error {
+			_, err := c.CreateVolume(ctx, "shop", CreateVolume{Name: "data", Region: "cdg", SizeGB: 1})
+			return err
+		},
+		"postgres.create": func(ctx context.Context, c *Client, _ string) error {
+			_, err := c.CreatePostgres(ctx, CreatePostgres{Org: "acme", Name: "db", Plan: "basic", Region: "fra", DiskGB: 10})
+			return err
+		},
+		"graphql": func(ctx context.Context, c *Client, org string) error {
+			_, err := c.CreateAddOn(ctx, CreateAddOn{Type: AddOnRedis, OrgID: org, Name: "cache", PrimaryRegion: "cdg"})
+			return err
+		},
+	}
+	counts := map[string]func(ctx context.Context, c *Client) (int, error){
+		"apps.create": func(ctx context.Context, c *Client) (int, error) {
+			all, err := c.Apps(ctx, "acme", "")
+			return len(all) - 1, err
+		},
+		"machines.create": func(ctx context.Context, c *Client) (int, error) {
+			all, err := c.Machines(ctx, "shop", MachinesQuery{})
+			return len(all), err
+		},
+		"volumes.create": func(ctx context.Context, c *Client) (int, error) {
+			all, err := c.Volumes(ctx, "shop")
+			return len(all), err
+		},
+		"postgres.create": func(ctx context.Context, c *Client) (int, error) {
+			all, err := c.PostgresClusters(ctx, "acme")
+			return len(all), err
+		},
+		"graphql": func(ctx context.Context, c *Client) (int, error) {
+			all, err := c.AddOns(ctx, "acme", AddOnRedis)
+			return len(all), err
+		},
+	}
+	for action, create := range creates {
+		for name, fault := range map[string]flyemulator.Fault{
+			"lost":      {Drop: flyemulator.DropAfter},
+			"503":       {Status: 503, Commit: true},
+			"408":       {Status: 408, Commit: true},
+			"too late":  {Delay: flyemulator.Duration(2 * patience)},
+			"refused":   {Drop: flyemulator.DropBefore},
+			"never was": {Status: 500},
+		} {
+			onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+				ctx := t.Context()
+				must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+				org := must[Org](t)(c.Organization(ctx, "acme"))
+				fault.Action, fault.Count = action, 1
+				e.Fault(fault)
+				err := create(ctx, c, org.ID)
+				if KindOf(err) != Ambiguous {
+					t.Errorf("%s, %s: %v", action, name, err)
+				}
+				time.Sleep(5 * time.Minute)
+				count, err := counts[action](ctx, c)
+				made := fault.Drop == flyemulator.DropAfter || fault.Commit
+				if err != nil || made && count != 1 || !made && count != 0 {
+					t.Errorf("%s, %s: there are %d, %v", action, name, count, err)
+				}
+			})
+		}
+	}
+}
+
+func TestBurstsOfFailures(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		e.Fault(flyemulator.Fault{Status: 503, Text: "<html>503</html>", Count: 3})
+		must[App](t)(c.App(ctx, "shop"))
+		e.Fault(flyemulator.Fault{Drop: flyemulator.DropBefore, Count: 3})
+		must[[]Machine](t)(c.Machines(ctx, "shop", MachinesQuery{}))
+		e.Fault(flyemulator.Fault{Drop: flyemulator.DropAfter, Count: 2})
+		must[SecretsWritten](t)(c.SetSecrets(ctx, "shop", map[string]*secret.Value{"A": new(secret.New([]byte("v")))}))
+		e.Fault(flyemulator.Fault{Delay: flyemulator.Duration(29 * time.Second), Count: 1})
+		must[[]IP](t)(c.IPs(ctx, "shop"))
+		mend := e.Fault(flyemulator.Fault{Status: 503})
+		_, err := c.App(ctx, "shop")
+		wantKind(t, err, Unavailable)
+		mend()
+		must[App](t)(c.App(ctx, "shop"))
+	})
+}
+
+// TestOthersUseTheLimit: flyctl asks as well. Then Fly refuses, and we wait.
+func TestOthersUseTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := flyemulator.New(flyemulator.Options{RateLimits: true, RetryAfter: true})
+		defer e.Close()
+		c, flyctl := clientOf(t, e, flyemulator.DefaultToken), clientOf(t, e, flyemulator.DefaultToken)
+		must[App](t)(c.CreateApp(t.Context(), CreateApp{Name: "shop", Org: "acme"}))
+		var all sync.WaitGroup
+		for _, who := range []*Client{c, flyctl} {
+			all.Go(func() {
+				for range 30 {
+					if _, err := who.App(t.Context(), "shop"); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+func TestRevokedToken(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		e.Revoke(flyemulator.DefaultToken)
+		_, err1 := c.App(ctx, "shop")
+		_, err2 := c.CreateMachine(ctx, "shop", CreateMachine{Config: web})
+		_, err3 := c.TokenScope(ctx)
+		err4 := c.DeleteApp(ctx, "shop")
+		for _, err := range []error{err1, err2, err3, err4} {
+			if e := wantKind(t, err, Unauthenticated); e.RequestID == "" || strings.Contains(err.Error(), flyemulator.DefaultToken) {
+				t.Error(err)
+			}
+		}
+		_, err := c.Organization(ctx, "acme")
+		if k := KindOf(err); k != Unauthenticated && k != Denied {
+			t.Errorf("%v is %q", err, k)
+		}
+	})
+}
+
+func TestWhatTheTokenDoesNotCover(t *testing.T) {
+	onFly(t, flyemulator.Options{Foreign: []string{"theirs"}}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		_, err := c.App(ctx, "theirs")
+		wantKind(t, err, Denied)
+		_, err = c.CreateApp(ctx, CreateApp{Name: "theirs", Org: "acme"})
+		wantKind(t, err, Taken)
+		wantKind(t, c.DeleteApp(ctx, "theirs"), Denied)
+
+		e.AddToken(flyemulator.Token{Value: "fm2_of-the-shop", Kind: flyemulator.AppToken, Org: "acme", App: "shop"})
+		shop := clientOf(t, e, "fm2_of-the-shop")
+		if scope := must[Scope](t)(shop.TokenScope(ctx)); !slices.Equal(scope.Apps, []string{"shop"}) {
+			t.Errorf("%+v", scope)
+		}
+		must[App](t)(shop.App(ctx, "shop"))
+		_, err1 := shop.Apps(ctx, "acme", "")
+		_, err2 := shop.CreateApp(ctx, CreateApp{Name: "new", Org: "acme"})
+		_, err3 := shop.PostgresClusters(ctx, "acme")
+		_, err4 := shop.OrgMachines(ctx, "acme", OrgQuery{})
+		for _, err := range []error{err1, err2, err3, err4} {
+			wantKind(t, err, Denied)
+		}
+		e.AddToken(flyemulator.Token{Value: "fm2_reader", Kind: flyemulator.ReadOnlyToken, Org: "acme"})
+		reader := clientOf(t, e, "fm2_reader")
+		must[OrgList[OrgMachine]](t)(reader.OrgMachines(ctx, "acme", OrgQuery{}))
+		wantKind(t, reader.DeleteApp(ctx, "shop"), Denied)
+	})
+}
+
+func TestOrganizationsListings(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		for _, region := range []string{"cdg", "syd", "cdg"} {
+			must[Machine](t)(c.CreateMachine(ctx, "shop", CreateMachine{Region: region, Config: web}))
+			must[Volume](t)(c.CreateVolume(ctx, "shop", CreateVolume{Name: "data", Region: region, SizeGB: 1}))
+		}
+		time.Sleep(10 * time.Second)
+		all := must[OrgList[OrgMachine]](t)(c.OrgMachines(ctx, "acme", OrgQuery{}))
+		if len(all.All) != 3 || all.All[0].App != "shop" || all.All[0].Config.Metadata["owner"] != "me" || len(all.ErrorRegions) != 0 {
+			t.Errorf("%+v", all)
+		}
+		e.SetSilent("syd", true)
+		some := must[OrgList[OrgMachine]](t)(c.OrgMachines(ctx, "acme", OrgQuery{}))
+		if len(some.All) != 2 || !slices.Equal(some.ErrorRegions, []string{"syd"}) {
+			t.Errorf("%+v", some)
+		}
+		if volumes := must[OrgList[OrgVolume]](t)(c.OrgVolumes(ctx, "acme", OrgQuery{Region: "cdg"})); len(volumes.All) != 2 || volumes.All[0].Name != "data" {
+			t.Errorf("%+v", volumes)
+		}
+	})
+}
+
+// TestReadsSeeWrites: the cookie leads to the replica that has them.
+func TestReadsSeeWrites(t *testing.T) {
+	onFly(t, flyemulator.Options{Lag: flyemulator.Lag{Replica: 20 * time.Second}}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		m := must[Machine](t)(c.CreateMachine(ctx, "shop", CreateMachine{Name: "web", Config: web}))
+		if got := must[[]Machine](t)(c.Machines(ctx, "shop", MachinesQuery{})); len(got) != 1 || got[0].ID != m.ID {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestNoRoom(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		e.SetRoom("cdg", 0)
+		_, err := c.CreateMachine(ctx, "shop", CreateMachine{Region: "cdg", Config: web})
+		if e := wantKind(t, err, Capacity); e.Code != "insufficient_capacity" {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFieldThatIsRemoved(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		org := must[Org](t)(c.Organization(ctx, "acme"))
+		fine(t, e.RemoveFields("App.secrets", "AddOn.metadata", "CreateAddOnInput.options"))
+		_, err := c.Snapshot(ctx, "acme", []string{"shop"})
+		if e := wantKind(t, err, SchemaDrift); e.Field != "secrets" {
+			t.Errorf("%q: %v", e.Field, err)
+		}
+		_, err = c.AddOn(ctx, "cache", AddOnRedis)
+		wantKind(t, err, SchemaDrift)
+		_, err = c.CreateAddOn(ctx, CreateAddOn{Type: AddOnRedis, OrgID: org.ID, Name: "cache", PrimaryRegion: "cdg", Options: map[string]any{"eviction": true}})
+		wantKind(t, err, SchemaDrift)
+		fine(t, e.RemoveFields())
+		must[map[string]AppDigest](t)(c.Snapshot(ctx, "acme", []string{"shop"}))
+	})
+}
+
+// TestEmulatorHearsNoToken: what the requests' log keeps of URLs.
+func TestEmulatorHearsNoToken(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		must[App](t)(c.CreateApp(t.Context(), CreateApp{Name: "shop", Org: "acme"}))
+		var log bytes.Buffer
+		for _, r := range e.Requests() {
+			fmt.Fprintln(&log, r.Path)
+		}
+		if strings.Contains(log.String(), "fm2_") {
+			t.Error(log.String())
+		}
+	})
+}
