@@ -29,10 +29,7 @@ func (s *volumes) apply(ctx context.Context, step reconcile.Step) error {
 		return s.extend(ctx, v)
 	}
 	if v, ok := find(s.free); ok {
-		next := s.next()
-		s.adopt(&next, v)
-		delete(next.Data, intent+entryVolume)
-		return s.Inventory.Commit(ctx, next)
+		return s.adopt(ctx, v)
 	}
 	n, err := strconv.Atoi(first)
 	if err != nil {
@@ -41,13 +38,20 @@ func (s *volumes) apply(ctx context.Context, step reconcile.Step) error {
 	return s.create(ctx, n, step.Object)
 }
 
-// adopt writes down a volume that is there.
-func (s *volumes) adopt(next *Record, v api.Volume) {
-	s.forgetLost(next, 1)
+// adopt writes down a volume that is there. An action that was interrupted may
+// have made more than this one: that stays known until there are enough.
+func (s *volumes) adopt(ctx context.Context, v api.Volume) error {
+	next := s.next()
+	s.forgetLost(&next, 1)
 	next.Entries = append(next.Entries, Entry{Kind: entryVolume, Name: v.Name, Identity: v.ID})
 	if s.claims(entryVolume, v.CreatedAt.Time) {
 		next.Data[asked+v.ID] = strconv.Itoa(v.SizeGB)
 	}
+	if !s.intended(entryVolume).IsZero() && len(s.own)+1 < s.spec.Count {
+		return s.Inventory.Begin(ctx, next)
+	}
+	delete(next.Data, intent+entryVolume)
+	return s.Inventory.Commit(ctx, next)
 }
 
 // forgetLost takes so many volumes out of a record that somebody else has
