@@ -177,7 +177,9 @@ func (e *Emulator) answer(r *http.Request) reply {
 	c := e.newCall(r, body)
 	rep := e.handle(c)
 	e.log(c, rep)
-	return c.finish(rep)
+	rep = c.finish(rep)
+	rep.raw, rep.contentType = rep.bytes() // under e.mu: the body may be a part of the state
+	return rep
 }
 
 // handle takes the request through trouble, rights and limits to its handler.
