@@ -138,9 +138,10 @@ func (o *Org) due(parts []part) []part {
 
 // run takes one listing, and has it known what has changed since the one before.
 func (o *Org) run(ctx context.Context, p part) {
-	got, err := p.list(ctx, p)
-	if ctx.Err() != nil && err != nil {
-		err = context.Cause(ctx)
+	var got prints
+	_, err := o.accounts.Open(ctx, o.account) // a token that was refused is read anew
+	if err == nil {
+		got, err = p.list(ctx, p)
 	}
 	if o.accounts.ctx.Err() != nil {
 		return

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,5 +165,19 @@ func (r *rig) drift(method, path, body string) {
 	r.t.Helper()
 	if status, text := r.Drift(flyemulator.Drift{Method: method, Path: path, Body: json.RawMessage(body)}); status >= 300 {
 		r.t.Fatalf("%s %s: %d %s", method, path, status, text)
+	}
+}
+
+// refused fails the test unless an error is of a kind and says certain things.
+func (r *rig) refused(err error, kind reconcile.ErrorKind, says ...string) {
+	r.t.Helper()
+	if reconcile.KindOf(err) != kind || err == nil {
+		r.t.Errorf("want an error of kind %s: %v", kind, err)
+		return
+	}
+	for _, text := range says {
+		if !strings.Contains(err.Error(), text) {
+			r.t.Errorf("it does not say %q: %v", text, err)
+		}
 	}
 }

@@ -55,6 +55,12 @@ type Place struct {
 func New(t *testing.T, o flyemulator.Options) *Place {
 	t.Helper()
 	o.RateLimits = true
+	if o.Orgs == nil {
+		o.Orgs = []flyemulator.Org{{Slug: Org}}
+	}
+	if o.Tokens == nil {
+		o.Tokens = []flyemulator.Token{{Value: flyemulator.DefaultToken, Kind: flyemulator.OrgToken, Org: Org}}
+	}
 	e := flyemulator.New(o)
 	t.Cleanup(e.Close)
 	p := &Place{Emulator: e, Line: NewLine(e), t: t, token: flyemulator.DefaultToken}
