@@ -278,7 +278,7 @@ func (g *graph) createToken(in struct {
 	if err != nil {
 		return nil, err
 	}
-	t := &Token{ID: g.e.newID("limited", 22), Name: r.Name, Org: o.Slug, Profile: r.Profile, Value: "fm2_" + g.e.newHex("macaroon", 64)}
+	t := &Token{ID: g.e.newID("limited", 22), Name: r.Name, Org: o.Slug, Profile: r.Profile, Value: g.e.newMacaroon(givesRight)}
 	lasts := tokenLasts
 	if r.Expiry != "" {
 		if lasts, err = time.ParseDuration(r.Expiry); err != nil || lasts <= 0 {
@@ -308,7 +308,7 @@ func (g *graph) createToken(in struct {
 		k.Limited = map[string]*limited{}
 	}
 	k.Limited[t.ID] = &limited{Created: g.e.now(), Params: r.ProfileParams}
-	header := "FlyV1 " + t.Value + ",fm2_" + g.e.newHex("discharge", 32)
+	header := "FlyV1 " + t.Value + "," + g.e.newMacaroon(provesUser)
 	return g.payload("CreateLimitedAccessTokenPayload", "limitedAccessToken", g.limitedToken(t, header)), nil
 }
 
