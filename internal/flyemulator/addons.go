@@ -139,7 +139,7 @@ func (a *addOn) change(plan *string, readRegions []string, options json.RawMessa
 			a.ProdPack = on
 		}
 		delete(all, "prod_pack")
-		a.Options, _ = json.Marshal(all) //nolint:errcheck // it was read as JSON
+		a.Options, _ = json.Marshal(all) // it was read as JSON
 	}
 	return nil
 }
@@ -149,7 +149,7 @@ func (a *addOn) change(plan *string, readRegions []string, options json.RawMessa
 func (a *addOn) options() map[string]any {
 	out := map[string]any{}
 	if len(a.Options) > 0 {
-		_ = json.Unmarshal(a.Options, &out) //nolint:errcheck // it was read as an object
+		_ = json.Unmarshal(a.Options, &out) // it was read as an object
 	}
 	if a.ProdPack {
 		out["prod_pack"] = true

@@ -17,6 +17,7 @@ func (g *graph) mutations() map[string]any {
 	return map[string]any{
 		"createApp":                   graphql.With(g.createApp),
 		"deleteApp":                   graphql.With(g.deleteApp),
+		"moveApp":                     graphql.With(g.moveApp),
 		"setSecrets":                  graphql.With(g.setSecrets),
 		"unsetSecrets":                graphql.With(g.unsetSecrets),
 		"allocateIpAddress":           graphql.With(g.allocateIP),
@@ -103,6 +104,27 @@ func (g *graph) deleteApp(in struct{ AppID string }) (any, error) {
 		return nil, err
 	}
 	return graphql.Object{Type: "DeleteAppPayload", Fields: map[string]any{"organization": g.org(o)}}, nil
+}
+
+// moveApp gives an app to another organization of the same owner. Its name
+// stays.
+func (g *graph) moveApp(in struct {
+	Input struct{ AppID, OrganizationID string }
+},
+) (any, error) {
+	a, err := g.findApp(in.Input.AppID)
+	if err != nil {
+		return nil, err
+	}
+	if _, f := g.orgFor(a.Org, true); f != nil {
+		return nil, notAuthorized("organization")
+	}
+	o, err := g.orgByID(in.Input.OrganizationID)
+	if err != nil {
+		return nil, err
+	}
+	a.Org = o.Slug
+	return g.ofApp("MoveAppPayload", a, nil), nil
 }
 
 // ofApp is the answer of a mutation of an app, with more fields.
@@ -293,7 +315,7 @@ func (g *graph) createToken(in struct {
 		var params struct {
 			AppID string `json:"app_id"`
 		}
-		_ = json.Unmarshal(r.ProfileParams, &params) //nolint:errcheck // without an app there is none to find
+		_ = json.Unmarshal(r.ProfileParams, &params) // without an app there is none to find
 		a, err := g.findApp(params.AppID)
 		if err != nil {
 			return nil, err

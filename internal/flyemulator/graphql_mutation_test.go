@@ -265,3 +265,41 @@ func TestGraphQLWireGuard(t *testing.T) {
 		w.graphFails(codeNotFound, "Could not find WireGuardPeer", remove, "o", org)
 	})
 }
+
+func TestGraphQLMovesApps(t *testing.T) {
+	o := Options{Orgs: []Org{{Slug: "acme"}, {Slug: "other"}}, Tokens: []Token{
+		{Value: DefaultToken, Kind: OrgToken, Org: "acme"}, {Value: "fm2_other", Kind: OrgToken, Org: "other"},
+	}}
+	in(t, o, func(w *world) {
+		move := `mutation($o:ID!){moveApp(input:{appId:"web",organizationId:$o}){app{id networkId organization{slug}}}}`
+		w.token = "fm2_other"
+		other := w.orgID("other")
+		w.token = DefaultToken
+		w.graphFails(codeUnauthorized, "Not authorized", move, "o", other)
+		w.token = DefaultToken + ",fm2_other"
+		w.says(w.graphOK(move, "o", other), "data.moveApp.app.organization.slug", "other")
+		w.token = DefaultToken
+		w.graphFails(codeNotFound, "Could not find App", `{app(name:"web"){name}}`)
+	})
+}
+
+func TestGraphQLAnswersGetLost(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		org := w.orgID("acme")
+		w.e.Fault(Fault{Action: "graphql", Body: "createAddOn", Drop: DropAfter, Count: 1})
+		body := `{"query":"mutation{createAddOn(input:{type:upstash_redis,organizationId:\"` + org + `\",name:\"cache\",primaryRegion:\"iad\"}){addOn{id}}}"}`
+		r, err := http.NewRequestWithContext(w.Context(), "POST", "https://api.fly.io/graphql", strings.NewReader(body))
+		if err != nil {
+			w.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+DefaultToken)
+		answer, err := w.client.Do(r)
+		if err == nil {
+			answer.Body.Close()
+			w.Fatal("the answer came")
+		}
+		// It was made all the same: whoever asks again is told so.
+		w.graphOK(`{addOn(name:"cache"){id}}`)
+		w.graphFails(codeInvalid, "already been taken", createRedis, "i", redis(org, "cache"))
+	})
+}

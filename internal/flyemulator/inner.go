@@ -12,7 +12,7 @@ import (
 func (c *call) inner(method, path string, body any) reply {
 	var raw []byte
 	if body != nil {
-		raw, _ = json.Marshal(body) //nolint:errcheck // plain data
+		raw, _ = json.Marshal(body) // plain data
 	}
 	r, err := http.NewRequestWithContext(c.r.Context(), method, "http://inner"+path, bytes.NewReader(raw))
 	if err != nil {

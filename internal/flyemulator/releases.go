@@ -180,7 +180,8 @@ func (g *graph) createBuild(in struct{ Input struct{ AppName string } }) (any, e
 
 func (g *graph) finishBuild(in struct {
 	Input struct{ AppName, BuildID, Status string }
-}) (any, error) {
+},
+) (any, error) {
 	if _, err := g.findApp(in.Input.AppName); err != nil {
 		return nil, err
 	}

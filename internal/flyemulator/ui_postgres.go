@@ -231,7 +231,7 @@ func (v uiPostgres) restore(c *call) reply {
 func (v uiPostgres) answered(rep reply) object {
 	raw, _ := rep.bytes()
 	var body struct{ Data object }
-	_ = json.Unmarshal(raw, &body) //nolint:errcheck // it is the emulator's own
+	_ = json.Unmarshal(raw, &body) // it is the emulator's own
 	return body.Data
 }
 
@@ -240,7 +240,7 @@ func (v uiPostgres) answered(rep reply) object {
 func (v uiPostgres) failed(rep reply) reply {
 	raw, _ := rep.bytes()
 	var body errorBody
-	_ = json.Unmarshal(raw, &body) //nolint:errcheck // it is the emulator's own
+	_ = json.Unmarshal(raw, &body) // it is the emulator's own
 	out := uiFailed(rep.status, body.Error)
 	out.body.(object)["ok"], out.body.(object)["error"] = false, body.Error
 	return out
