@@ -224,9 +224,8 @@ func (e *Emulator) migrate(app, id string) error {
 		a.Volumes[v.ID], m.Volume = v, v.ID
 		m.Config.Mounts[0].Volume = v.ID
 	}
-	m.Versions[0].Gone = "migrated"
 	m.Instance, m.Updated = e.newULID(), e.now()
-	m.Versions = append([]version{{Instance: m.Instance, Config: m.Config.clone()}}, m.Versions...)
+	m.newVersion()
 	e.note(m, "migrate", "flyd", nil)
 	e.remember(a.Name)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"sync"
 	"syscall"
 	"time"
@@ -48,6 +49,8 @@ type Emulator struct {
 	past    map[string][]past   // of each app, while replicas lag
 	listed  map[string]*listing // of each organization, while listings lag
 
+	expressions map[string]*regexp.Regexp // of programs
+
 	requests []Request
 	changed  chan struct{} // closed and made anew when something happened
 	timer    *time.Timer   // until the next transition
@@ -84,6 +87,8 @@ func New(o Options) *Emulator {
 		buckets: map[string]*bucket{},
 		past:    map[string][]past{},
 		listed:  map[string]*listing{},
+
+		expressions: map[string]*regexp.Regexp{},
 		changed: make(chan struct{}),
 		done:    make(chan struct{}),
 	}

@@ -197,7 +197,9 @@ func TestWait(t *testing.T) {
 
 		w.want(200, "POST", one+"/stop", "")
 		w.took(time.Second, func() { w.want(200, "GET", wait+"?state=suspended,stopped&version="+first, "") })
-		w.took(0, func() { w.says(w.want(200, "GET", wait+"?state=failed&state=stopped&version="+first, ""), "state", stopped) })
+		w.took(0, func() {
+			w.says(w.want(200, "GET", wait+"?state=failed&state=stopped&version="+first, ""), "state", stopped)
+		})
 		pass(10 * time.Second)
 
 		done := make(chan answer)

@@ -236,8 +236,10 @@ func (e *Emulator) createMachine(c *call) reply {
 	e.note(m, "launch", "user", nil)
 	cold := a.Images[m.Config.Image] == 0
 	a.Images[m.Config.Image]++
+	m.Then = stopped
 	switch {
 	case !r.SkipLaunch && len(m.Config.Standbys) == 0:
+		m.Then = started
 		e.plan(a, m, e.o.Times.Launch, "start")
 	case cold:
 		e.plan(a, m, e.o.Times.PrepareCold, "prepared")
@@ -338,18 +340,14 @@ func (e *Emulator) updateMachine(c *call) reply {
 	if f := e.updatable(c.app, m, &r); f != nil {
 		return c.failed(f)
 	}
-	m.Then = stopped
-	if m.running() && m.State != stopping && m.State != suspending && !r.SkipLaunch {
-		m.Then = started
-	}
+	m.Then = e.leadsTo(m, r.SkipLaunch)
 	d := e.o.Times.UpdateStopped
 	if m.running() {
 		d = e.o.Times.Replacing - reads
 	}
 	m.Config, m.Instance, m.Digest = r.Config.clone(), e.newULID(), e.digestOf(r.Config.Image)
 	m.SkipSecrets, m.Retries = r.SkipSecrets, 0
-	m.Versions[0].Gone = "replaced"
-	m.Versions = append([]version{{Instance: m.Instance, Config: m.Config.clone()}}, m.Versions...)
+	m.newVersion()
 	e.become(m, replacing)
 	e.note(m, "update", "user", nil)
 	e.plan(c.app, m, d, "replaced")
@@ -360,6 +358,21 @@ func (e *Emulator) updateMachine(c *call) reply {
 		b.Nonce = m.Lease.Nonce
 	}
 	return c.ok(b)
+}
+
+// leadsTo is where an update of the machine ends.
+func (e *Emulator) leadsTo(m *machine, skipLaunch bool) string {
+	switch {
+	case skipLaunch:
+		return stopped
+	case m.State == started || m.State == starting || m.State == restarting:
+		return started
+	case m.State == created || m.State == replacing:
+		return m.Then // as it was to end
+	case e.mode(ModeUpdateStopped) == "starts":
+		return started
+	}
+	return stopped
 }
 
 // updatable says why an update cannot be.
@@ -373,11 +386,14 @@ func (e *Emulator) updatable(a *app, m *machine, r *machineRequest) *failure {
 	if r.Region != "" && r.Region != m.Region {
 		return refuse(http.StatusBadRequest, "invalid_argument: the region of a machine cannot be changed")
 	}
-	switch m.State {
-	case replacing:
+	switch {
+	case m.State == replacing && e.mode(ModeUpdateReplacing) == "refused":
 		return refuse(http.StatusConflict, "aborted: machine update failed due to concurrent update")
-	case destroying:
+	case m.State == destroying:
 		return refuse(http.StatusPreconditionFailed, "failed_precondition: unable to update machine from current state: '%s'", m.State)
+	}
+	if len(m.Config.Mounts) == 0 && len(r.Config.Mounts) == 1 && e.mode(ModeFirstMount) == "accepted" {
+		return e.firstMount(a, m, &r.Config.Mounts[0])
 	}
 	if len(r.Config.Mounts) != len(m.Config.Mounts) {
 		return refuse(http.StatusBadRequest, "invalid_argument: the mounts of a machine cannot be changed")
@@ -397,6 +413,23 @@ func (e *Emulator) updatable(a *app, m *machine, r *machineRequest) *failure {
 	if h := e.state.Hosts[m.Host]; h != nil && h.Full && r.Config.Guest.grown(m.Config.Guest) {
 		return errFull("memory")
 	}
+	return nil
+}
+
+// firstMount gives a machine a volume, which must lie where it does.
+func (e *Emulator) firstMount(a *app, m *machine, mt *mount) *failure {
+	v := e.mounted(a, mt, []string{m.Region})
+	if v == nil {
+		return refuse(http.StatusNotFound, "not_found: volume does not exist")
+	}
+	if f := e.claimed(v); f != nil {
+		return f
+	}
+	if v.Host != m.Host {
+		return refuse(http.StatusBadRequest, "invalid_argument: volume %s is not on the host of machine %s", v.ID, m.ID)
+	}
+	m.Volume, v.Machine, v.BoundTo = v.ID, m.ID, ""
+	mt.Volume, mt.Name, mt.SizeGB, mt.Encrypted = v.ID, v.Name, v.SizeGB, v.Encrypted
 	return nil
 }
 

@@ -2,7 +2,6 @@ package flyemulator
 
 import (
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -226,7 +225,7 @@ func (e *Emulator) execMachine(c *call) reply {
 		return c.ok(out)
 	}
 	for _, x := range e.program(m).Exec {
-		if regexp.MustCompile(x.Match).MatchString(line) {
+		if e.matches(x.Match, line) {
 			out["exit_code"], out["stdout"], out["stderr"] = x.Code, x.Stdout, x.Stderr
 			break
 		}

@@ -63,7 +63,14 @@ type machine struct {
 type version struct {
 	Instance string
 	Config   machineConfig
-	Gone     string // replaced, migrated; empty: it has it
+}
+
+// maxVersions is how many versions of a machine are known.
+const maxVersions = 25
+
+// newVersion notes that the machine has another config.
+func (m *machine) newVersion() {
+	m.Versions = append([]version{{Instance: m.Instance, Config: m.Config.clone()}}, m.Versions[:min(len(m.Versions), maxVersions-1)]...)
 }
 
 // machineEvent is what happened to a machine.
@@ -239,8 +246,10 @@ func (e *Emulator) halt(m *machine) {
 func (e *Emulator) replaced(a *app, m *machine) {
 	if e.program(m).Unpullable && len(m.Versions) > 1 {
 		m.Versions = m.Versions[1:]
-		m.Versions[0].Gone = ""
 		m.Config, m.Instance = m.Versions[0].Config.clone(), m.Versions[0].Instance
+		if v := a.Volumes[m.Volume]; v != nil && len(m.Config.Mounts) == 0 {
+			v.Machine, m.Volume = "", ""
+		}
 		e.become(m, m.Then)
 		e.note(m, "update", "flyd", map[string]any{"error": "failed to pull image: MANIFEST_UNKNOWN: manifest unknown"})
 		if m.Then == started {

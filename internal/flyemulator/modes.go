@@ -12,6 +12,10 @@ import (
 // open, contradict each other, or where things can go wrong. The first of the
 // list is what is done without being told.
 const (
+	ModeWaitTimeout      = "wait-timeout"       // status of a wait whose time is over
+	ModeFirstMount       = "first-mount"        // an update that gives a machine its first volume
+	ModeUpdateStopped    = "update-stopped"     // an update, without skip_launch, of a machine that does not run
+	ModeUpdateReplacing  = "update-replacing"   // an update while the one before is not done
 	ModeVolumeCreated    = "volume-created"     // status of a created volume
 	ModeSnapshotCreated  = "snapshot-created"   // status of a created snapshot
 	ModeVolumeClaimed    = "volume-claimed"     // by whom: the machine, or 14 NUL bytes
@@ -28,6 +32,10 @@ const (
 // modes are the values of each, the default first.
 func modes() map[string][]string {
 	return map[string][]string{
+		ModeWaitTimeout:      {"408", "412"},
+		ModeFirstMount:       {"refused", "accepted"},
+		ModeUpdateStopped:    {"stays", "starts"},
+		ModeUpdateReplacing:  {"refused", "accepted"},
 		ModeVolumeCreated:    {"201", "200"},
 		ModeSnapshotCreated:  {"200", "201"},
 		ModeVolumeClaimed:    {"id", "nul"},

@@ -2,6 +2,7 @@ package flyemulator
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,14 +33,26 @@ type ExecText struct {
 }
 
 // sentinels are the images that behave by their name.
-var sentinels = []Program{
-	{Match: `emu/unpullable`, Unpullable: true},
-	{Match: `emu/late`, Late: 2},
-	{Match: `emu/absent`, Late: -1},
-	{Match: `emu/crash`, Ends: true, Exit: 1},
-	{Match: `emu/oom`, Ends: true, Exit: 137, OOM: true},
-	{Match: `emu/exit`, Ends: true},
-	{Match: `emu/sick`, Health: "fail"},
+func sentinels() []Program {
+	return []Program{
+		{Match: `emu/unpullable`, Unpullable: true},
+		{Match: `emu/late`, Late: 2},
+		{Match: `emu/absent`, Late: -1},
+		{Match: `emu/crash`, Ends: true, Exit: 1},
+		{Match: `emu/oom`, Ends: true, Exit: 137, OOM: true},
+		{Match: `emu/exit`, Ends: true},
+		{Match: `emu/sick`, Health: "fail"},
+	}
+}
+
+// matches remembers the expressions: each answer about a machine needs them.
+func (e *Emulator) matches(expression, text string) bool {
+	re := e.expressions[expression]
+	if re == nil {
+		re = regexp.MustCompile(expression)
+		e.expressions[expression] = re
+	}
+	return re.MatchString(text)
 }
 
 // Program has machines that match behave so from now on; the newest wins.
@@ -70,11 +83,10 @@ func (e *Emulator) programOf(c *machineConfig) Program {
 	words = append(append(append(words, c.Init.Entrypoint...), c.Init.Exec...), c.Init.Cmd...)
 	line := strings.Join(words, " ")
 	var p Program
-	for _, of := range [][]Program{e.state.Programs, sentinels} {
-		for _, one := range of {
-			if p.Match == "" && regexp.MustCompile(one.Match).MatchString(line) {
-				p = one
-			}
+	for _, one := range slices.Concat(e.state.Programs, sentinels()) {
+		if e.matches(one.Match, line) {
+			p = one
+			break
 		}
 	}
 	if d, err := time.ParseDuration(c.Env["EMU_RUN"]); err == nil {

@@ -195,7 +195,9 @@ func TestSecretsOfMachines(t *testing.T) {
 			return int(n)
 		}
 		one := set("one")
-		body := func(version int) string { return `{"min_secrets_version":` + itoa(version) + `,"config":{"image":"nginx"}}` }
+		body := func(version int) string {
+			return `{"min_secrets_version":` + itoa(version) + `,"config":{"image":"nginx"}}`
+		}
 		w.want(412, "POST", machinesPath, body(one)) // not yet seen
 		pass(time.Second)
 		id, path := w.make(body(one))

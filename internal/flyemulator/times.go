@@ -2,7 +2,8 @@ package flyemulator
 
 import "time"
 
-// Times say how long things take. They are what users of the API measured.
+// Times say how long things take. What is zero takes as long as users of the
+// API measured; what is negative takes no time.
 type Times struct {
 	AppVisible    time.Duration // after its creation without wait=true
 	AppLeaves     time.Duration // after its deletion: its name is not free before

@@ -71,7 +71,11 @@ func (e *Emulator) waitMachine(c *call) reply {
 	default:
 		is = m.State
 	}
-	return c.fail(http.StatusRequestTimeout, "deadline_exceeded: machine failed to reach desired state, %s, currently %s", strings.Join(want, ","), is)
+	status := http.StatusRequestTimeout
+	if e.mode(ModeWaitTimeout) == "412" {
+		status = http.StatusPreconditionFailed
+	}
+	return c.fail(status, "deadline_exceeded: machine failed to reach desired state, %s, currently %s", strings.Join(want, ","), is)
 }
 
 // wantedStates reads state=a,b and state=a&state=b.
