@@ -122,6 +122,8 @@ func (e *Emulator) newCluster(org *Org, r clusterRequest) (*postgresCluster, *fa
 	}
 	_, plan := postgresPlans()[r.Plan]
 	switch {
+	case org.Unpaid:
+		return nil, refuse(http.StatusUnprocessableEntity, "To create a Managed Postgres cluster please add a payment method. https://fly.io/dashboard/%s/billing", org.Slug)
 	case r.Plan == "":
 		return nil, refuse(http.StatusUnprocessableEntity, "plan is required")
 	case r.Region == "":
@@ -148,7 +150,7 @@ func (e *Emulator) beginCluster(cl *postgresCluster) {
 	cl.ID, cl.Hash = e.newID("cluster", 16), e.newID("flympg", 16)
 	cl.Name = cmp.Or(cl.Name, "fly-pg-"+cl.ID[:6])
 	cl.Status, cl.Fate, cl.Created = clusterCreating, e.mode(ModePostgresCreate), e.now()
-	cl.Users[defaultUser] = &postgresUser{Role: "schema_admin", Password: e.newID("password", 24)}
+	cl.Users[defaultUser] = &postgresUser{Role: "schema_admin", Password: e.newPassword(defaultUser)}
 	if cl.Databases[defaultDatabase] == nil {
 		cl.Databases[defaultDatabase] = &postgresDatabase{}
 	}

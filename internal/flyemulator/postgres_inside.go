@@ -76,7 +76,7 @@ func (c *call) createUser(cl *postgresCluster) reply {
 	if cl.Users[in.Name] != nil {
 		return c.fail(http.StatusConflict, "User already exists")
 	}
-	u := &postgresUser{Role: in.Role, Password: c.e.newID("password", 24)}
+	u := &postgresUser{Role: in.Role, Password: c.e.newPassword(in.Name)}
 	cl.Users[in.Name] = u
 	if f := c.realUser(cl, in.Name, u); f != nil {
 		delete(cl.Users, in.Name)

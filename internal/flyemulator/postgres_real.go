@@ -9,13 +9,14 @@ import (
 )
 
 // PostgresServer is a real PostgreSQL behind the clusters of Managed Postgres,
-// so that what they give out can be connected to. Its roles are those of the
-// server: clusters that are to know nothing of each other need one each.
+// so that what they give out can be connected to. It may be another one for
+// each cluster; those that share one share their databases and roles by name.
 type PostgresServer interface {
 	// Endpoints are where the clients of a cluster reach it.
 	Endpoints(cluster string) (direct, pooler PostgresEndpoint)
 	// Exec runs statements one after the other as a superuser. An empty
-	// database is the one that the server is administered from.
+	// database is the one that the server is administered from. What PostgreSQL
+	// says of an error has to be in the error.
 	Exec(ctx context.Context, cluster, database string, statements ...string) error
 }
 
@@ -71,16 +72,46 @@ func (c *call) found(cl *postgresCluster) *failure {
 // demolish takes away what a cluster had inside.
 func (c *call) demolish(cl *postgresCluster) *failure {
 	for _, name := range slices.Sorted(maps.Keys(cl.Databases)) {
+		if c.e.elsewhere(cl, func(o *postgresCluster) bool { return o.Databases[name] != nil }) {
+			continue
+		}
 		if f := c.dropRealDatabase(cl, name); f != nil {
 			return f
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(cl.Users)) {
+		if c.e.elsewhere(cl, func(o *postgresCluster) bool { return o.Users[name] != nil }) {
+			continue
+		}
 		if f := c.exec(cl, "", `DROP ROLE IF EXISTS `+ident(name)); f != nil {
 			return f
 		}
 	}
 	return nil
+}
+
+// elsewhere says whether another cluster has something, maybe on the same
+// server.
+func (e *Emulator) elsewhere(cl *postgresCluster, has func(*postgresCluster) bool) bool {
+	for _, other := range e.state.Postgres {
+		if other != cl && other.Status != clusterDeleting && other.Status != clusterDeleted && has(other) {
+			return true
+		}
+	}
+	return false
+}
+
+// newPassword is a new one. On a real server it is that of the user who has
+// the name already, in another cluster.
+func (e *Emulator) newPassword(user string) string {
+	if e.o.Postgres != nil {
+		for _, other := range e.clusters() {
+			if u := other.Users[user]; u != nil && other.Status != clusterDeleting && other.Status != clusterDeleted {
+				return u.Password
+			}
+		}
+	}
+	return e.newID("password", 24)
 }
 
 // realUser makes the role, or sets its password and what it may do.
@@ -108,7 +139,11 @@ func (c *call) killSessions(cl *postgresCluster, name string) *failure {
 }
 
 func (c *call) realDatabase(cl *postgresCluster, name string) *failure {
-	return c.exec(cl, "", `CREATE DATABASE `+ident(name)+` OWNER schema_admin`)
+	f := c.exec(cl, "", `CREATE DATABASE `+ident(name)+` OWNER schema_admin`)
+	if f != nil && strings.Contains(f.text, "already exists") {
+		return nil // of another cluster
+	}
+	return f
 }
 
 func (c *call) dropRealDatabase(cl *postgresCluster, name string) *failure {

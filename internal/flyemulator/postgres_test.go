@@ -68,8 +68,9 @@ func TestPostgresComesIntoBeing(t *testing.T) {
 }
 
 func TestPostgresIsRefused(t *testing.T) {
-	in(t, Options{Orgs: []Org{{Slug: "acme"}, {Slug: "other"}}, Tokens: []Token{
+	in(t, Options{Orgs: []Org{{Slug: "acme"}, {Slug: "other"}, {Slug: "poor", Unpaid: true}}, Tokens: []Token{
 		{Value: DefaultToken, Kind: OrgToken, Org: "acme"},
+		{Value: DefaultToken, Kind: OrgToken, Org: "poor"},
 		{Value: "of-an-app", Kind: AppToken, Org: "acme", App: "web"},
 		{Value: "reader", Kind: ReadOnlyToken, Org: "acme"},
 	}}, func(w *world) {
@@ -81,6 +82,7 @@ func TestPostgresIsRefused(t *testing.T) {
 			create("organization", `{"plan":"basic","region":"fra"}`, 422, "org_slug is required"),
 			create("no such organization", `{"org_slug":"none","plan":"basic","region":"fra"}`, 404, "Organization not found"),
 			create("organization of others", `{"org_slug":"other","plan":"basic","region":"fra"}`, 403, "unauthorized"),
+			create("no payment method", `{"org_slug":"poor","plan":"basic","region":"fra"}`, 422, "please add a payment method"),
 			create("plan", `{"org_slug":"acme","region":"fra"}`, 422, "plan is required"),
 			create("plan in small letters", `{"org_slug":"acme","plan":"performance","region":"fra"}`, 422, "performance"),
 			create("plan in capitals", `{"org_slug":"acme","plan":"Basic","region":"fra"}`, 422, "Basic"),
@@ -320,24 +322,31 @@ func TestPostgresChangedInTheConsole(t *testing.T) {
 }
 
 // realPostgres is a server in a process of its own.
-type realPostgres struct {
-	t *testing.T
-	*servicetest.Postgres
-}
+type realPostgres struct{ *servicetest.Postgres }
 
 func (r realPostgres) Endpoints(string) (direct, pooler PostgresEndpoint) {
 	e := PostgresEndpoint{"127.0.0.1", r.Port}
 	return e, e
 }
 
-func (r realPostgres) Exec(_ context.Context, _, database string, statements ...string) error {
-	r.In(r.t, cmp.Or(database, "postgres"), statements...)
+func (r realPostgres) Exec(ctx context.Context, _, database string, statements ...string) error {
+	c, err := pgconn.Connect(ctx, fmt.Sprintf("postgres://postgres:super@127.0.0.1:%d/%s", r.Port, cmp.Or(database, "postgres")))
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	for _, s := range statements {
+		if _, err := c.Exec(ctx, s).ReadAll(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // TestPostgresIsReal: what the API gives out opens a real server.
 func TestPostgresIsReal(t *testing.T) {
-	server := realPostgres{t, servicetest.StartPostgres(t, servicetest.PostgresOptions{})}
+	server := realPostgres{servicetest.StartPostgres(t, servicetest.PostgresOptions{})}
+	server.SQL(t, `ALTER ROLE postgres PASSWORD 'super'`)
 	e := New(Options{Postgres: server})
 	defer e.Close()
 	w := newWorld(t, e)
@@ -393,6 +402,16 @@ func TestPostgresIsReal(t *testing.T) {
 		c.Close(context.Background())
 		t.Error("the old password is as good as the new one")
 	}
+	if c, err = connect("web-1", password("web-1"), "shop-1"); err != nil {
+		t.Fatal(err)
+	}
+	c.Close(context.Background())
+
+	// A copy has what the original has, and takes nothing along when it goes.
+	fork := postgresPath + "/" + w.want(201, "POST", one+"/fork", "").at("data.id").(string)
+	e.Advance(time.Minute)
+	w.says(w.want(200, "GET", fork+"/users/web-1/credentials", ""), "data.password", password("web-1"))
+	w.want(202, "DELETE", fork, "")
 	if c, err = connect("web-1", password("web-1"), "shop-1"); err != nil {
 		t.Fatal(err)
 	}

@@ -179,7 +179,7 @@ func (c *call) copied(cl *postgresCluster, name string) reply {
 		Users: map[string]*postgresUser{}, Databases: map[string]*postgresDatabase{},
 	}
 	for user, u := range cl.Users {
-		n.Users[user] = &postgresUser{Role: u.Role, Password: c.e.newID("password", 24)}
+		n.Users[user] = &postgresUser{Role: u.Role, Password: c.e.newPassword(user)}
 	}
 	for db, d := range cl.Databases {
 		n.Databases[db] = &postgresDatabase{Extensions: maps.Clone(d.Extensions)}
