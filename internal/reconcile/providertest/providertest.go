@@ -3,6 +3,7 @@
 package providertest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,7 @@ type Harness struct {
 	Policy   forge.Policy
 	Secrets  []string      // must not be in any string; there must be one at least
 	Patience time.Duration // for what a watch has to show; 0: 30 s
+	Attempt  time.Duration // for a cycle whose line is cut somewhere; 0: 3 s
 
 	// Start makes a provider on the place, the way a process does that has
 	// just begun. What was started before is not used any more. The provider
@@ -469,7 +471,7 @@ func cutAnywhereConverges(t *trial) {
 			r := t.request(want)
 			before := t.Writes()
 			mend := t.CutAfter(t.T, n)
-			done, late := t.attempt(r, brokenFor)
+			done, late := t.attempt(r, cmp.Or(t.Attempt, brokenFor))
 			if late && t.Writes()-before < n {
 				done, _ = t.attempt(r, t.Patience) // nothing was cut: it is slow
 			}

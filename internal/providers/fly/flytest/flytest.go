@@ -205,6 +205,7 @@ func (p *Place) Harness(h providertest.Harness) providertest.Harness {
 	if h.Patience == 0 {
 		h.Patience = Patience
 	}
+	h.Attempt = 2 * time.Minute // two writes of the inventory take seconds
 	h.Secrets = append(slices.Clone(h.Secrets), flyemulator.DefaultToken)
 	h.BreakReads = func(*testing.T) func() { return p.Line.BreakReads() }
 	h.CutAfter = func(_ *testing.T, n int) func() { return p.Line.CutAfter(n) }
