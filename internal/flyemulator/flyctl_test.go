@@ -35,11 +35,6 @@ type flyctl struct {
 // cannot read; for the rest a person's token does.
 const personalToken = "fo1_emulated-personal-token"
 
-func macaroonToken() string {
-	sixteen := []byte("0123456789abcdef")
-	return macaroon(givesRight, sixteen, sixteen, append(sixteen, sixteen...))
-}
-
 // command is what somebody types, what flyctl sends for it, and what must be
 // so then.
 type command struct {
@@ -53,7 +48,7 @@ func TestFlyctl(t *testing.T) {
 		Orgs: []Org{{Slug: "acme", Name: "Acme", Beta: true}},
 		Tokens: []Token{
 			{Value: personalToken, Kind: OrgToken, Org: "acme", User: "jo@example.com"},
-			{Value: macaroonToken(), Kind: OrgToken, Org: "acme"},
+			{Value: DefaultToken, Kind: OrgToken, Org: "acme"},
 		},
 		Foreign: []string{"theirs"},
 	}
@@ -92,7 +87,7 @@ func realFlyctl(t *testing.T, o Options, path string) {
 		args := strings.Fields(strings.NewReplacer("{machine}", f.machine, "{volume}", f.volume, "{cluster}", f.cluster).Replace(c.args))
 		token := personalToken
 		if args[0] == "mpg" {
-			token = macaroonToken()
+			token = DefaultToken
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		cmd := exec.CommandContext(ctx, path, args...)
@@ -188,7 +183,7 @@ func (f *flyctl) try(method, path, body string) (status int, raw []byte) {
 	f.Helper()
 	token := personalToken
 	if strings.Contains(path, "/postgres") {
-		token = macaroonToken()
+		token = DefaultToken
 	}
 	r, err := http.NewRequestWithContext(f.Context(), method, f.base+path, strings.NewReader(body))
 	if err != nil {

@@ -67,3 +67,10 @@ func TestLimitedTokensAreMacaroons(t *testing.T) {
 		}
 	})
 }
+
+func TestDefaultTokenIsAMacaroon(t *testing.T) {
+	want := macaroon(givesRight, []byte("emulator of Fly 01"), []byte("nothing's secret"), []byte("nobody ever checks this signatur"))
+	if DefaultToken != want {
+		t.Errorf("DefaultToken is %s, want %s", DefaultToken, want)
+	}
+}
