@@ -260,14 +260,3 @@ func TestDNSTable(t *testing.T) {
 		w.says(w.want(200, "POST", certificatesPath+"/b.example.org/check", ""), "dns_records.resolved_addresses.0", nil)
 	})
 }
-
-func TestModes(t *testing.T) {
-	in(t, Options{}, func(w *world) {
-		w.says(w.want(200, "GET", "/_emulator/modes", ""), ModeIssuance, "works")
-		w.says(w.want(200, "POST", "/_emulator/modes", `{"issuance":"never"}`), ModeIssuance, "never")
-		w.refuses([]refused{
-			{"mode", "POST", "/_emulator/modes", `{"none":"x"}`, 400, "no mode"},
-			{"value", "POST", "/_emulator/modes", `{"issuance":"x"}`, 400, "works, limited, never"},
-		})
-	})
-}
