@@ -306,7 +306,9 @@ func TestTokenScope(t *testing.T) {
 	}
 }
 
-func TestOrgList(t *testing.T) {
+func TestOrgList(t *testing.T) { synctest.Test(t, testOrgList) }
+
+func testOrgList(t *testing.T) {
 	f := answers(
 		says(200, `{"machines":[{"id":"1","app_name":"a","config":{"image":"i","metadata":{"k":"v"}}}],"next_cursor":"c 1","last_updated_at":"2026-01-02T00:00:00Z","error_regions":["syd"]}`),
 		says(200, `{"machines":[{"id":"2","app_name":"b"}],"next_cursor":"","last_updated_at":"2026-01-01T00:00:00Z","error_regions":["gru","syd"]}`),
@@ -380,7 +382,9 @@ func TestAppOfWhichTheIDAloneIsTold(t *testing.T) {
 	}
 }
 
-func TestAffinity(t *testing.T) {
+func TestAffinity(t *testing.T) { synctest.Test(t, testAffinity) }
+
+func testAffinity(t *testing.T) {
 	f := &fake{}
 	f.serve = func(w http.ResponseWriter, r *http.Request) {
 		if app := strings.Split(r.URL.Path, "/")[3]; app != "none" {

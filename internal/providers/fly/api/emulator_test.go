@@ -36,7 +36,7 @@ func onFly(t *testing.T, o flyemulator.Options, test func(t *testing.T, e *flyem
 
 func clientOf(t *testing.T, e *flyemulator.Emulator, token string) *Client {
 	t.Helper()
-	c, err := New(Options{Token: secret.New([]byte(token)), HTTP: &http.Client{Transport: e.Transport()}})
+	c, err := New(Options{Token: secret.New([]byte(token)), HTTP: &http.Client{Transport: against{t, e.Transport()}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -564,6 +564,19 @@ func TestFieldThatIsRemoved(t *testing.T) {
 		wantKind(t, err, SchemaDrift)
 		fine(t, e.RemoveFields())
 		must[map[string]AppDigest](t)(c.Snapshot(ctx, "acme", []string{"shop"}))
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	onFly(t, flyemulator.Options{}, func(t *testing.T, e *flyemulator.Emulator, c *Client) {
+		ctx := t.Context()
+		must[App](t)(c.CreateApp(ctx, CreateApp{Name: "shop", Org: "acme"}))
+		m := must[Machine](t)(c.CreateMachine(ctx, "shop", CreateMachine{Region: "cdg", Config: web}))
+		must[Waited](t)(c.Wait(ctx, "shop", m.ID, WaitFor{}))
+		up := must[[]Sample](t)(c.Query(ctx, "acme", "fly_instance_up"))
+		if len(up) != 1 || up[0].Labels["instance"] != m.ID || up[0].Value != 1 || time.Since(up[0].At) > time.Minute {
+			t.Errorf("%+v", up)
+		}
 	})
 }
 

@@ -90,7 +90,7 @@ func says(status int, body string) http.HandlerFunc {
 
 func newClient(t *testing.T, transport http.RoundTripper) *Client {
 	t.Helper()
-	c, err := New(Options{Token: secret.New([]byte(testToken)), HTTP: &http.Client{Transport: transport}})
+	c, err := New(Options{Token: secret.New([]byte(testToken)), HTTP: &http.Client{Transport: against{t, transport}}})
 	if err != nil {
 		t.Fatal(err)
 	}

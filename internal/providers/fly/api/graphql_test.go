@@ -45,7 +45,7 @@ func TestGraphQLErrors(t *testing.T) {
 }
 
 func TestGraphQLThatFailsWhileItWrites(t *testing.T) {
-	_, err := newClient(t, answers(says(200, `{"errors":[{"message":"Internal server error"}]}`))).CreateAddOn(t.Context(), CreateAddOn{})
+	_, err := newClient(t, answers(says(200, `{"errors":[{"message":"Internal server error"}]}`))).CreateAddOn(t.Context(), CreateAddOn{Type: AddOnRedis})
 	if KindOf(err) != Ambiguous {
 		t.Error(err)
 	}
@@ -80,7 +80,9 @@ func TestAddOn(t *testing.T) {
 	}
 }
 
-func TestAddOnsPages(t *testing.T) {
+func TestAddOnsPages(t *testing.T) { synctest.Test(t, testAddOnsPages) }
+
+func testAddOnsPages(t *testing.T) {
 	f := answers(
 		says(200, `{"data":{"organization":{"addOns":{"nodes":[{"name":"a"}],"pageInfo":{"hasNextPage":true,"endCursor":"c1"}}}}}`),
 		says(200, `{"data":{"organization":{"addOns":{"nodes":[{"name":"b"}],"pageInfo":{"hasNextPage":false,"endCursor":"c2"}}}}}`),
@@ -104,7 +106,9 @@ func variables(t *testing.T, f *fake) map[string]any {
 
 // TestUpdateOfAddOnLeavesOut: what is not asked for is not sent, least of all
 // ProdPack.
-func TestUpdateOfAddOnLeavesOut(t *testing.T) {
+func TestUpdateOfAddOnLeavesOut(t *testing.T) { synctest.Test(t, testUpdateOfAddOn) }
+
+func testUpdateOfAddOn(t *testing.T) {
 	f := answers(says(200, `{"data":{"updateAddOn":{"addOn":{"id":"1"}}}}`))
 	c := newClient(t, f)
 	if _, err := c.UpdateAddOn(t.Context(), UpdateAddOn{ID: "1", Metadata: map[string]any{"owner": "me"}}); err != nil {

@@ -85,7 +85,7 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 			refused++ // it was not made, so this is no attempt: somebody else uses the limit, too
 			delay = max(err.RetryAfter, backoff(refused))
 			c.limits.refused(key, delay)
-		case err.Kind == Unavailable && (r.repeat || err.unsent) && attempt < attempts:
+		case err.Kind == Unavailable && (r.repeat || err.unsent) && err.Status/100 != 3 && attempt < attempts:
 			delay = backoff(attempt)
 			attempt++
 		default:

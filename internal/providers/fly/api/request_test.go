@@ -65,7 +65,10 @@ func TestWritesAreNotMadeTwice(t *testing.T) {
 			_, err := c.CreatePostgres(ctx, CreatePostgres{})
 			return err
 		},
-		"add-on": func(ctx context.Context, c *Client) error { _, err := c.CreateAddOn(ctx, CreateAddOn{}); return err },
+		"add-on": func(ctx context.Context, c *Client) error {
+			_, err := c.CreateAddOn(ctx, CreateAddOn{Type: AddOnRedis})
+			return err
+		},
 		"lease": func(ctx context.Context, c *Client) error {
 			_, err := c.AcquireLease(ctx, "a", "1", time.Minute, "")
 			return err

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -28,6 +26,7 @@ type Waited struct {
 const (
 	longestWait = 60 * time.Second // that Fly takes
 	youngFor    = 10 * time.Second // a machine may not be known where it is waited for
+	slowAnswer  = 15 * time.Second
 )
 
 // Wait returns when a machine has reached a state; TimedOut: it has not. That a
@@ -41,6 +40,8 @@ func (c *Client) Wait(ctx context.Context, app, id string, w WaitFor) (Waited, e
 	}
 	began := time.Now()
 	until := began.Add(w.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, w.Timeout+slowAnswer)
+	defer cancel()
 	for {
 		left := min(max(time.Until(until), time.Second), longestWait)
 		query := url.Values{
@@ -51,25 +52,18 @@ func (c *Client) Wait(ctx context.Context, app, id string, w WaitFor) (Waited, e
 			query.Set("version", w.Version)
 			query.Set("instance_id", w.Version) // what it was called before
 		}
-		got, err := send[Waited](ctx, c, request{
-			action: "machine.wait", ident: id, app: app, method: http.MethodGet, path: appPath(app, "machines", id, "wait"),
-			query: query, repeat: true, waits: true, patience: left + 15*time.Second,
-		})
+		r := request{
+			action: "machine.wait", ident: id, app: app, path: appPath(app, "machines", id, "wait"),
+			query: query, waits: true, patience: left + slowAnswer,
+		}
+		got, err := get[Waited](ctx, c, r)
 		switch kind := KindOf(err); {
-		case err == nil:
-			return got, nil
 		case kind == NotFound && slices.Contains(w.States, StateDestroyed):
 			return Waited{State: StateDestroyed}, nil
 		case kind == NotFound && time.Since(began) < min(youngFor, w.Timeout):
 		case kind == TimedOut && time.Now().Before(until):
-		case kind == TimedOut || kind == Unavailable && ctx.Err() == nil && !time.Now().Before(until):
-			var e *Error
-			if errors.As(err, &e) {
-				e.Kind = TimedOut
-			}
-			return Waited{}, err
 		default:
-			return Waited{}, err
+			return got, err
 		}
 	}
 }
