@@ -102,6 +102,9 @@ func (p *Apps) sight(ctx context.Context, r reconcile.Request, fresh bool) (*app
 	if err := s.read(ctx); err != nil {
 		return nil, about(err, id)
 	}
+	if r.Remove && !s.recorded {
+		p.accounts.Follow(id, spec.Account) // it is over
+	}
 	return s, nil
 }
 
