@@ -132,7 +132,26 @@ func (f *flyBuilder) secrets() forge.FlySecretsSpec {
 		}
 		apps = append(apps, forge.SecretObject{Name: f.temporalApp(), Entries: entries})
 	}
+	for _, app := range apps {
+		for i, e := range app.Entries {
+			if e.Ref != nil && e.Ref.Generate != nil {
+				app.Entries[i].Field = f.generatedField(app.Name, e.Key)
+			}
+		}
+	}
 	return forge.FlySecretsSpec{Account: f.account(), Apps: sortObjects(apps)}
+}
+
+// generatedField is the field of forge.cue that a generated value comes from.
+func (f *flyBuilder) generatedField(app, name string) string {
+	field := "app.secrets." + name
+	switch app {
+	case f.redisApp():
+		field = "services.redis.password"
+	case f.temporalApp():
+		field = "services.temporal.password"
+	}
+	return "environments." + f.env.Name + "." + field
 }
 
 // fileSecret is the name of the secret that a file is written from.
