@@ -16,8 +16,7 @@ type certificate struct {
 	Host      string
 	CreatedAt time.Time
 	UpdatedAt time.Time
-	Hash      string // in the names that DNS must say
-	Owner     string // after "app-"
+	Hash      string // in the name that it is to be another name of
 
 	ACME    bool       // Fly is to get one
 	Fly     *flyIssued // that it has got
@@ -61,7 +60,7 @@ func (e *Emulator) requestCertificate(a *app, host string) (*certificate, *failu
 	}
 	cert := a.Certificates[host]
 	if cert != nil && cert.ACME {
-		return nil, invalid("Hostname already exists on app")
+		return nil, e.already("Hostname already exists on app")
 	}
 	if cert == nil {
 		cert = e.newCertificate(a, host)
@@ -72,7 +71,7 @@ func (e *Emulator) requestCertificate(a *app, host string) (*certificate, *failu
 }
 
 func (e *Emulator) newCertificate(a *app, host string) *certificate {
-	cert := &certificate{Host: host, CreatedAt: e.now(), UpdatedAt: e.now(), Hash: e.newID("certificate", 7), Owner: e.newID("ownership", 10)}
+	cert := &certificate{Host: host, CreatedAt: e.now(), UpdatedAt: e.now(), Hash: e.newID("certificate", 7)}
 	if a.Certificates == nil {
 		a.Certificates = map[string]*certificate{}
 	}
@@ -92,7 +91,7 @@ func (e *Emulator) uploadCertificate(a *app, host, chain, key string) (*certific
 	}
 	cert := a.Certificates[host]
 	if cert != nil && cert.Custom != nil && e.mode(ModeCertificateAgain) != "replaced" {
-		return nil, invalid("Hostname already has a custom certificate")
+		return nil, e.already("Hostname already has a custom certificate")
 	}
 	if cert == nil {
 		cert = e.newCertificate(a, host)

@@ -115,6 +115,8 @@ func TestCertificateOfAWildcard(t *testing.T) {
 func TestCertificateIsRefused(t *testing.T) {
 	in(t, Options{}, func(w *world) {
 		w.acme("www.example.org")
+		other := w.acme("other.example.org") // with the same identity of the app
+		w.says(other, "dns_requirements.ownership.app_value", w.want(200, "GET", certificatesPath+"/www.example.org", "").at("dns_requirements.ownership.app_value"))
 		w.refuses([]refused{
 			{"again", "POST", certificatesPath + "/acme", `{"hostname":"WWW.example.org"}`, 422, "Hostname already exists on app"},
 			{"no name", "POST", certificatesPath + "/acme", `{"hostname":"localhost"}`, 422, "Hostname is invalid"},

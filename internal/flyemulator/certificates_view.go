@@ -1,6 +1,7 @@
 package flyemulator
 
 import (
+	"crypto/sha256"
 	"maps"
 	"net/http"
 	"slices"
@@ -32,13 +33,14 @@ type ownershipView struct {
 func (e *Emulator) requirements(a *app, cert *certificate) dnsRequirements {
 	base := strings.TrimPrefix(cert.Host, "*.")
 	v4, v6 := a.public()
+	id := short("app", strconv.Itoa(a.Number)) // the same for all names of the app
 	out := dnsRequirements{
 		A: v4, AAAA: v6, CNAME: cert.Hash + "." + a.Name + ".fly.dev",
-		Challenge: dnsChallenge{"_acme-challenge." + base, base + "." + cert.Hash + ".flydns.net"},
-		Ownership: ownershipView{Name: "_fly-ownership." + base, App: "app-" + cert.Owner},
+		Challenge: dnsChallenge{"_acme-challenge." + base, base + "." + id + ".flydns.net"},
+		Ownership: ownershipView{Name: "_fly-ownership." + base, App: "app-" + id},
 	}
 	if o := e.state.Orgs[a.Org]; o != nil {
-		out.Ownership.Org = "org-" + o.ID
+		out.Ownership.Org = "org-" + short("org", o.ID)
 	}
 	if out.A == nil {
 		out.A = []string{}
@@ -47,6 +49,16 @@ func (e *Emulator) requirements(a *app, cert *certificate) dnsRequirements {
 		out.AAAA = []string{}
 	}
 	return out
+}
+
+// short is how DNS records name an app or an organization.
+func short(kind, id string) string {
+	sum := sha256.Sum256([]byte(kind + " " + id))
+	out := make([]byte, 7)
+	for i := range out {
+		out[i] = alphabet[sum[i]&31]
+	}
+	return string(out)
 }
 
 // certificateView is a host name with its certificates as the API shows it.

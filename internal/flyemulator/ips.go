@@ -48,7 +48,7 @@ func (e *Emulator) assignIP(a *app, r ipRequest) (*ip, *failure) {
 		one.Address = fmt.Sprintf("2a09:8280:1::%x:%x", n>>16+1, n&0xffff+1)
 	case "shared_v4":
 		if a.hasIP(func(o *ip) bool { return o.Type == r.Type }) {
-			return nil, invalid("App already has a shared IPv4 address")
+			return nil, e.already("App already has a shared IPv4 address")
 		}
 		one.Address = fmt.Sprintf("66.241.124.%d", n%250+1)
 	case "private_v6":
@@ -57,7 +57,7 @@ func (e *Emulator) assignIP(a *app, r ipRequest) (*ip, *failure) {
 			return nil, f
 		}
 		if a.hasIP(func(o *ip) bool { return o.Type == r.Type && o.Network == network }) {
-			return nil, invalid("App already has a private IPv6 address in this network")
+			return nil, e.already("App already has a private IPv6 address in this network")
 		}
 		one.Network, one.Region = network, ""
 		one.Address = fmt.Sprintf("fdaa:%x:%x:1::%x", hash32(a.Org)&0xff, hash32(network)&0xfff, n+1)

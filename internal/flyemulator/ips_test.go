@@ -47,6 +47,8 @@ func TestAddresses(t *testing.T) {
 		if n := len(w.want(200, "GET", ipsPath, "").at("ips").([]any)); n != 4 {
 			t.Errorf("%d addresses, want 4", n)
 		}
+		w.e.SetMode(ModeAlreadyThere, "409")
+		w.refuses([]refused{{"a second shared one", "POST", ipsPath, `{"type":"shared_v4"}`, 409, "already has"}})
 		w.e.SetMode(ModeDedicatedIPv4, "exhausted")
 		w.refuses([]refused{{"quota", "POST", ipsPath, `{"type":"v4"}`, 400, "limit"}})
 	})

@@ -18,6 +18,7 @@ const (
 	ModeUpdateReplacing  = "update-replacing"   // an update while the one before is not done
 	ModeVolumeCreated    = "volume-created"     // status of a created volume
 	ModeSnapshotCreated  = "snapshot-created"   // status of a created snapshot
+	ModeAlreadyThere     = "already-there"      // status of a second certificate or address of which there is one only
 	ModeVolumeClaimed    = "volume-claimed"     // by whom: the machine, or 14 NUL bytes
 	ModeCertificate      = "certificate-status" // words of the top-level status
 	ModeCertificateAgain = "certificate-again"  // a second upload for a host name
@@ -38,6 +39,7 @@ func modes() map[string][]string {
 		ModeUpdateReplacing:  {"refused", "accepted"},
 		ModeVolumeCreated:    {"201", "200"},
 		ModeSnapshotCreated:  {"200", "201"},
+		ModeAlreadyThere:     {"422", "409"},
 		ModeVolumeClaimed:    {"id", "nul"},
 		ModeCertificate:      {"console", "documented"},
 		ModeCertificateAgain: {"refused", "replaced"},
@@ -111,6 +113,15 @@ func (e *Emulator) modeRoutes() []route {
 // invalid refuses what is wrong in itself.
 func invalid(format string, args ...any) *failure {
 	return refuse(http.StatusUnprocessableEntity, "Validation failed: "+format, args...)
+}
+
+// already refuses what is there already.
+func (e *Emulator) already(text string) *failure {
+	f := invalid("%s", text)
+	if e.mode(ModeAlreadyThere) == "409" {
+		f.status = http.StatusConflict
+	}
+	return f
 }
 
 func missing(format string, args ...any) *failure {
