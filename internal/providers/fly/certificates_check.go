@@ -100,15 +100,18 @@ func (c *checks) run(ctx context.Context, notify func(reconcile.Event)) {
 				return
 			}
 		}
-		timer := time.NewTimer(time.Until(at))
-		select {
-		case <-timer.C:
-		case <-c.wake:
+		if wait := time.Until(at); wait > 0 {
+			timer := time.NewTimer(wait)
+			select {
+			case <-timer.C:
+			case <-c.wake:
+			case <-ctx.Done():
+			}
 			timer.Stop()
-			continue
-		case <-ctx.Done():
-			timer.Stop()
-			return
+			if ctx.Err() != nil {
+				return
+			}
+			continue // meanwhile nobody may wait any more
 		}
 		limited, cancel := context.WithTimeout(ctx, checkTimeout)
 		answer, err := ask(limited)
