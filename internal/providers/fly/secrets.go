@@ -26,8 +26,9 @@ type Secrets struct {
 	accounts *Accounts
 	resolver *secret.Resolver
 
-	mu    sync.Mutex
-	known map[forge.ID]*memory
+	mu      sync.Mutex
+	known   map[forge.ID]*memory
+	hashing sync.Mutex
 }
 
 var (
@@ -60,7 +61,7 @@ func (p *Secrets) memory(id forge.ID) *memory {
 	defer p.mu.Unlock()
 	m := p.known[id]
 	if m == nil {
-		m = &memory{map[entries.Slot]madeValue{}, hashes{}, map[string]uint64{}}
+		m = &memory{map[entries.Slot]madeValue{}, hashes{&p.hashing, map[entries.Slot]hashed{}}, map[string]uint64{}}
 		p.known[id] = m
 	}
 	return m

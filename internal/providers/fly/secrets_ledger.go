@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/argon2"
 
@@ -27,6 +28,7 @@ type noted struct {
 	Rotation  int      `json:"rotation,omitempty"`  // of a generated value
 	Of        []string `json:"of,omitempty"`        // the generated values it is joined from: "app/NAME"
 	Taken     bool     `json:"taken,omitempty"`     // it was there before, and is left at what it was
+	Kept      bool     `json:"kept,omitempty"`      // nobody asks for it any more; it is found again when somebody does
 	Writing   bool     `json:"writing,omitempty"`   // it is being set, and was not seen to be
 	Was       string   `json:"was,omitempty"`       // while Writing: the digest of somebody else's value in its place
 }
@@ -122,7 +124,10 @@ const (
 )
 
 // hashes are hashes that were made, so that a steady state makes none.
-type hashes map[entries.Slot]hashed
+type hashes struct {
+	one  *sync.Mutex // one is made at a time, for the sake of memory
+	kept map[entries.Slot]hashed
+}
 
 type hashed struct {
 	key, sum [sha256.Size]byte // of what it is a hash of
@@ -133,7 +138,7 @@ type hashed struct {
 // inventory and with the place: the same value looks different elsewhere.
 func (h hashes) of(key []byte, slot entries.Slot, material []byte) string {
 	ask := hashed{key: sha256.Sum256(key), sum: sha256.Sum256(material)}
-	if had, ok := h[slot]; ok && had.key == ask.key && had.sum == ask.sum {
+	if had, ok := h.kept[slot]; ok && had.key == ask.key && had.sum == ask.sum {
 		return had.text
 	}
 	var salt bytes.Buffer
@@ -141,8 +146,10 @@ func (h hashes) of(key []byte, slot entries.Slot, material []byte) string {
 	writeField(&salt, []byte(slot.Object))
 	writeField(&salt, []byte(slot.Key))
 	salted := sha256.Sum256(salt.Bytes())
+	h.one.Lock()
+	defer h.one.Unlock()
 	ask.text = base64.RawURLEncoding.EncodeToString(argon2.IDKey(material, salted[:], hashPasses, hashMemory, 1, hashLength))
-	h[slot] = ask
+	h.kept[slot] = ask
 	return ask.text
 }
 

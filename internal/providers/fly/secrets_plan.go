@@ -163,8 +163,7 @@ func (p *Secrets) Plan(_ context.Context, r reconcile.Request, o reconcile.Obser
 	if len(rollout) > 0 {
 		steps = append(steps, v.rollout(rollout))
 	}
-	unwanted := slices.DeleteFunc(v.ledger.slots(), func(slot entries.Slot) bool { return v.want(slot) != nil })
-	if len(unwanted) > 0 && r.Policy.Prune {
+	if unwanted := v.unwanted(); len(unwanted) > 0 && r.Policy.Prune {
 		step := v.removal(unwanted, false)
 		step.Late = true // machines of before the rollout start with them
 		steps = append(steps, step)

@@ -37,6 +37,13 @@ func (v *vault) fate(slot entries.Slot, all bool) fate {
 	return fateUnset
 }
 
+// unwanted are the secrets that nobody asks for any more, but for what is kept.
+func (v *vault) unwanted() []entries.Slot {
+	return slices.DeleteFunc(v.ledger.slots(), func(slot entries.Slot) bool {
+		return v.want(slot) != nil || v.ledger.names[slot].Kept && v.fate(slot, false) == fateKept
+	})
+}
+
 // removal is the step that unsets what is ours.
 func (v *vault) removal(slots []entries.Slot, all bool) reconcile.Step {
 	step := reconcile.Step{
@@ -110,6 +117,11 @@ func (v *vault) unset(ctx context.Context, ch *secretsChange) error {
 			}
 		}
 		for _, slot := range of {
+			if n := l.names[slot]; !ch.all && v.fate(slot, false) == fateKept {
+				n.Kept = true
+				l.names[slot] = n
+				continue
+			}
 			l.drop(slot)
 			delete(v.memory.generated, slot)
 		}

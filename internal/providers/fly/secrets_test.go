@@ -193,9 +193,22 @@ func TestUnwantedSecretsAreUnset(t *testing.T) {
 		if v := s.version(r, "shop"); v != version {
 			s.Errorf("machines would be told to start anew: version %s, was %s", v, version)
 		}
-		if record := s.record(); record.Pending || len(record.Data) != 2 {
+		if record := s.record(); record.Pending || len(record.Data) != 3 {
 			s.Errorf("written down: %v", record.Data)
 		}
+
+		// What was kept is found again.
+		s.restart()
+		s.settled(s.request([]forge.SecretEntry{variable("WORD", "WORD"), generate("SESSION", 0)}))
+		if now := s.values("shop")["SESSION"]; now != got["SESSION"] {
+			s.Errorf("SESSION is another one")
+		}
+		s.settled(r)
+		s.set("shop", "SESSION")
+		if step := s.only(r); step.Action != reconcile.ActionForget {
+			s.Errorf("%s", step)
+		}
+		s.settled(r)
 	})
 }
 
