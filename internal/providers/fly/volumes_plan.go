@@ -65,7 +65,7 @@ func (s *volumes) changing(v api.Volume) (reconcile.Step, bool) {
 // filling are the steps to so many more volumes. What bears the name already
 // comes first: beside it, none is made.
 func (s *volumes) filling(need int) (steps []reconcile.Step) {
-	claimed := s.claimed()
+	claimed, lost := s.claimed(), s.lost
 	for _, v := range s.free {
 		if need == 0 {
 			return steps
@@ -77,6 +77,10 @@ func (s *volumes) filling(need int) (steps []reconcile.Step) {
 		switch {
 		case slices.ContainsFunc(claimed, func(c api.Volume) bool { return c.ID == v.ID }):
 			step.Action, step.Reason = reconcile.ActionRepair, reconcile.Reason{Code: reconcile.ReasonInterrupted}
+		case len(lost) > 0: // Fly gives a volume another id when it moves a machine to another host
+			step.Action = reconcile.ActionHeal
+			step.Reason = reconcile.Reason{Code: reconcile.ReasonReplaced, Writer: someone, Text: "it is there in the place of " + lost[0].id}
+			lost = lost[1:]
 		case !adopts(s.Request.Policy):
 			step.Blocked = fmt.Sprintf("it exists in %s and forged did not make it; "+notAdopted, s.spec.Region)
 		}
@@ -85,13 +89,13 @@ func (s *volumes) filling(need int) (steps []reconcile.Step) {
 	if need == 0 {
 		return steps
 	}
-	missing := min(need, len(s.lost))
+	missing := min(need, len(lost))
 	if s.noApp {
 		missing = 0 // they come with the app
 	}
 	if missing > 0 {
 		var ids []string
-		for _, l := range s.lost {
+		for _, l := range lost {
 			ids = append(ids, l.id)
 		}
 		steps = append(steps, s.creating(reconcile.ActionHeal, missing, reconcile.Reason{

@@ -269,3 +269,31 @@ func TestDeletedVolumesAreToldOf(t *testing.T) {
 		r.wantDisks(3)
 	})
 }
+
+// Fly gives a volume another id when it moves the machine to another host: that
+// is no loss, and no second one is made.
+func TestVolumesOfAMachineThatWasMoved(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		p, q := fly.NewVolumes(r.forged()), ask(r.volumes(1, 3))
+		r.must(r.apply(t.Context(), p, q))
+		before := r.disks()[0]
+		r.attach(before)
+		r.Migrate(flytest.App, r.disks()[0].AttachedMachine)
+		time.Sleep(10 * time.Minute)
+		after := r.disks()[0]
+		if after.ID == before.ID {
+			t.Fatal("it has the id that it had")
+		}
+		steps := r.planned(p, q)
+		if len(steps) != 1 || steps[0].Rollout() || !strings.Contains(words(steps), "in the place of "+before.ID) {
+			t.Errorf("planned:\n%s", words(steps))
+		}
+		r.must(r.apply(t.Context(), p, q))
+		if r.wantDisks(3); r.observe(p, q).Outputs[fly.OutputVolumes].Value != after.ID {
+			t.Error("another one is taken")
+		}
+		if n := r.count("volumes.create", flytest.App); n != 1 {
+			t.Errorf("%d were made", n)
+		}
+	})
+}
