@@ -235,6 +235,12 @@ func machineCommands() []command {
 			f.send("POST", "/v1/apps/shop/machines/"+f.machine+"/start", "", nil)
 			f.wait(f.machine, f.instance(), "started")
 		}, func(f *flyctl) { f.machineIs(started) }},
+		{"machine kill {machine} -a shop", func(f *flyctl) {
+			f.send("GET", "/v1/apps/shop/machines/"+f.machine, "", &ctlMachine{})
+			f.send("POST", "/v1/apps/shop/machines/"+f.machine+"/signal", `{"signal":9}`, nil)
+		}, func(f *flyctl) {
+			f.eventually("it was killed", func(a *app) bool { return a.Machines[f.machine].Code == 137 })
+		}},
 		{"machine destroy {machine} -a shop --force", func(f *flyctl) {
 			f.send("DELETE", "/v1/apps/shop/machines/"+f.machine+"?kill=true", "", nil)
 		}, func(f *flyctl) {

@@ -1,6 +1,7 @@
 package flyemulator
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -166,14 +167,26 @@ func (e *Emulator) destroyMachine(c *call) reply {
 	return c.ok(okay)
 }
 
+// signalName is a signal by its name; flyctl kills with its number.
+type signalName string
+
+// UnmarshalJSON reads "SIGKILL", or 9.
+func (s *signalName) UnmarshalJSON(raw []byte) error {
+	if string(raw) == "9" {
+		*s = "SIGKILL"
+		return nil
+	}
+	return json.Unmarshal(raw, (*string)(s))
+}
+
 func (e *Emulator) signalMachine(c *call) reply {
 	var r struct {
-		Signal string `json:"signal"`
+		Signal signalName `json:"signal"`
 	}
 	if f := c.decode(&r); f != nil {
 		return c.failed(f)
 	}
-	if !slices.Contains(signals, r.Signal) {
+	if !slices.Contains(signals, string(r.Signal)) {
 		return c.fail(http.StatusBadRequest, "invalid signal %q", r.Signal)
 	}
 	m, f := c.machineBound()
