@@ -191,7 +191,7 @@ func (v *vault) list(ctx context.Context, t Topic) (liveSecrets, error) {
 			}
 			err = &reconcile.Error{
 				Kind: reconcile.Unavailable, Op: "read", Object: t.String(),
-				Err: fmt.Errorf("Fly says that they are not there, and does not say so of the app: %w", err),
+				Err: fmt.Errorf("they are said not to be there, and the app is not: %w", err),
 			}
 		}
 		if err != nil {

@@ -157,7 +157,7 @@ func (v *vault) writeApp(ctx context.Context, app string, of []judged, digests m
 		if digests[j.slot] = shown[j.slot.Key]; digests[j.slot] == "" {
 			return 0, &reconcile.Error{
 				Kind: reconcile.Unavailable, Op: "set", Object: secretsOf(app),
-				Err: errors.New("Fly took " + j.slot.Key + ", and does not show it"),
+				Err: errors.New("what was set is not shown: " + j.slot.Key),
 			}
 		}
 	}
