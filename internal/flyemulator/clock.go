@@ -22,7 +22,11 @@ func (e *Emulator) now() time.Time {
 	if !e.clock.pinned.IsZero() {
 		return e.clock.pinned
 	}
-	return e.clock.base.Add(time.Duration(float64(time.Since(e.clock.begun)) * e.clock.factor))
+	return e.clock.now()
+}
+
+func (c *clock) now() time.Time {
+	return c.base.Add(time.Duration(float64(time.Since(c.begun)) * c.factor))
 }
 
 // Now is the virtual time.
@@ -98,6 +102,9 @@ func (e *Emulator) runDue() {
 	ran := false
 	for len(e.state.Agenda) > 0 && !e.state.Agenda[0].At.After(e.now()) {
 		ev := heap.Pop(&e.state.Agenda).(event)
+		if !e.longPast(ev.At) {
+			e.noteUnnoted()
+		}
 		e.clock.pinned = ev.At
 		if f := e.kinds[ev.Kind]; f != nil {
 			f(ev)
@@ -106,6 +113,7 @@ func (e *Emulator) runDue() {
 		e.clock.pinned = time.Time{}
 		ran = true
 	}
+	e.noteUnnoted()
 	if ran {
 		e.wake()
 		e.arm()

@@ -278,6 +278,11 @@ func TestReplicaLag(t *testing.T) {
 		w.want(404, "GET", "/v1/apps/fresh", "")
 		pass(time.Second)
 		w.want(200, "GET", "/v1/apps/fresh", "")
+		two, _ := w.want(200, "POST", machines, nginx).at("id").(string)
+		w.e.Advance(time.Hour) // what is an hour old everybody has seen
+		w.says(w.want(200, "GET", machines+"/"+two, ""), "state", started)
+		w.want(202, "DELETE", "/v1/apps/fresh", "")
+		w.want(404, "GET", "/v1/apps/fresh", "")
 		w.e.SetLag(Lag{})
 		w.want(200, "GET", machines+"/"+id, "")
 	})

@@ -47,7 +47,8 @@ type Emulator struct {
 	buckets map[string]*bucket
 	faults  []*Fault
 	faultID int
-	past    map[string][]past   // of each app, while replicas lag
+	past    map[string][]past // of each app, while replicas lag
+	unnoted map[string]time.Time
 	listed  map[string]*listing // of each organization, while listings lag
 
 	expressions map[string]*regexp.Regexp // of programs
@@ -87,6 +88,7 @@ func New(o Options) *Emulator {
 		state:   newState(o),
 		buckets: map[string]*bucket{},
 		past:    map[string][]past{},
+		unnoted: map[string]time.Time{},
 		listed:  map[string]*listing{},
 
 		expressions: map[string]*regexp.Regexp{},

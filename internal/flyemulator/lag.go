@@ -37,14 +37,35 @@ func (e *Emulator) remember(name string) {
 	if e.o.Lag.Replica <= 0 || name == "" {
 		return
 	}
+	if e.longPast(e.now()) {
+		e.unnoted[name] = e.now() // of a jump in time only the end is ever seen
+		return
+	}
+	e.noteAt(name, e.now())
+}
+
+// longPast says whether every replica knows what happened at a time.
+func (e *Emulator) longPast(at time.Time) bool {
+	return at.Before(e.clock.now().Add(-e.o.Lag.Replica))
+}
+
+// noteUnnoted notes what the long past has come to.
+func (e *Emulator) noteUnnoted() {
+	for name, at := range e.unnoted {
+		e.noteAt(name, at)
+	}
+	clear(e.unnoted)
+}
+
+func (e *Emulator) noteAt(name string, at time.Time) {
 	var raw []byte
 	if a := e.state.Apps[name]; a != nil {
 		raw, _ = json.Marshal(a) //nolint:errcheck // plain data
 	}
-	all := append(e.past[name], past{e.now(), raw})
+	all := append(e.past[name], past{at, raw})
 	old := 0 // the newest that everybody has seen stays; what is before it goes
 	for i, p := range all {
-		if !p.at.After(e.now().Add(-e.o.Lag.Replica)) {
+		if e.longPast(p.at) {
 			old = i
 		}
 	}

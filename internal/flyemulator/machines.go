@@ -343,10 +343,10 @@ func (e *Emulator) proxyTurn(ev event) {
 					continue
 				}
 				e.note(m, "proxy", "proxy", nil)
-				e.remember(a.Name)
 				break
 			}
 		}
+		e.remember(name)
 	}
 	e.after(proxyPeriod, ev)
 }
