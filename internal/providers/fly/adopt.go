@@ -29,7 +29,6 @@ func (a admission) blocked() string {
 type contents struct {
 	machines []api.Machine
 	volumes  []api.Volume
-	secrets  []string
 }
 
 func (s *appSight) contents(ctx context.Context) (contents, error) {

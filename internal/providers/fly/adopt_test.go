@@ -43,7 +43,8 @@ func TestAdoption(t *testing.T) {
 		{"our machines", func(r *rig) { r.MakeMachine(flytest.App, mark("shop", "prod")) }, []string{match, free, force}, ""},
 		{
 			"machines of another environment", func(r *rig) { r.MakeMachine(flytest.App, mark("shop", "staging")) },
-			[]string{force}, "belongs to the environment staging of this forged",
+			[]string{force},
+			"belongs to the environment staging of this forged",
 		},
 		{"a machine", func(r *rig) { r.MakeMachine(flytest.App, nil) }, []string{free, force}, "forged did not make it"},
 		{"a volume", func(r *rig) { r.volume(flytest.App) }, []string{free, force}, "forged did not make it"},
@@ -64,7 +65,8 @@ func TestAdoption(t *testing.T) {
 		},
 		{
 			"machines of another forged that is gone", func(r *rig) { r.MakeMachine(flytest.App, mark("blog", "prod")) },
-			[]string{force}, "belongs to another forged, blog",
+			[]string{force},
+			"belongs to another forged, blog",
 		},
 	} {
 		for _, policy := range []string{match, free, force} {

@@ -86,6 +86,6 @@ func (s *appSight) remove(ctx context.Context, id forge.ID) error {
 		}
 	}
 	return &reconcile.Error{
-		Kind: reconcile.Unavailable, Op: op, Object: s.object(), Err: errors.New("Fly has taken the request, and the app is still there"),
+		Kind: reconcile.Unavailable, Op: op, Object: s.object(), Err: errors.New("it is still there, although Fly has taken the request"),
 	}
 }

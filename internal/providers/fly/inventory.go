@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -41,10 +42,7 @@ func (r Record) clone() Record {
 type Inventory struct {
 	org *Org
 	key inventoryKey
-	log interface {
-		WarnContext(ctx context.Context, msg string, args ...any)
-		InfoContext(ctx context.Context, msg string, args ...any)
-	}
+	log *slog.Logger
 
 	turn chan struct{} // lock around everything that reads or writes what is stored
 
@@ -53,7 +51,6 @@ type Inventory struct {
 	hashKey []byte              // nil until something is written
 	at      stored
 	stale   bool   // somebody else wrote
-	known   bool   // it was there: when it is gone, it is written from memory
 	next    *batch // what is to be written next
 	writing bool   // somebody writes
 	shown   string // version that the last listing showed

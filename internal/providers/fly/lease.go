@@ -76,6 +76,7 @@ type lease struct {
 	other   string    // who holds it, in words
 	missing time.Time // since when there is no machine to hold, seen by who never held it
 	given   bool      // given back: it is not asked for again
+	failing bool      // the last request failed, and that was told
 }
 
 // held tells that it is held, and was renewed not long ago.
@@ -348,8 +349,17 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return leaseRenewal
 	}
-	if err != nil {
+	l.mu.Lock()
+	before := l.failing
+	l.failing = err != nil
+	l.mu.Unlock()
+	switch {
+	case err != nil && !before:
 		l.org.log.WarnContext(ctx, "lease not renewed", "environment", l.key.environment, "error", err)
+	case err == nil && before && now.Held:
+		l.org.log.InfoContext(ctx, "lease renewed again", "environment", l.key.environment)
+	}
+	if err != nil {
 		return leaseRetry
 	}
 	if now.Held != was {
