@@ -47,9 +47,9 @@ func TestCertificateIsIssued(t *testing.T) {
 		v = w.want(200, "POST", one+"/check", "")
 		w.says(v, "configured", true)
 		w.says(v, "status", "Awaiting certificates")
-		w.says(v, "certificates.0", nil)
+		w.says(v, "certificates.0.status", "pending_validation")
 		pass(certificateIssued - time.Millisecond)
-		w.says(w.want(200, "GET", one, ""), "certificates.0", nil)
+		w.says(w.want(200, "GET", one, ""), "certificates.0.status", "pending_validation")
 		pass(2 * time.Millisecond)
 		v = w.want(200, "GET", one, "")
 		w.says(v, "status", "Ready")
@@ -207,6 +207,10 @@ func TestCustomCertificate(t *testing.T) {
 		w.says(v, "certificates.0.status", "active")
 		w.says(v, "status", "Ready")
 		w.says(v, "dns_records.ownership_txt", v.at("dns_requirements.ownership.app_value"))
+
+		_, v6 := w.addressed()
+		w.e.SetDNS("shop.example.com", &DNS{AAAA: []string{v6}}) // proves it as well
+		w.says(w.want(200, "POST", certificatesPath+"/shop.example.com/check", ""), "certificates.0.status", "active")
 
 		w.refuses([]refused{{"again", "POST", custom, upload("www.example.org", cert, key), 422, "already has a custom certificate"}})
 		w.e.SetMode(ModeCertificateAgain, "replaced")

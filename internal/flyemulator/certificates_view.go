@@ -123,10 +123,13 @@ func (e *Emulator) certificateDetail(a *app, cert *certificate) *certificateView
 	}
 	if u := cert.Custom; u != nil {
 		out.Certificates = append(out.Certificates, certificateFile{
-			Source: "custom", Status: e.customStatus(cert), Created: u.At, Expires: &u.Expires, Issuer: &u.Issuer, Issued: []issuedView{},
+			Source: "custom", Status: e.customStatus(a, cert), Created: u.At, Expires: &u.Expires, Issuer: &u.Issuer, Issued: []issuedView{},
 		})
 	}
-	if i := cert.Fly; i != nil {
+	switch i := cert.Fly; {
+	case i == nil && cert.Issuing:
+		out.Certificates = append(out.Certificates, certificateFile{Source: "fly", Status: "pending_validation", Created: cert.UpdatedAt, Issued: []issuedView{}})
+	case i != nil:
 		out.Certificates = append(out.Certificates, certificateFile{
 			Source: "fly", Status: "active", Created: i.At, Expires: &i.Expires,
 			Issued: []issuedView{{"rsa", i.Expires, "lets_encrypt"}, {"ecdsa", i.Expires, "lets_encrypt"}},
@@ -135,10 +138,15 @@ func (e *Emulator) certificateDetail(a *app, cert *certificate) *certificateView
 	return out
 }
 
-// customStatus: Certificates docs: an uploaded certificate is served when the
-// TXT record has proven who has the name.
-func (e *Emulator) customStatus(cert *certificate) string {
-	if cert.Owned {
+// served says whether an uploaded certificate is served: when the TXT record
+// has proven whose the name is, or, as flyctl's source has it, an AAAA record,
+// which proves nothing of a wildcard.
+func (e *Emulator) served(a *app, cert *certificate) bool {
+	return cert.Custom != nil && (cert.Owned || cert.ALPN && !e.ownedElsewhere(a, cert))
+}
+
+func (e *Emulator) customStatus(a *app, cert *certificate) string {
+	if e.served(a, cert) {
 		return "active"
 	}
 	return "pending_ownership"
@@ -149,7 +157,7 @@ func (e *Emulator) customStatus(cert *certificate) string {
 func (e *Emulator) certificateStatus(a *app, cert *certificate) string {
 	documented := e.mode(ModeCertificate) == "documented"
 	switch {
-	case cert.Fly != nil && e.now().Before(cert.Fly.Expires), cert.Custom != nil && cert.Owned:
+	case cert.Fly != nil && e.now().Before(cert.Fly.Expires), e.served(a, cert):
 		return map[bool]string{true: "active", false: "Ready"}[documented]
 	case cert.Custom != nil && !cert.ACME, e.ownedElsewhere(a, cert) && !cert.Owned:
 		return map[bool]string{true: "pending_ownership", false: "Awaiting configuration"}[documented]
