@@ -60,7 +60,7 @@ func (e *Emulator) noteUnnoted() {
 func (e *Emulator) noteAt(name string, at time.Time) {
 	var raw []byte
 	if a := e.state.Apps[name]; a != nil {
-		raw, _ = json.Marshal(a) //nolint:errcheck // plain data
+		raw, _ = json.Marshal(a)
 	}
 	all := append(e.past[name], past{at, raw})
 	old := 0 // the newest that everybody has seen stays; what is before it goes

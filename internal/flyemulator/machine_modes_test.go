@@ -34,7 +34,7 @@ func TestMachineModes(t *testing.T) {
 		w.is(one, stopped)
 
 		w.e.SetMode(ModeFirstMount, "accepted")
-		vol := ""
+		var vol string
 		w.want(404, "POST", one, `{`+mounts("vol_none")+`}`)
 		for {
 			vol = w.disk("iad")

@@ -88,7 +88,7 @@ func (s *service) valid(i int) *failure {
 
 // valid checks the sizes that exist.
 func (g *guest) valid() *failure {
-	per, step, most := 0, 0, 0
+	var per, step, most int
 	switch g.CPUKind {
 	case "shared":
 		if !slices.Contains([]int{1, 2, 4, 6, 8}, g.CPUs) {

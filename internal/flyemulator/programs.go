@@ -119,7 +119,7 @@ func (p Program) healthy(n int) bool {
 		if !counted {
 			return ok
 		}
-		times, _ := strconv.Atoi(count) //nolint:errcheck // no number is none
+		times, _ := strconv.Atoi(count) // no number is none
 		if n < times {
 			return ok
 		}

@@ -56,7 +56,7 @@ func (e *Emulator) waitMachine(c *call) reply {
 		look()
 		return m == nil || over() || slices.Contains(want, m.State) || slices.Contains(want, settled) && m.rests(e)
 	})
-	is := "unknown"
+	var is string
 	switch {
 	case m == nil:
 		return c.fail(http.StatusNotFound, "machine not found")
