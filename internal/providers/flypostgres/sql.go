@@ -57,7 +57,7 @@ func roleScript(name, verifier, comment string, create bool) string {
 	if verifier != "" {
 		password = " PASSWORD " + literal(verifier)
 	}
-	return preamble + fmt.Sprintf("BEGIN;\n%s ROLE %s LOGIN VALID UNTIL 'infinity'%s;\nCOMMENT ON ROLE %[2]s IS %s;\nCOMMIT;\n",
+	return preamble + fmt.Sprintf("BEGIN;\n%[1]s ROLE %[2]s LOGIN VALID UNTIL 'infinity'%[3]s;\nCOMMENT ON ROLE %[2]s IS %[4]s;\nCOMMIT;\n",
 		verb, identifier(name), password, literal(comment))
 }
 
