@@ -280,6 +280,9 @@ func TestPostgresBackups(t *testing.T) {
 			{"type", "POST", one + "/backups", `{"type":"x"}`, 422, "type"},
 			{"not finished", "POST", one + "/restore", `{"backup_id":"` + id + `"}`, 404, "Backup " + id + " not found for cluster "},
 			{"which", "POST", one + "/restore", `{}`, 422, "backup_id is required"},
+			{"both", "POST", one + "/restore", `{"backup_id":"` + id + `","pitr_time":"2000-01-01T00:00:30Z"}`, 422, "exclude"},
+			{"before there was any", "POST", one + "/restore", `{"pitr_time":"1999-01-01T00:00:00Z"}`, 422, "pitr_time"},
+			{"later", "POST", one + "/restore", `{"pitr_time":"2030-01-01T00:00:00Z"}`, 422, "pitr_time"},
 		})
 		pass(backupRuns)
 		w.says(w.want(200, "GET", one+"/backups", ""), "data.0.status", "completed")
@@ -299,6 +302,7 @@ func TestPostgresBackups(t *testing.T) {
 				t.Error("the copy has the same password")
 			}
 		}
+		w.says(w.want(201, "POST", one+"/restore", `{"pitr_time":"2000-01-01T00:00:30Z","name":"then"}`), "data.name", "then")
 		w.says(w.want(201, "POST", one+"/fork", `{"name":"mine"}`), "data.name", "mine")
 		w.want(422, "POST", one+"/fork", `{"name":"My Own"}`)
 	})

@@ -150,16 +150,22 @@ func (c *call) forkCluster(cl *postgresCluster) reply {
 
 func (c *call) restoreCluster(cl *postgresCluster) reply {
 	var in struct {
-		Backup string `json:"backup_id"`
-		Name   string `json:"name"`
+		Backup string    `json:"backup_id"`
+		Time   time.Time `json:"pitr_time"` // newer than the document: flyctl's source
+		Name   string    `json:"name"`
 	}
 	if f := c.decode(&in); f != nil {
 		return c.failed(f)
 	}
-	if in.Backup == "" {
+	completed := slices.ContainsFunc(cl.Backups, func(b postgresBackup) bool { return b.ID == in.Backup && b.Status == "completed" })
+	switch {
+	case in.Backup == "" && in.Time.IsZero():
 		return c.fail(http.StatusUnprocessableEntity, "backup_id is required")
-	}
-	if !slices.ContainsFunc(cl.Backups, func(b postgresBackup) bool { return b.ID == in.Backup && b.Status == "completed" }) {
+	case in.Backup != "" && !in.Time.IsZero():
+		return c.fail(http.StatusUnprocessableEntity, "backup_id and pitr_time exclude each other")
+	case in.Backup == "" && (in.Time.Before(cl.Created) || in.Time.After(c.now)):
+		return c.fail(http.StatusUnprocessableEntity, "pitr_time must be between the creation of the cluster and now")
+	case in.Backup != "" && !completed:
 		return c.failed(missing("Backup %s not found for cluster %s", in.Backup, cl.ID))
 	}
 	if in.Name == "" {
