@@ -4,6 +4,7 @@
 // nothing to install and nothing to download: etcd, kube-apiserver,
 // kube-controller-manager and kube-scheduler are part of the program, kwok plays
 // the nodes, and small controllers play the cloud. No container ever runs in it.
+// An emulator of Fly stands beside them.
 package main
 
 import (
@@ -33,8 +34,9 @@ Usage:
 
 Flags of up:
   --dir DIR            directory for data, logs and credentials (required)
-  --clusters N         number of clusters (default 1)
+  --clusters N         number of clusters (default 1); 0: Fly alone
   --nodes N            nodes per cluster (default 3)
+  --fly-speed N        how much faster than Fly its emulator works (default 1)
   --keep               keep the data for the next time; otherwise they are
                        discarded on stop
   --quiet              print errors only
@@ -42,7 +44,8 @@ Flags of up:
 
 When everything answers, DIR holds
   kubeconfig   contexts cluster-1, cluster-2, ...
-  env          a file for the shell to source
+  env          a file for the shell to source: KUBECONFIG, and FLY_* for an
+               emulator of Fly with the organization acme
   ready        exists for as long as the clusters can be used
   logs/        one log per component, also after the end
 
@@ -88,6 +91,7 @@ func runUp(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&opts.Dir, "dir", "", "")
 	flags.IntVar(&opts.Clusters, "clusters", 1, "")
 	flags.IntVar(&opts.Nodes, "nodes", 3, "")
+	flags.Float64Var(&opts.FlySpeed, "fly-speed", 1, "")
 	flags.BoolVar(&opts.Keep, "keep", false, "")
 	flags.BoolVar(&opts.Quiet, "quiet", false, "")
 	withParent := flags.Bool("exit-with-parent", false, "")

@@ -13,6 +13,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"forged.dev/forged/sandbox/cluster"
+	"forged.dev/forged/sandbox/fly"
 )
 
 // Names inside the sandbox's directory.
@@ -72,13 +73,15 @@ func (d *directory) prepare(keep bool) error {
 			return err
 		}
 	}
-	return os.MkdirAll(d.path("logs"), 0o700)
+	return errors.Join(os.MkdirAll(d.path("logs"), 0o700), os.MkdirAll(d.path(dataDir), 0o700))
 }
 
 // publish tells how to reach the clusters, and then that they are ready.
-func (d *directory) publish(clusters []*cluster.Cluster) error {
+func (d *directory) publish(clusters []*cluster.Cluster, flyURL string) error {
 	config := clientcmdapi.NewConfig()
-	config.CurrentContext = clusterName(0)
+	if len(clusters) > 0 {
+		config.CurrentContext = clusterName(0)
+	}
 	for i, c := range clusters {
 		c.Access().AddTo(config, clusterName(i))
 	}
@@ -86,12 +89,23 @@ func (d *directory) publish(clusters []*cluster.Cluster) error {
 	if err != nil {
 		return err
 	}
-	env := fmt.Sprintf("export KUBECONFIG=%s\n", shellQuote(d.path("kubeconfig")))
+	env := fmt.Sprintf("export KUBECONFIG=%s\n", shellQuote(d.path("kubeconfig"))) + strings.Join(flyEnv(flyURL), "\n") + "\n"
 	return errors.Join(
 		d.write("kubeconfig", data),
 		d.write("env", []byte(env)),
 		d.ready(),
 	)
+}
+
+// flyEnv are the variables by which Fly's own tools, and forged, find the
+// emulator: one for each of Fly's services.
+func flyEnv(url string) []string {
+	return []string{
+		"export FLY_FLAPS_BASE_URL=" + shellQuote(url),
+		"export FLY_API_BASE_URL=" + shellQuote(url),
+		"export FLY_UIEX_BASE_URL=" + shellQuote(url),
+		"export FLY_API_TOKEN=" + shellQuote(fly.Token),
+	}
 }
 
 // ready says that everything answers, and who is to be asked.

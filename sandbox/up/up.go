@@ -16,10 +16,14 @@ import (
 	"k8s.io/klog/v2"
 
 	"forged.dev/forged/sandbox/cluster"
+	"forged.dev/forged/sandbox/fly"
 )
 
 // MaxClusters is what a large machine can hold with half a gigabyte for each.
 const MaxClusters = 9
+
+// MaxFlySpeed is as fast as Fly may work: a minute becomes a few milliseconds.
+const MaxFlySpeed = 10_000
 
 // Options say what to run.
 type Options struct {
@@ -27,6 +31,7 @@ type Options struct {
 	Clusters int
 	Nodes    int  // per cluster
 	Keep     bool // leave the data for the next time
+	FlySpeed float64 // how much faster the emulator of Fly works than Fly; 0: 1
 	Quiet    bool // report errors only
 
 	Restart <-chan os.Signal // kills the API servers and starts them again; may be nil
@@ -41,8 +46,10 @@ func Run(ctx context.Context, opts Options) (err error) {
 	switch {
 	case opts.Dir == "":
 		return errors.New("no directory given: say --dir")
-	case opts.Clusters < 1 || opts.Clusters > MaxClusters:
-		return fmt.Errorf("%d clusters: a sandbox has 1 to %d", opts.Clusters, MaxClusters)
+	case opts.Clusters < 0 || opts.Clusters > MaxClusters:
+		return fmt.Errorf("%d clusters: a sandbox has at most %d", opts.Clusters, MaxClusters)
+	case opts.FlySpeed < 0 || opts.FlySpeed > MaxFlySpeed:
+		return fmt.Errorf("--fly-speed %g: want a number up to %d", opts.FlySpeed, MaxFlySpeed)
 	case opts.Nodes < 1 || opts.Nodes > cluster.MaxNodes:
 		return fmt.Errorf("%d nodes: a cluster has 1 to %d", opts.Nodes, cluster.MaxNodes)
 	}
@@ -64,6 +71,12 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	defer restore()
 
+	// Cheap, and first, so that it goes last: clusters may ask it.
+	emulator, err := fly.Start(ctx, fly.Config{State: dir.path(dataDir, "fly.json"), Pace: opts.FlySpeed})
+	if err != nil {
+		return fmt.Errorf("emulator of Fly: %w", err)
+	}
+	defer func() { err = errors.Join(err, emulator.Stop()) }()
 	clusters, err := startAll(ctx, dir, opts)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -72,10 +85,13 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer stopAll(clusters)
-	if err := dir.publish(clusters); err != nil {
+	if err := dir.publish(clusters, emulator.URL); err != nil {
 		return err
 	}
 	fmt.Fprintf(opts.Out, "ready in %s: export KUBECONFIG=%s\n", seconds(time.Since(began)), dir.path("kubeconfig"))
+	for _, line := range flyEnv(emulator.URL) {
+		fmt.Fprintln(opts.Out, "  "+line)
+	}
 
 	failure := await(ctx, clusters, opts.Restart, func(ctx context.Context) error {
 		if err := dir.unready(); err != nil {
