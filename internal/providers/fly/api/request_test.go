@@ -223,7 +223,11 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	var elsewhere int
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere++ }))
 	defer other.Close()
-	server := httptest.NewServer(http.RedirectHandler(other.URL+"/v1/apps/a", http.StatusTemporaryRedirect))
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		http.Redirect(w, r, other.URL+"/v1/apps/a", http.StatusTemporaryRedirect)
+	}))
 	defer server.Close()
 	c, err := New(Options{Token: secret.New([]byte(testToken)), Endpoints: Endpoints{Machines: server.URL}})
 	if err != nil {
@@ -231,21 +235,36 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 	defer c.Close()
 	err = c.StartMachine(t.Context(), "a", "1", "")
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
 	if elsewhere != 0 {
 		t.Error("the token was taken elsewhere")
 	}
 	contains(t, err.Error(), "check the address")
 }
 
+// endless is a body that does not end.
+type endless struct{}
+
+func (endless) Close() error { return nil }
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestAnswersAreBounded(t *testing.T) {
-	huge := func(status int) *fake {
-		return answers(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(status)
-			io.WriteString(w, `{"error":"`)
-			for range maxReply>>20 + 1 {
-				io.WriteString(w, strings.Repeat("x", 1<<20))
-			}
-		})
+	huge := func(status int) transport {
+		return func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: status, Header: http.Header{}, Body: endless{}}, nil
+		}
 	}
 	_, err := newClient(t, huge(201)).CreateApp(t.Context(), CreateApp{Name: "a", Org: "o"})
 	if e := asError(t, err); e.Kind != Ambiguous {
@@ -264,6 +283,10 @@ func TestAnswersOfAnotherShape(t *testing.T) {
 		if e := asError(t, err); e.Kind != SchemaDrift || e.Field != "name" {
 			t.Errorf("%v: field %q", err, e.Field)
 		}
+		_, err = newClient(t, answers(says(201, `{"id":["a"]}`))).CreateApp(t.Context(), CreateApp{Name: "a", Org: "o"})
+		if e := asError(t, err); e.Kind != Ambiguous || e.Field != "id" {
+			t.Errorf("%v: it was made, whatever it says", err)
+		}
 		_, err = newClient(t, answers(says(200, `<html>`))).App(t.Context(), "a")
 		if e := asError(t, err); e.Kind != Unavailable {
 			t.Error(err)
@@ -275,11 +298,30 @@ func TestAnswersOfAnotherShape(t *testing.T) {
 // the first one said before it broke.
 func TestNothingIsLeftOfAFailedAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := answers(says(200, `{"network":"mine","name":`), says(200, `{"name":"shop"}`))
-		app, err := newClient(t, f).App(t.Context(), "shop")
-		if err != nil || app.Network != "" {
-			t.Errorf("%+v, %v", app, err)
+		f := answers(says(200, `{"name":"old","config":{"stop_config":{"timeout":"soon"}}}`), says(200, `{"id":"1"}`))
+		m, err := newClient(t, f).Machine(t.Context(), "shop", "1")
+		if err != nil || m.Name != "" || len(f.requests()) != 2 {
+			t.Errorf("%+v, %v", m, err)
 		}
+	})
+}
+
+// TestOneRefusalHoldsEverybody: whoever wants the same waits as well.
+func TestOneRefusalHoldsEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := answers(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "20")
+			w.WriteHeader(429)
+		}, says(200, `{}`))
+		c := newClient(t, f)
+		time.Sleep(time.Minute)
+		go c.App(t.Context(), "shop")
+		synctest.Wait()
+		began := time.Now()
+		if _, err := c.App(t.Context(), "shop"); err != nil || time.Since(began) < 20*time.Second {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		time.Sleep(time.Minute)
 	})
 }
 
