@@ -143,7 +143,7 @@ func (e *Emulator) takeLease(c *call) reply {
 	switch {
 	case l == nil && c.nonce() != "":
 		return c.failed(&errNoLease)
-	case l == nil:
+	case l == nil || c.all: // the emulator's own requests steal it
 		m.Lease = e.newLease(c, m, r.TTL, r.Description)
 	case l.Nonce != c.nonce():
 		return c.failed(l.conflict(m))

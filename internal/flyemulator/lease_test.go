@@ -103,6 +103,10 @@ func TestLeases(t *testing.T) {
 		w.with(200, "POST", two+"/cordon", "", nonceHeader, v.at("nonce").(string))
 		w.want(409, "POST", two+"/cordon", "")
 
+		pass(5 * time.Second)
+		nonce = w.lease(one, "")
+		w.want(201, "POST", "/_emulator/drift", `{"path":"`+one+`/lease?ttl=60"}`) // somebody steals it
+		w.with(409, "POST", one+"/lease", "", nonceHeader, nonce)
 		w.e.StealLease("web", id, "somebody@example.org", time.Minute)
 		if a := w.want(409, "POST", one+"/lease", ""); !strings.Contains(a.raw, "held by somebody@example.org") {
 			t.Error(a.raw)

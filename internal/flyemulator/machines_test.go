@@ -305,6 +305,20 @@ func TestReadBack(t *testing.T) {
 	})
 }
 
+// TestMovedTag: a machine has the image that the tag named when it was made.
+func TestMovedTag(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		_, one := w.make(`{"config":{"image":"app:1"}}`)
+		was := w.want(200, "GET", one, "").at("image_ref.digest")
+		w.e.MoveTag("app:1", "sha256:moved")
+		w.says(w.want(200, "GET", one, ""), "image_ref.digest", was)
+		_, two := w.make(`{"config":{"image":"app:1"}}`)
+		w.says(w.want(200, "GET", two, ""), "image_ref.digest", "sha256:moved")
+		pass(5 * time.Second)
+		w.says(w.want(200, "POST", one, `{"config":{"image":"app:1"}}`), "image_ref.digest", "sha256:moved")
+	})
+}
+
 func TestMachineList(t *testing.T) {
 	in(t, Options{}, func(w *world) {
 		a, one := w.make(`{"region":"iad","lease_ttl":60,"config":{"image":"nginx","env":{"A":"b"},"metadata":{"group":"app","id":"1"}}}`)
