@@ -101,7 +101,10 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 // targetOf is where an environment runs, for people: each of its clusters.
 func targetOf(env forge.Environment) string {
 	regions := compile.Regions(env)
-	if len(regions) == 0 {
+	switch {
+	case env.Platform.Kind == forge.PlatformFly:
+		return env.Platform.Org
+	case len(regions) == 0:
 		return env.Platform.Context
 	}
 	clusters := make([]string, len(regions))

@@ -129,7 +129,7 @@ func initForge(ctx context.Context, s streams, dir string, a answers, force bool
 	} else if mate != "" && !force {
 		return fmt.Errorf("%s is of package forge too, and CUE reads it together with %s; choose a directory beside it, or rename its package", mate, target)
 	}
-	guesses, err := a.complete(dir, newAsker(ctx, s))
+	guesses, err := a.complete(dir, newAsker(ctx, s, "nothing was written"))
 	if err != nil {
 		return err
 	}

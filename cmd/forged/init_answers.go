@@ -44,16 +44,18 @@ type asker struct {
 	ctx context.Context // of the one command that it asks for
 	in  *bufio.Scanner
 	out io.Writer
+
+	unharmed string // what is so when there is no answer
 }
 
 // newAsker is an asker when both ends are a terminal.
-func newAsker(ctx context.Context, s streams) *asker {
+func newAsker(ctx context.Context, s streams, unharmed string) *asker {
 	in, ok := s.in.(*os.File)
 	out, ok2 := s.out.(*os.File)
 	if !ok || !ok2 || !isatty.IsTerminal(in.Fd()) || !isatty.IsTerminal(out.Fd()) {
 		return nil
 	}
-	return &asker{ctx, bufio.NewScanner(in), out}
+	return &asker{ctx, bufio.NewScanner(in), out, unharmed}
 }
 
 // ask asks until the answer fits; the empty answer is the default. Without
@@ -90,12 +92,12 @@ func (a *asker) read() error {
 	select {
 	case ok := <-line:
 		if !ok {
-			return errors.Join(errors.New("no answer; nothing was written"), a.in.Err())
+			return errors.Join(errors.New("no answer; "+a.unharmed), a.in.Err())
 		}
 		return nil
 	case <-a.ctx.Done():
 		_, _ = fmt.Fprintln(a.out) // the question has a line of its own
-		return &exit{exitInterrupted, errors.New("interrupted; nothing was written")}
+		return &exit{exitInterrupted, errors.New("interrupted; " + a.unharmed)}
 	}
 }
 

@@ -118,7 +118,7 @@ func TestInitAsks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			person := &asker{t.Context(), bufio.NewScanner(strings.NewReader(strings.Join(tt.typed, "\n") + "\n")), &out}
+			person := &asker{t.Context(), bufio.NewScanner(strings.NewReader(strings.Join(tt.typed, "\n") + "\n")), &out, "nothing was written"}
 			a := tt.given
 			guesses, err := a.complete("/somewhere/My App", person)
 			if err != nil || len(guesses) > 0 {
@@ -143,7 +143,7 @@ func TestInitAsks(t *testing.T) {
 
 // A person who goes away leaves nothing behind.
 func TestInitUnanswered(t *testing.T) {
-	person := &asker{t.Context(), bufio.NewScanner(strings.NewReader("shop\n")), &bytes.Buffer{}}
+	person := &asker{t.Context(), bufio.NewScanner(strings.NewReader("shop\n")), &bytes.Buffer{}, "nothing was written"}
 	var a answers
 	if _, err := a.complete("shop", person); err == nil || !strings.Contains(err.Error(), "nothing was written") {
 		t.Errorf("error %v", err)
@@ -157,7 +157,7 @@ func TestInitInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
 	var a answers
-	_, err := a.complete("shop", &asker{ctx, bufio.NewScanner(in), &bytes.Buffer{}})
+	_, err := a.complete("shop", &asker{ctx, bufio.NewScanner(in), &bytes.Buffer{}, "nothing was written"})
 	var end *exit
 	if !errors.As(err, &end) || end.code != exitInterrupted || !strings.Contains(err.Error(), "nothing was written") {
 		t.Errorf("error %v", err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -32,13 +33,21 @@ func (b besideSandbox) Run() int { return sandboxtest.Main(b.M) }
 
 // TestScripts runs testdata/script/*.txtar against the real program.
 func TestScripts(t *testing.T) {
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("EXAMPLES", examples)
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": cmdExits, "port": cmdPort, "await": cmdAwait,
+			"exits": cmdExits, "port": cmdPort, "await": cmdAwait, "fly": cmdFly,
 		},
 	})
 }

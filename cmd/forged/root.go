@@ -73,6 +73,7 @@ when forge.cue changes, and when somebody changes what runs.`,
 		Example: `  forged init         # write a first forge.cue
   forged validate     # check forge.cue, offline
   forged plan         # show what would change, and why
+  forged apply        # the same, and change it if you say yes
   forged run          # stay, and keep everything as it should be
   forged status       # ask the running forged how things are`,
 		SilenceErrors:     true,
@@ -92,7 +93,7 @@ when forge.cue changes, and when somebody changes what runs.`,
 	root.Version = versionLine(buildInfo())
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "say which forged this is")
-	root.AddCommand(newInit(s), newSchema(s), newValidate(s), newRender(s), newExplain(s), newRBAC(s), newPlan(s), newRun(s), newStatus(s), newApprove(s), newVersion(s), newGenDocs(s), newEvaluate(s), newTemplatesCommand(s), newProbe(s))
+	root.AddCommand(newInit(s), newSchema(s), newValidate(s), newRender(s), newExplain(s), newRBAC(s), newPlan(s), newApply(s), newRun(s), newStatus(s), newApprove(s), newVersion(s), newGenDocs(s), newEvaluate(s), newTemplatesCommand(s), newProbe(s))
 	// cobra adds these two late; they are wanted now, for their texts.
 	root.InitDefaultCompletionCmd("validate")
 	root.InitDefaultHelpCmd()

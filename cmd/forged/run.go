@@ -179,6 +179,11 @@ func runOnce(ctx context.Context, flags runFlags, l *loaded, log *slog.Logger, s
 		return err
 	}
 	defer w.close()
+	return converge(ctx, w, l, log, s)
+}
+
+// converge goes on until nothing moves any more, and shows what came of it.
+func converge(ctx context.Context, w *world, l *loaded, log *slog.Logger, s streams) error {
 	watching, stop := context.WithCancel(ctx)
 	told := make(chan struct{})
 	go func() { defer close(told); tellProgress(watching, w.engine, log) }()

@@ -14,6 +14,9 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/certificates"
 	"forged.dev/forged/internal/providers/external"
+	"forged.dev/forged/internal/providers/fly"
+	"forged.dev/forged/internal/providers/fly/api"
+	"forged.dev/forged/internal/providers/flypostgres"
 	"forged.dev/forged/internal/providers/helm"
 	"forged.dev/forged/internal/providers/helm/chartsource"
 	"forged.dev/forged/internal/providers/helm/render"
@@ -21,6 +24,7 @@ import (
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/minikube"
 	"forged.dev/forged/internal/providers/objects"
+	"forged.dev/forged/internal/providers/upstash"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
 	"forged.dev/forged/internal/server"
@@ -30,6 +34,7 @@ import (
 // providers.
 type world struct {
 	clusters  *kubernetes.Clusters
+	fly       *fly.Accounts
 	charts    *chartsource.Source
 	templates *render.Child
 	engine    *reconcile.Engine
@@ -64,8 +69,15 @@ func newWorld(o worldOptions) (*world, error) {
 			o.metrics.Verified(target.String(), objects, surprises)
 		}
 	}
+	organizations := fly.Options{
+		Instance: o.instance, Resolver: &secret.Resolver{Dir: o.dir}, Endpoints: flyEndpoints(os.Getenv), Logger: o.log,
+	}
+	if o.metrics != nil {
+		organizations.OnRequest = func(org, action string, status int, _ time.Duration) { o.metrics.Request(org, action, status) }
+	}
 	w := &world{
 		clusters:  kubernetes.NewClusters(clusters),
+		fly:       fly.NewAccounts(organizations),
 		charts:    chartsource.New(chartsource.Options{CacheDir: chartsDir(), Logger: o.log}),
 		templates: newTemplates(),
 	}
@@ -85,10 +97,28 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindProbe:       external.NewProbes(w.clusters, ownImage(os.Getenv)),
 		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: w.templates, Logger: o.log}),
+
+		forge.KindFlyApp:         fly.NewApps(w.fly),
+		forge.KindFlyIPs:         fly.NewIPs(w.fly),
+		forge.KindFlySecrets:     fly.NewSecrets(w.fly, &secret.Resolver{Dir: o.dir}),
+		forge.KindFlyVolume:      fly.NewVolumes(w.fly),
+		forge.KindFlyCertificate: fly.NewCertificates(w.fly, &secret.Resolver{Dir: o.dir}),
+		forge.KindFlyPostgres:    flypostgres.NewManaged(w.fly),
+		forge.KindFlyPostgresApp: flypostgres.NewApp(w.fly),
+		forge.KindUpstashRedis:   upstash.New(w.fly),
 	}
-	options.Leases = kubernetes.NewLeases(w.clusters)
+	options.Leases = leases{kubernetes.NewLeases(w.clusters), fly.NewLeases(w.fly)}
 	w.engine = reconcile.New(options)
 	return w, nil
+}
+
+// flyEndpoints are Fly's, or those that Fly's own tools are told by the same
+// variables.
+func flyEndpoints(getenv func(string) string) api.Endpoints {
+	return api.Endpoints{
+		Machines: getenv("FLY_FLAPS_BASE_URL"), GraphQL: getenv("FLY_API_BASE_URL"), UI: getenv("FLY_UIEX_BASE_URL"),
+		Prometheus: getenv("FLY_API_BASE_URL"),
+	}
 }
 
 // stepGrace is how long a step under way may go on when the whole process has
@@ -115,6 +145,7 @@ func (w *world) recheck(environment string) {
 
 func (w *world) close() {
 	w.clusters.Close()
+	w.fly.Close()
 	w.charts.Close()
 	w.templates.Close()
 }

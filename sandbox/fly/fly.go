@@ -39,7 +39,7 @@ type Fly struct {
 // Start returns when it answers.
 func Start(ctx context.Context, c Config) (*Fly, error) {
 	e := flyemulator.New(flyemulator.Options{
-		Orgs:   []flyemulator.Org{{Slug: Organization, Name: "Acme"}},
+		Orgs:   []flyemulator.Org{{Slug: Organization, Name: "Acme", Beta: true}},
 		Tokens: []flyemulator.Token{{Value: Token, Kind: flyemulator.OrgToken, Org: Organization}},
 		Pace:   c.Pace,
 	})

@@ -29,10 +29,10 @@ const MaxFlySpeed = 10_000
 type Options struct {
 	Dir      string // the sandbox's directory; made if missing
 	Clusters int
-	Nodes    int  // per cluster
-	Keep     bool // leave the data for the next time
+	Nodes    int     // per cluster
+	Keep     bool    // leave the data for the next time
 	FlySpeed float64 // how much faster the emulator of Fly works than Fly; 0: 1
-	Quiet    bool // report errors only
+	Quiet    bool    // report errors only
 
 	Restart <-chan os.Signal // kills the API servers and starts them again; may be nil
 
