@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -328,5 +330,28 @@ func TestTimeFactor(t *testing.T) {
 		if got := e.Now().Sub(start); got != 2*time.Hour || time.Since(real) != time.Minute {
 			t.Errorf("after the jump: %s", got)
 		}
+	})
+}
+
+// TestAnswersAreWhole: an answer is what was when it was given, whatever is
+// changed while it is on its way.
+func TestAnswersAreWhole(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		_, one := w.make(`{"config":{"image":"nginx","metadata":{"k":"0"}}}`)
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() {
+				for n := range 100 {
+					w.want(204, "PATCH", one+"/metadata", fmt.Sprintf(`{"metadata":{"k":"%d","k%d":"x"}}`, n, 100*i+n))
+				}
+			})
+			all.Go(func() {
+				for range 100 {
+					w.want(200, "GET", one, "")
+					w.want(200, "GET", "/v1/orgs/acme/machines", "")
+				}
+			})
+		}
+		all.Wait()
 	})
 }
