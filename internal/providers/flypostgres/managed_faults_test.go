@@ -70,6 +70,43 @@ func TestManagedNeverTwo(t *testing.T) {
 	}
 }
 
+// cut goes on with rounds until n changing requests were made and nothing passes
+// any more; another process ends what was begun. It tells whether anything was
+// cut.
+func (r *rig) cut(n int, start func() reconcile.Provider, q reconcile.Request) bool {
+	r.t.Helper()
+	p := start()
+	mend := r.Line.CutAfter(n)
+	cut := false
+	for range 12 {
+		if _, err := r.round(p, q); err != nil {
+			cut = true
+			break
+		}
+		time.Sleep(40 * time.Second)
+	}
+	mend()
+	r.converge(start(), q)
+	return cut
+}
+
+// Wherever a process is cut while it makes a cluster and what is in it, the next
+// one goes on, and nothing is made twice.
+func TestManagedCutAnywhere(t *testing.T) {
+	for n, cut := 0, true; cut; n++ {
+		inBubble(t, flyemulator.Options{}, func(r *rig) {
+			r.MakeApp("web")
+			cut = r.cut(n, func() reconcile.Provider { return flypostgres.NewManaged(r.accounts()) }, r.managed(further, attached))
+			if ids := r.clusters(clusterName); len(ids) != 1 {
+				r.t.Errorf("cut after %d: there are %d clusters", n, len(ids))
+			}
+		})
+		if n > 200 {
+			t.Fatal("there is no end to it")
+		}
+	}
+}
+
 // What Fly refuses is said with what to do, and goes on when it is mended.
 func TestManagedRefusals(t *testing.T) {
 	for _, tt := range []struct {
