@@ -46,6 +46,9 @@ func TestKinds(t *testing.T) {
 
 		{"region full", 422, `{"error":"could not find a candidate host","status":"insufficient_capacity"}`, write, Capacity},
 		{"region full, of old", 422, `{"error":"could not find a candidate host"}`, write, Capacity},
+		{"region full, in other words", 422, `{"error":"try elsewhere","status":"insufficient_capacity"}`, write, Capacity},
+		{"host of the volume full, in other words", 412, `{"error":"try elsewhere","status":"volume_placement_capacity"}`, write, Capacity},
+		{"app name, in other words", 422, `{"error":"try another","status":"name_taken"}`, write, Taken},
 		{"host of the volume full", 412, `{"error":"insufficient resources to create new machine with existing volume id 'vol_1'","status":"volume_placement_capacity"}`, write, Capacity},
 		{"host of the volume full, of old", 412, `{"error":"insufficient resources to create new machine with existing volume 'vol_1'"}`, write, Capacity},
 		{"host full", 409, `{"error":"aborted: could not reserve resource for machine: insufficient CPUs available to fulfill request on the current host"}`, write, Capacity},

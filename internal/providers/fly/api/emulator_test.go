@@ -114,7 +114,7 @@ func TestLifeOfAnApp(t *testing.T) {
 		wantKind(t, c.DeleteVolume(ctx, "shop", volume.ID), NotYet)
 
 		lease := must[Lease](t)(c.AcquireLease(ctx, "shop", m.ID, time.Minute, "a test"))
-		if held := must[Lease](t)(c.Lease(ctx, "shop", m.ID)); held.Description != "a test" || held.ExpiresAt.Sub(time.Now()) > time.Minute {
+		if held := must[Lease](t)(c.Lease(ctx, "shop", m.ID)); held.Description != "a test" || time.Until(held.ExpiresAt) > time.Minute {
 			t.Errorf("%+v", held)
 		}
 		_, err = c.AcquireLease(ctx, "shop", m.ID, time.Minute, "another")
@@ -233,7 +233,7 @@ func TestManagedServices(t *testing.T) {
 		redis := must[AddOn](t)(c.CreateAddOn(ctx, CreateAddOn{
 			Type: AddOnRedis, OrgID: org.ID, Name: "cache", PlanID: plans[0].ID, PrimaryRegion: "cdg", Options: map[string]any{"eviction": true},
 		}))
-		redis = must[AddOn](t)(c.UpdateAddOn(ctx, UpdateAddOn{ID: redis.ID, Metadata: map[string]any{"owner": "me"}}))
+		must[AddOn](t)(c.UpdateAddOn(ctx, UpdateAddOn{ID: redis.ID, Metadata: map[string]any{"owner": "me"}}))
 		redis = must[AddOn](t)(c.AddOn(ctx, "cache", AddOnRedis))
 		if redis.Metadata["owner"] != "me" || redis.Options["eviction"] != true || redis.Org != "acme" || redis.PublicURL.IsZero() {
 			t.Errorf("%+v", redis)

@@ -16,7 +16,7 @@ func pages[T any](action string, page func(cursor string) (list []T, next string
 			return all, nil
 		}
 		if seen[next] {
-			return nil, &Error{Kind: Unavailable, Action: action, Err: errors.New("Fly's list does not end: it names the same next page twice")}
+			return nil, &Error{Kind: Unavailable, Action: action, Err: errors.New("the list does not end: Fly names the same next page twice")}
 		}
 		seen[next] = true
 		cursor = next

@@ -16,6 +16,7 @@ import (
 	"github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/validator"
+	"github.com/vektah/gqlparser/v2/validator/rules"
 	"sigs.k8s.io/yaml"
 )
 
@@ -211,7 +212,7 @@ func (s *specs) holdQuery(t *testing.T, body []byte) {
 		t.Error(err)
 		return
 	}
-	document, errs := gqlparser.LoadQuery(s.graph, request.Query)
+	document, errs := gqlparser.LoadQueryWithRules(s.graph, request.Query, rules.NewDefaultRules())
 	if len(errs) > 0 {
 		t.Errorf("%s\nin %s", errs, request.Query)
 		return

@@ -19,10 +19,10 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 		t.Time = unix(n)
 		return nil
 	}
-	var s string
-	if json.Unmarshal(b, &s) != nil {
+	if len(b) < 2 || b[0] != '"' {
 		return nil
 	}
+	s := string(b[1 : len(b)-1]) // what needs escaping is no time
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999 -0700 MST", "2006-01-02 15:04:05 MST"} {
 		if at, err := time.Parse(layout, s); err == nil {
 			t.Time = at.UTC()
