@@ -98,7 +98,7 @@ func TestAnAppIsShownToTheWorld(t *testing.T) {
 
 		// In the quiet nothing is written.
 		writes := r.Line.Writes()
-		time.Sleep(9 * time.Hour) // a thousand ticks
+		time.Sleep(9 * time.Hour)                         // a thousand ticks
 		if n := r.Line.Writes() - writes; n > 9*60*2+60 { // the lease is renewed every 30 s at most
 			t.Errorf("%d changing requests", n)
 		}
@@ -133,8 +133,13 @@ func TestAnAppIsShownToTheWorld(t *testing.T) {
 // asked for, and nothing twice.
 func TestTroubleLeavesNothingTwice(t *testing.T) {
 	faults := []flyemulator.Fault{
-		{Drop: flyemulator.DropAfter}, {Drop: flyemulator.DropBefore}, {Status: 502}, {Status: 503, Commit: true},
-		{Status: 408, Commit: true}, {Delay: flyemulator.Duration(29 * time.Second)}, {Status: 429, Text: "rate limit exceeded"},
+		{Drop: flyemulator.DropAfter},
+		{Drop: flyemulator.DropBefore},
+		{Status: 502},
+		{Status: 503, Commit: true},
+		{Status: 408, Commit: true},
+		{Delay: flyemulator.Duration(29 * time.Second)},
+		{Status: 429, Text: "rate limit exceeded"},
 	}
 	actions := []string{
 		"volumes.create", "volumes.list", "volumes.extend", "ips.create", "ips.list", "certificates.create_acme", "certificates.get", "",

@@ -143,6 +143,15 @@ func (w within) refusal() error {
 	}
 }
 
+// appless is why nothing is added to an app of which a listing says that it does
+// not exist: it may be there all the same, and have what is asked for.
+func (w within) appless(op, object string) error {
+	return &reconcile.Error{
+		Kind: reconcile.Unavailable, Op: op, Object: object,
+		Err: errors.New("app " + w.app + " does not exist, as far as Fly knows"), Hint: "it goes on when the app is there",
+	}
+}
+
 func (w within) topic() Topic { return Topic{App: w.app, Section: w.provider.section} }
 
 // step begins one of the resource.

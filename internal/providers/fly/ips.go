@@ -250,6 +250,9 @@ func (s *addresses) release(ctx context.Context, ip string) error {
 // get assigns an address, unless there is one.
 func (s *addresses) get(ctx context.Context, kind, object string) error {
 	const op = "assign"
+	if s.noApp {
+		return s.appless(op, object)
+	}
 	if len(s.of(kind)) == 0 && !s.intended(kind).IsZero() {
 		if err := s.settle(ctx, kind); err != nil {
 			return Classify(op, object, err)

@@ -66,6 +66,9 @@ func (s *volumes) forgetLost(next *Record, n int) {
 // create makes so many volumes.
 func (s *volumes) create(ctx context.Context, n int, object string) error {
 	const op = "create"
+	if s.noApp {
+		return s.appless(op, object)
+	}
 	if !s.intended(entryVolume).IsZero() {
 		if err := s.settle(ctx, entryVolume); err != nil {
 			return Classify(op, object, err)

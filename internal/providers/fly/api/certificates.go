@@ -120,9 +120,18 @@ func (c *Client) Certificates(ctx context.Context, app string) ([]CertificateSum
 	})
 }
 
-// Certificate is all that is known of a host name.
+// Certificate is all that is known of a host name. An answer about none is an
+// error.
 func (c *Client) Certificate(ctx context.Context, app, hostname string) (Certificate, error) {
-	return get[Certificate](ctx, c, c.certificate("get", app, hostname))
+	r := c.certificate("get", app, hostname)
+	found, err := get[Certificate](ctx, c, r)
+	if err == nil && found.Hostname == "" {
+		err = &Error{
+			Kind: SchemaDrift, Action: r.action, Method: http.MethodGet, Path: r.path,
+			Field: "hostname", Text: "the answer is about no host name",
+		}
+	}
+	return found, err
 }
 
 // RequestCertificate asks Fly to get a certificate for a host name. Taken: the

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 )
@@ -50,12 +51,31 @@ type AssignIP struct {
 	ServiceName string `json:"service_name,omitempty"`
 }
 
-// IPs are the addresses of an app.
+// IPs are the addresses of an app. An answer without a list says nothing of what
+// there is, and is an error.
 func (c *Client) IPs(ctx context.Context, app string) ([]IP, error) {
 	list, err := get[struct {
-		IPs []IP `json:"ips"`
+		IPs addresses `json:"ips"`
 	}](ctx, c, request{action: "ip.list", ident: app, app: app, path: appPath(app, "ip_assignments")})
-	return list.IPs, err
+	if err == nil && !list.IPs.there {
+		err = &Error{
+			Kind: SchemaDrift, Action: "ip.list", Method: http.MethodGet, Path: appPath(app, "ip_assignments"),
+			Field: "ips", Text: "the answer holds no list of addresses",
+		}
+	}
+	return list.IPs.all, err
+}
+
+// addresses is a list that may be null, but not missing.
+type addresses struct {
+	all   []IP
+	there bool
+}
+
+// UnmarshalJSON implements json.Unmarshaler. It is called for null, too.
+func (a *addresses) UnmarshalJSON(b []byte) error {
+	a.there = true
+	return json.Unmarshal(b, &a.all)
 }
 
 // AssignIP gives an app an address. After any error but Denied look at the

@@ -1,0 +1,98 @@
+package fly_test
+
+import (
+	"testing"
+	"time"
+
+	"forged.dev/forged/internal/flyemulator"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly"
+	"forged.dev/forged/internal/providers/fly/flytest"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// What was made a moment ago is there, although a listing does not show it to a
+// process that has just begun: nothing is made beside it.
+func TestAStaleListingIsNoLoss(t *testing.T) {
+	for _, tt := range []struct {
+		action, empty string
+		resource      func(*rig) forge.Resource
+		provider      func(*fly.Accounts) reconcile.Provider
+	}{
+		{"ips.list", `{"ips":[]}`, func(r *rig) forge.Resource { return r.ips("dedicated", true) }, fly.NewIPs},
+		{"volumes.list", "[]", func(r *rig) forge.Resource { return r.volumes(2, 3) }, fly.NewVolumes},
+	} {
+		inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+			a := r.forged()
+			q := ask(tt.resource(r))
+			r.must(r.apply(t.Context(), tt.provider(a), q))
+			a.Close()
+			defer r.Fault(flyemulator.Fault{Action: tt.action, App: flytest.App, Status: 200, Text: tt.empty})()
+			p := tt.provider(r.forged())
+			if steps := r.planned(p, q); len(steps) > 0 {
+				t.Errorf("%s: planned:\n%s", tt.action, words(steps))
+			}
+		})
+	}
+}
+
+// Without the right to look, or without an answer, nothing is known; who had it
+// goes on when it is there again.
+func TestWhatCannotBeReadIsUnknown(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		a := r.forged()
+		all := map[reconcile.Provider]reconcile.Request{
+			fly.NewCertificates(a, vault{}.resolver()): ask(r.certificate("", "")),
+			fly.NewIPs(a):     ask(r.ips("shared", true)),
+			fly.NewVolumes(a): ask(r.volumes(2, 3)),
+		}
+		for p, q := range all {
+			r.must(r.apply(t.Context(), p, q))
+		}
+		for _, f := range []flyemulator.Fault{
+			{Status: 403, Text: "unauthorized"}, {Status: 500}, {Status: 200, Text: "{"}, {Drop: flyemulator.DropBefore},
+		} {
+			time.Sleep(time.Hour)
+			f.App = flytest.App
+			mend := r.Fault(f)
+			b := r.forged()
+			for p, q := range map[reconcile.Provider]reconcile.Request{
+				fly.NewCertificates(b, vault{}.resolver()): ask(r.certificate("", "")),
+				fly.NewIPs(b):     ask(r.ips("shared", true)),
+				fly.NewVolumes(b): ask(r.volumes(2, 3)),
+			} {
+				if steps, err := r.plan(p, q); err == nil {
+					t.Errorf("%d %s: planned:\n%s", f.Status, f.Text, words(steps))
+				}
+			}
+			b.Close()
+			mend()
+		}
+		for p, q := range all {
+			if steps := r.planned(p, q); len(steps) > 0 {
+				t.Errorf("planned:\n%s", words(steps))
+			}
+		}
+	})
+}
+
+// An app that is not there, or of which a replica has not heard yet, is given
+// nothing.
+func TestAnAppThatIsNotThereGetsNothing(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		for _, action := range []string{"ips.list", "volumes.list"} {
+			r.Fault(flyemulator.Fault{Action: action, App: flytest.App, Status: 404, Text: "app not found"})
+		}
+		a := r.forged()
+		for p, q := range map[reconcile.Provider]reconcile.Request{
+			fly.NewIPs(a): ask(r.ips("dedicated", true)), fly.NewVolumes(a): ask(r.volumes(2, 3)),
+		} {
+			if err := r.apply(t.Context(), p, q); reconcile.KindOf(err) != reconcile.Unavailable {
+				t.Errorf("error %v", err)
+			}
+		}
+		r.MendAll()
+		r.wantTypes()
+		r.wantDisks()
+	})
+}
