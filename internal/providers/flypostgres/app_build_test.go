@@ -53,7 +53,7 @@ func TestAppIsMade(t *testing.T) {
 		o := r.converge(p, q)
 		r.made(3)
 		r.works(o, "password", user, database)
-		all, err := r.Somebody.Machines(t.Context(), appName, api.MachinesQuery{})
+		all, err := r.Somebody.Machines(r.t.Context(), appName, api.MachinesQuery{})
 		r.must(err)
 		m := all[0]
 		if m.Config.Image != "flyio/postgres-flex:17" || m.Config.Env["PRIMARY_REGION"] != "fra" || len(m.Config.Services) != 2 || len(m.Config.Checks) != 3 ||
@@ -90,7 +90,7 @@ func TestAppIsMade(t *testing.T) {
 			t.Fatalf("%+v", steps)
 		}
 		r.converge(p, q)
-		if _, err := r.Somebody.App(t.Context(), appName); api.KindOf(err) != api.NotFound {
+		if _, err := r.Somebody.App(r.t.Context(), appName); api.KindOf(err) != api.NotFound {
 			t.Errorf("the app is still there: %v", err)
 		}
 	})
@@ -104,13 +104,13 @@ func TestAppPartsComeBack(t *testing.T) {
 		q := r.unmanaged(created)
 		r.converge(p, q)
 		first := r.machine()
-		r.must(r.Somebody.StopMachine(t.Context(), appName, first.ID, "", "", 0))
+		r.must(r.Somebody.StopMachine(r.t.Context(), appName, first.ID, "", "", 0))
 		time.Sleep(2 * time.Minute)
 		if o, steps := r.plan(p, q); len(steps) != 1 || steps[0].Rollout() || len(o.Outputs) > 0 {
 			t.Errorf("%v %+v", steps, o.Health)
 		}
 		r.converge(p, q)
-		r.must(r.Somebody.DestroyMachine(t.Context(), appName, first.ID, ""))
+		r.must(r.Somebody.DestroyMachine(r.t.Context(), appName, first.ID, ""))
 		time.Sleep(2 * time.Minute)
 		r.guest.lead("")
 		r.converge(p, q)
@@ -118,15 +118,15 @@ func TestAppPartsComeBack(t *testing.T) {
 		if second.ID == first.ID || second.Config.Mounts[0].Volume != first.Config.Mounts[0].Volume {
 			t.Errorf("%+v", second.Config.Mounts)
 		}
-		r.must(r.Somebody.DestroyMachine(t.Context(), appName, second.ID, ""))
+		r.must(r.Somebody.DestroyMachine(r.t.Context(), appName, second.ID, ""))
 		time.Sleep(2 * time.Minute)
-		r.must(r.Somebody.DeleteVolume(t.Context(), appName, second.Config.Mounts[0].Volume))
+		r.must(r.Somebody.DeleteVolume(r.t.Context(), appName, second.Config.Mounts[0].Volume))
 		time.Sleep(2 * time.Minute)
 		for range 2 {
 			r.blocked(p, q, "was deleted with its data, and no machine leads")
 			p = flypostgres.NewApp(r.accounts())
 		}
-		r.must(r.Somebody.DeleteApp(t.Context(), appName))
+		r.must(r.Somebody.DeleteApp(r.t.Context(), appName))
 		time.Sleep(5 * time.Minute)
 		r.blocked(p, q, "was deleted, with all its data")
 	})
@@ -194,7 +194,7 @@ func TestAppOfStrangers(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		r.blocked(p, r.unmanaged(created), "forged did not make it")
 		q := r.unmanaged(func(s *forge.FlyPostgresAppSpec) { s.App = "fks-bystander" })
-		if _, err := p.Observe(t.Context(), q); reconcile.KindOf(err) != reconcile.Invalid || !strings.Contains(err.Error(), "never touched") {
+		if _, err := p.Observe(r.t.Context(), q); reconcile.KindOf(err) != reconcile.Invalid || !strings.Contains(err.Error(), "never touched") {
 			t.Error(err)
 		}
 	})
