@@ -209,7 +209,7 @@ func (w within) claims(what string, made time.Time) bool {
 
 // settle waits until what an interrupted action may have made would be seen.
 func (w within) settle(ctx context.Context, what string) error {
-	left := w.intended(what).Add(lag).Sub(time.Now())
+	left := time.Until(w.intended(what).Add(lag))
 	if left <= 0 {
 		return nil
 	}
