@@ -140,7 +140,7 @@ type Step struct {
 	// policy.destroyData allows it, and with the token that the plan shows.
 	Destroys []string
 
-	Late    bool   // a removal that is done when all else in the environment is ready; nothing waits for it
+	Late    bool   // a removal that is done when all else in the environment is ready, or what can never be done; nothing waits for it
 	Blocked string // not empty: it will not be done, and this is why
 	Approve string // the engine's: the token that lets the step destroy what it names
 	Token   string // fencing token it was computed against
