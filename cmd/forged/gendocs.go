@@ -34,7 +34,7 @@ Errors go to standard error as ` + "`forged: …`" + ` with what to do next. Tex
 into 100 columns; colours only on a terminal, and never when ` + "`NO_COLOR`" + ` is set. ` + "`-o json`" + `
 is stable.
 
-| exit code | validate | plan | run --once | the others |
+| exit code | validate | plan | run --once, apply | the others |
 |---|---|---|---|---|
 | 0 | all valid | nothing to change | all as it should be | fine |
 | 1 | at least one invalid | error | error | error |

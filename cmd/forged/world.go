@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -50,6 +51,7 @@ type worldOptions struct {
 	metrics  *server.Metrics // may be nil
 	grace    time.Duration   // to finish what is under way when stopping
 	approved []string        // tokens of steps that may destroy data
+	flyHTTP  *http.Client    // nil: a new one
 }
 
 // newWorld connects to nothing; clusters are connected at first use. Close it.
@@ -70,7 +72,7 @@ func newWorld(o worldOptions) (*world, error) {
 		}
 	}
 	organizations := fly.Options{
-		Instance: o.instance, Resolver: &secret.Resolver{Dir: o.dir}, Endpoints: flyEndpoints(os.Getenv), Logger: o.log,
+		Instance: o.instance, Resolver: &secret.Resolver{Dir: o.dir}, Endpoints: flyEndpoints(os.Getenv), HTTP: o.flyHTTP, Logger: o.log,
 	}
 	if o.metrics != nil {
 		organizations.OnRequest = func(org, action string, status int, _ time.Duration) { o.metrics.Request(org, action, status) }
