@@ -131,6 +131,20 @@ func TestReservedNames(t *testing.T) {
 		}
 		_, err := r.plan(fly.NewApps(r.forged()), reconcile.Request{Resource: r.appNamed(flytest.Inventory)})
 		r.refused(err, reconcile.Invalid, "platform.inventory")
+
+		// Nor does anybody else within forged touch them.
+		org, err := r.forged().Open(t.Context(), r.Account())
+		r.must(err)
+		app := "fks-" + flytest.Bystander
+		for what, err := range map[string]error{
+			"delete it":         org.Client().DeleteApp(t.Context(), app),
+			"release addresses": org.Client().ReleaseIP(t.Context(), app, "::1"),
+		} {
+			r.refused(fly.Classify(what, app, err), reconcile.Invalid, "never touched")
+		}
+		if _, err := org.Client().RequestCertificate(t.Context(), app, "api.acme.test"); err != nil {
+			t.Errorf("certificates in front of a cluster: %v", err)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 
 	"forged.dev/forged/internal/providers/fly/api"
@@ -71,11 +72,25 @@ type fenced struct {
 // it has waited for its turn, and for each attempt.
 func (t fenced) RoundTrip(r *http.Request) (*http.Response, error) {
 	if api.Changes(r) {
+		if err := spared(r.URL.Path); err != nil {
+			return nil, err
+		}
 		if err := t.fence.check(r.Context()); err != nil {
 			return nil, err
 		}
 	}
 	return t.next.RoundTrip(r)
+}
+
+// spared refuses changes to apps of Fly Kubernetes, whoever asks for them: only
+// the certificates of host names in front of a cluster are ours there.
+func spared(path string) error {
+	_, at, _ := strings.Cut(path, "/v1/apps/")
+	app, what, _ := strings.Cut(at, "/")
+	if what == "certificates" || strings.HasPrefix(what, "certificates/") {
+		return nil
+	}
+	return reserved(app)
 }
 
 // CloseIdleConnections lets http.Client find the method of what is behind.

@@ -3,6 +3,7 @@ package fly
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"maps"
 	"slices"
 
@@ -194,10 +195,11 @@ func (o *Org) listAddOns(ctx context.Context, p part) (prints, error) {
 		ID, Name, Status, Error, Region, PlanID string
 		Read                                    []string
 		Options, Metadata                       map[string]any
+		URL                                     [sha256.Size]byte // with its password, which may be made anew
 	}
 	list := make([]kept, 0, len(all))
 	for _, a := range all {
-		list = append(list, kept{a.ID, a.Name, a.Status, a.Error, a.PrimaryRegion, a.PlanID, a.ReadRegions, a.Options, a.Metadata})
+		list = append(list, kept{a.ID, a.Name, a.Status, a.Error, a.PrimaryRegion, a.PlanID, a.ReadRegions, a.Options, a.Metadata, sha256.Sum256(a.PublicURL.Reveal())})
 	}
 	slices.SortFunc(list, func(a, b kept) int { return cmp.Compare(a.ID, b.ID) })
 	got := prints{}
