@@ -368,3 +368,31 @@ func TestACertificateOnAnAppOfACluster(t *testing.T) {
 		}
 	})
 }
+
+// A name with a star is validated by DNS alone, with a record of its own.
+func TestACertificateForAllHostsOfADomain(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		r.reachable()
+		_, addresses := r.types()
+		res := r.resource(forge.KindFlyCertificate, "*.acme.test", forge.FlyCertificateSpec{Account: r.Account(), App: flytest.App, Hostname: "*.acme.test"})
+		p, q := fly.NewCertificates(r.forged(), vault{}.resolver()), ask(res)
+		r.watched(p)
+		r.SetDNS("*.acme.test", &flyemulator.DNS{A: addresses[:1], AAAA: addresses[1:]})
+		r.must(r.apply(t.Context(), p, q))
+		time.Sleep(time.Minute)
+		o := r.observe(p, q)
+		challenge := o.Outputs["dns/challenge"].Value
+		if len(o.Notices) != 1 || !strings.Contains(o.Notices[0].Message, "its challenge was not found; wanted: "+challenge) || !strings.HasPrefix(challenge, "_acme-challenge.acme.test CNAME ") {
+			t.Errorf("%+v", o)
+		}
+		r.SetDNS("_acme-challenge.acme.test", &flyemulator.DNS{CNAME: strings.Fields(challenge)[2]})
+		time.Sleep(30 * time.Minute)
+		if o := r.observe(p, q); len(o.Notices) > 0 || o.Expires.IsZero() {
+			t.Errorf("%+v", o)
+		}
+		r.must(r.apply(t.Context(), p, ask(res, removing)))
+		if list, err := r.Somebody.Certificates(t.Context(), flytest.App); err != nil || len(list) > 0 {
+			t.Errorf("%+v, %v", list, err)
+		}
+	})
+}

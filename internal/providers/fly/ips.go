@@ -262,7 +262,9 @@ func (s *addresses) get(ctx context.Context, kind, object string) error {
 		}
 	}
 	next := s.next()
-	next.Entries = slices.DeleteFunc(next.Entries, func(e Entry) bool { return e.Name == kind })
+	if e, ok := s.entry(kind); ok {
+		disown(&next, e.Identity)
+	}
 	if len(s.of(kind)) > 0 {
 		return s.take(ctx, next, kind)
 	}
