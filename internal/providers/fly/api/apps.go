@@ -38,7 +38,7 @@ type CreateApp struct {
 // App is an app by its name. Denied: it belongs to an organization that the
 // token does not see.
 func (c *Client) App(ctx context.Context, name string) (App, error) {
-	return get[App](ctx, c, request{action: "app.get", ident: name, app: name, path: appPath(name)})
+	return get[App](ctx, c, request{action: "app.get", ident: name, app: name, path: appPath(name), holds: "name"})
 }
 
 // Apps are the apps of an organization, of one role or of all. A token of one
@@ -59,7 +59,7 @@ func (c *Client) Apps(ctx context.Context, org, role string) ([]App, error) {
 func (c *Client) CreateApp(ctx context.Context, ask CreateApp) (App, error) {
 	app, err := send[App](ctx, c, request{
 		action: "app.create", ident: ask.Org, app: ask.Name,
-		method: http.MethodPost, path: "/v1/apps", query: url.Values{"wait": {"true"}},
+		method: http.MethodPost, path: "/v1/apps", query: url.Values{"wait": {"true"}}, holds: "id",
 		body: struct {
 			Name    string `json:"name"`     // the OpenAPI document
 			AppName string `json:"app_name"` // the docs

@@ -120,18 +120,9 @@ func (c *Client) Certificates(ctx context.Context, app string) ([]CertificateSum
 	})
 }
 
-// Certificate is all that is known of a host name. An answer about none is an
-// error.
+// Certificate is all that is known of a host name.
 func (c *Client) Certificate(ctx context.Context, app, hostname string) (Certificate, error) {
-	r := c.certificate("get", app, hostname)
-	found, err := get[Certificate](ctx, c, r)
-	if err == nil && found.Hostname == "" {
-		err = &Error{
-			Kind: SchemaDrift, Action: r.action, Method: http.MethodGet, Path: r.path,
-			Field: "hostname", Text: "the answer is about no host name",
-		}
-	}
-	return found, err
+	return get[Certificate](ctx, c, c.certificate("get", app, hostname))
 }
 
 // RequestCertificate asks Fly to get a certificate for a host name. Taken: the
@@ -186,7 +177,7 @@ func (c *Client) DeleteCustomCertificate(ctx context.Context, app, hostname stri
 
 func (c *Client) certificate(act, app string, path ...string) request {
 	return request{
-		action: "certificate." + act, ident: app, app: app,
+		action: "certificate." + act, ident: app, app: app, holds: "hostname",
 		path: appPath(app, append([]string{"certificates"}, path...)...),
 	}
 }

@@ -79,6 +79,9 @@ func answers(list ...http.HandlerFunc) *fake {
 	return f
 }
 
+// whole is an answer that holds what every call looks for.
+const whole = `{"id":"1","name":"a","state":"started","instance_id":"01","hostname":"h","expires_at":1,"ips":[],"tokens":[],"data":{}}`
+
 // says answers with a status and a body.
 func says(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {

@@ -50,7 +50,7 @@ func (op operation) request() request {
 			Query     string         `json:"query"`
 			Variables map[string]any `json:"variables,omitempty"`
 		}{op.text, op.vars},
-		repeat: op.repeat, hide: op.hide,
+		repeat: op.repeat, hide: op.hide, holds: "data",
 	}
 }
 

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 )
@@ -51,31 +50,12 @@ type AssignIP struct {
 	ServiceName string `json:"service_name,omitempty"`
 }
 
-// IPs are the addresses of an app. An answer without a list says nothing of what
-// there is, and is an error.
+// IPs are the addresses of an app.
 func (c *Client) IPs(ctx context.Context, app string) ([]IP, error) {
 	list, err := get[struct {
-		IPs addresses `json:"ips"`
-	}](ctx, c, request{action: "ip.list", ident: app, app: app, path: appPath(app, "ip_assignments")})
-	if err == nil && !list.IPs.there {
-		err = &Error{
-			Kind: SchemaDrift, Action: "ip.list", Method: http.MethodGet, Path: appPath(app, "ip_assignments"),
-			Field: "ips", Text: "the answer holds no list of addresses",
-		}
-	}
-	return list.IPs.all, err
-}
-
-// addresses is a list that may be null, but not missing.
-type addresses struct {
-	all   []IP
-	there bool
-}
-
-// UnmarshalJSON implements json.Unmarshaler. It is called for null, too.
-func (a *addresses) UnmarshalJSON(b []byte) error {
-	a.there = true
-	return json.Unmarshal(b, &a.all)
+		IPs []IP `json:"ips"`
+	}](ctx, c, request{action: "ip.list", ident: app, app: app, path: appPath(app, "ip_assignments"), holds: "ips"})
+	return list.IPs, err
 }
 
 // AssignIP gives an app an address. After any error but Denied look at the

@@ -75,7 +75,7 @@ func (c *Client) ReleaseLease(ctx context.Context, app, machine, nonce string) e
 }
 
 func (c *Client) leaseRequest(app, machine, act string) request {
-	return request{action: "lease." + act, ident: machine, app: app, path: appPath(app, "machines", machine, "lease")}
+	return request{action: "lease." + act, ident: machine, app: app, path: appPath(app, "machines", machine, "lease"), holds: "expires_at"}
 }
 
 func leaseBody(ttl time.Duration, description string) any {

@@ -180,7 +180,7 @@ func (c *Client) Machines(ctx context.Context, app string, q MachinesQuery) ([]M
 func (c *Client) Machine(ctx context.Context, app, id string) (Machine, error) {
 	return get[Machine](ctx, c, request{
 		action: "machine.get", ident: id, app: app, path: appPath(app, "machines", id),
-		query: url.Values{"include_leases": {"true"}},
+		query: url.Values{"include_leases": {"true"}}, holds: "state",
 	})
 }
 
@@ -188,7 +188,7 @@ func (c *Client) Machine(ctx context.Context, app, id string) (Machine, error) {
 // name or metadata before another is made.
 func (c *Client) CreateMachine(ctx context.Context, app string, ask CreateMachine) (Machine, error) {
 	return send[Machine](ctx, c, request{
-		action: "machine.create", ident: app, app: app, method: http.MethodPost, path: appPath(app, "machines"), body: ask,
+		action: "machine.create", ident: app, app: app, method: http.MethodPost, path: appPath(app, "machines"), body: ask, holds: "instance_id",
 	})
 }
 
@@ -197,7 +197,7 @@ func (c *Client) CreateMachine(ctx context.Context, app string, ask CreateMachin
 func (c *Client) UpdateMachine(ctx context.Context, app, id string, ask UpdateMachine) (Machine, error) {
 	return send[Machine](ctx, c, request{
 		action: "machine.update", ident: id, app: app, method: http.MethodPost, path: appPath(app, "machines", id),
-		body: ask, nonce: ask.Nonce,
+		body: ask, nonce: ask.Nonce, holds: "instance_id",
 	})
 }
 

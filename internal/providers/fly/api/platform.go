@@ -75,7 +75,7 @@ func (c *Client) TokenScope(ctx context.Context) (Scope, error) {
 			User    string   `json:"user"`
 			Machine string   `json:"restricted_to_machine"`
 		} `json:"tokens"`
-	}](ctx, c, request{action: "token.get", path: "/v1/tokens/current"})
+	}](ctx, c, request{action: "token.get", path: "/v1/tokens/current", holds: "tokens"})
 	if err != nil {
 		return Scope{}, err
 	}

@@ -73,7 +73,7 @@ type data[T any] struct {
 // PostgresClusters are the clusters of an organization.
 func (c *Client) PostgresClusters(ctx context.Context, org string) ([]PostgresCluster, error) {
 	list, err := get[data[[]PostgresCluster]](ctx, c, request{
-		action: "postgres.list", ident: org, path: "/v1/postgres", query: url.Values{"org_slug": {org}},
+		action: "postgres.list", ident: org, path: "/v1/postgres", query: url.Values{"org_slug": {org}}, holds: "data",
 	})
 	return list.Data, err
 }
@@ -88,7 +88,7 @@ func (c *Client) PostgresCluster(ctx context.Context, id string) (PostgresCluste
 // not unique: after Ambiguous look in the list before another is made.
 func (c *Client) CreatePostgres(ctx context.Context, ask CreatePostgres) (PostgresCluster, error) {
 	reply, err := send[data[PostgresCluster]](ctx, c, request{
-		action: "postgres.create", ident: ask.Org, method: http.MethodPost, path: "/v1/postgres", body: ask,
+		action: "postgres.create", ident: ask.Org, method: http.MethodPost, path: "/v1/postgres", body: ask, holds: "data",
 	})
 	return reply.Data, err
 }
@@ -272,7 +272,7 @@ func (c *Client) BackupPostgres(ctx context.Context, id, kind string) error {
 }
 
 func postgres(act, id string, path ...string) request {
-	r := request{action: "postgres." + act, ident: id, path: "/v1/postgres/" + segment(id)}
+	r := request{action: "postgres." + act, ident: id, path: "/v1/postgres/" + segment(id), holds: "data"}
 	for _, s := range path {
 		r.path += "/" + segment(s)
 	}

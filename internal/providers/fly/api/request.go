@@ -44,6 +44,7 @@ type request struct {
 	patience time.Duration // zero: the usual
 	hide     []string      // what answers must not give away
 
+	holds string                    // a field without which an answer of success says nothing
 	fails func([]byte, hider) error // finds a failure in an answer of success
 }
 
@@ -218,6 +219,14 @@ func (c *Client) once(ctx context.Context, r request, body []byte, out any) *fai
 	}
 	if out == nil {
 		return nil
+	}
+	if r.holds != "" && !bytes.Contains(reply, []byte(`"`+r.holds+`"`)) {
+		f := lost(fmt.Errorf("the answer holds no %q", r.holds))
+		f.Field = r.holds
+		if r.repeat && json.Valid(reply) {
+			f.Kind = SchemaDrift
+		}
+		return f
 	}
 	// A second attempt must not find what the first one has left.
 	reflect.ValueOf(out).Elem().SetZero()

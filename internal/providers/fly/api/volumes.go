@@ -62,14 +62,14 @@ func (c *Client) Volumes(ctx context.Context, app string) ([]Volume, error) {
 
 // Volume is a volume.
 func (c *Client) Volume(ctx context.Context, app, id string) (Volume, error) {
-	return get[Volume](ctx, c, request{action: "volume.get", ident: id, app: app, path: appPath(app, "volumes", id)})
+	return get[Volume](ctx, c, request{action: "volume.get", ident: id, app: app, path: appPath(app, "volumes", id), holds: "state"})
 }
 
 // CreateVolume makes a volume. Names are not unique: after Ambiguous look in
 // the list before another is made.
 func (c *Client) CreateVolume(ctx context.Context, app string, ask CreateVolume) (Volume, error) {
 	return send[Volume](ctx, c, request{
-		action: "volume.create", ident: app, app: app, method: http.MethodPost, path: appPath(app, "volumes"), body: ask,
+		action: "volume.create", ident: app, app: app, method: http.MethodPost, path: appPath(app, "volumes"), body: ask, holds: "id",
 	})
 }
 
