@@ -333,3 +333,17 @@ func TestSecretsAreQuietForAThousandTicks(t *testing.T) {
 		}
 	})
 }
+
+// An app that is gone has no secrets; what was written down of them goes too.
+func TestSecretsOfAnAppThatIsGone(t *testing.T) {
+	inSafe(t, flyemulator.Options{}, func(s *safe) {
+		s.settled(s.stack(0))
+		s.deleteApp("shop-redis")
+		r := s.request([]forge.SecretEntry{variable("WORD", "WORD"), variable("OTHER", "OTHER"), generate("SESSION", 0)})
+		step := s.only(r)
+		if step.Deletes != 1 || !strings.Contains(step.Reason.Text, "not there any more: REDIS_PASSWORD") {
+			s.Errorf("%s", step)
+		}
+		s.settled(r)
+	})
+}

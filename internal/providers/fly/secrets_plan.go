@@ -37,7 +37,7 @@ const (
 	needRefused             // it is there, is not ours, and policy.adopt does not allow to touch it
 	needLost                // it is generated, and not there any more
 	needUnknown             // it is joined from what nobody can tell
-	needHeld                // it is to hold a new value, and something else that is to hold it too cannot be set
+	needHeld                // it shares a value with something that cannot be set
 )
 
 // judged is a secret and what has to be done about it.
@@ -56,6 +56,13 @@ func (v *vault) judge() []judged {
 	all := make([]judged, 0, len(v.wanted))
 	for _, w := range v.wanted {
 		all = append(all, judged{wantedSecret: w, need: v.need(w)})
+	}
+	for i, j := range all {
+		for _, slot := range j.open {
+			if j.need == needUnknown && v.foreign(slot) && v.need(v.want(slot)) == needRefused {
+				all[i].need, all[i].beside = needHeld, slot
+			}
+		}
 	}
 	// A new value is set everywhere or nowhere: nobody could tell it any more a
 	// moment later.
@@ -284,7 +291,7 @@ func (v *vault) explain(step *reconcile.Step, need need, of []judged) {
 		step.Blocked = fmt.Sprintf("%s must be set anew, and are joined from generated values that only Fly knows; when what those open takes new ones, %s", all, raise)
 	case needHeld:
 		beside := of[0].beside
-		step.Blocked = fmt.Sprintf("%s are to hold new values, which %s of app %s shares, and that cannot be set: see there", all, beside.Key, beside.Object)
+		step.Blocked = fmt.Sprintf("%s: to be set together with %s of app %s, which cannot be set: see there", all, beside.Key, beside.Object)
 	}
 }
 

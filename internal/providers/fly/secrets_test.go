@@ -298,12 +298,19 @@ func TestSharedValueIsSetEverywhereOrNowhere(t *testing.T) {
 		if len(blocked) != 2 || len(s.values("shop-redis")) != 0 || s.values("shop")["WORD"] == "" {
 			s.Errorf("blocked: %v; %q", blocked, s.values("shop-redis"))
 		}
-		if text := fmt.Sprint(blocked); !strings.Contains(text, "REDIS_PASSWORD are to hold new values, which REDIS_URL of app shop shares") {
+		if text := fmt.Sprint(blocked); !strings.Contains(text, "REDIS_PASSWORD: to be set together with REDIS_URL of app shop, which cannot be set") {
 			s.Error(text)
 		}
 		r.Policy.Adopt = forge.AdoptIfUnowned
 		s.settled(r)
 		s.shares()
+	})
+	inSafe(t, flyemulator.Options{}, func(s *safe) {
+		s.set("shop-redis", "REDIS_PASSWORD", foreign)
+		blocked := s.converge(s.stack(0))
+		if text := fmt.Sprint(blocked); len(blocked) != 2 || !strings.Contains(text, "REDIS_URL: to be set together with REDIS_PASSWORD of app shop-redis") {
+			s.Error(text)
+		}
 	})
 }
 
@@ -376,19 +383,5 @@ func TestRemovedSecrets(t *testing.T) {
 		if s.shares() != password {
 			s.Error("another password")
 		}
-	})
-}
-
-// An app that is gone has no secrets; what was written down of them goes too.
-func TestSecretsOfAnAppThatIsGone(t *testing.T) {
-	inSafe(t, flyemulator.Options{}, func(s *safe) {
-		s.settled(s.stack(0))
-		s.deleteApp("shop-redis")
-		r := s.request([]forge.SecretEntry{variable("WORD", "WORD"), variable("OTHER", "OTHER"), generate("SESSION", 0)})
-		step := s.only(r)
-		if step.Deletes != 1 || !strings.Contains(step.Reason.Text, "not there any more: REDIS_PASSWORD") {
-			s.Errorf("%s", step)
-		}
-		s.settled(r)
 	})
 }
