@@ -24,7 +24,6 @@ func TestAppReferenceConformance(t *testing.T) {
 			Edit:   func(t *testing.T) { r.server.SQL(t, "ALTER ROLE appuser NOLOGIN PASSWORD 'by hand'") },
 			Delete: func(*testing.T) { r.dropRole() },
 		})
-		h.Writes = r.writes
 		h.Bystander = r.untouched
 		return h
 	})
@@ -42,7 +41,6 @@ func TestAppConformance(t *testing.T) {
 			Edit:   func(t *testing.T) { r.server.SQL(t, "ALTER ROLE appuser NOLOGIN PASSWORD 'by hand'") },
 			Delete: func(*testing.T) { r.dropRole() },
 		})
-		h.Writes = r.writes
 		h.Bystander = r.untouched
 		return h
 	})

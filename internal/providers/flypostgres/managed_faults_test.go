@@ -18,7 +18,7 @@ func (r *rig) suffer(f flyemulator.Fault, start func() reconcile.Provider, q rec
 	r.t.Helper()
 	r.Fault(f)
 	p := start()
-	for range 25 {
+	for range 14 {
 		if _, err := r.round(p, q); err != nil && restart {
 			p = start()
 		}

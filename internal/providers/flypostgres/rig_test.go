@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -32,11 +33,13 @@ type rig struct {
 	before  string // and what is in it
 	secrets []string
 	process *fly.Accounts
+	line    func() *http.Client // of forged
 }
 
 func newRig(t *testing.T, o flyemulator.Options) *rig {
 	t.Helper()
 	r := &rig{Place: flytest.New(t, o), t: t}
+	r.line = r.HTTP
 	c, err := r.Somebody.CreatePostgres(t.Context(), api.CreatePostgres{Org: flytest.Org, Name: "theirs", Plan: "basic", Region: "fra"})
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +99,7 @@ func (r *rig) accounts() *fly.Accounts {
 		time.Sleep(5 * time.Second) // a process takes a moment to begin
 	}
 	a := fly.NewAccounts(fly.Options{
-		Instance: flytest.Instance, Resolver: r.Resolver(), Endpoints: flytest.Endpoints(), HTTP: r.HTTP(), Logger: r.Logger(),
+		Instance: flytest.Instance, Resolver: r.Resolver(), Endpoints: flytest.Endpoints(), HTTP: r.line(), Logger: r.Logger(),
 	})
 	r.t.Cleanup(a.Close)
 	r.process = a
