@@ -32,7 +32,8 @@ type checks struct {
 type check struct {
 	ask    func(context.Context) (api.Certificate, error)
 	next   time.Time
-	misses int // in a row
+	misses int       // in a row
+	looked time.Time // when the engine did last
 	found  *api.DNSRecords
 }
 
@@ -59,7 +60,7 @@ func (c *checks) expect(id forge.ID, now, notBefore time.Time, ask func(context.
 		w = &check{next: now.Add(againFirst)}
 		c.waiting[id] = w
 	}
-	w.ask = ask
+	w.ask, w.looked = ask, now
 	if w.next.Before(notBefore) {
 		w.next = notBefore
 	}
@@ -81,6 +82,10 @@ func (c *checks) due() (id forge.ID, ask func(context.Context) (api.Certificate,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for one, w := range c.waiting {
+		if time.Since(w.looked) > forgotten { // nobody wants it any more
+			delete(c.waiting, one)
+			continue
+		}
 		if at.IsZero() || w.next.Before(at) || w.next.Equal(at) && one.Compare(id) < 0 {
 			id, ask, at = one, w.ask, w.next
 		}

@@ -146,6 +146,22 @@ func TestWhoOnlyLooksDoesNotCheck(t *testing.T) {
 	})
 }
 
+// A certificate that nobody looks after any more is not asked about for ever.
+func TestChecksEndWithTheInterest(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		r.reachable()
+		p, q := fly.NewCertificates(r.forged(), vault{}.resolver()), ask(r.certificate("", ""))
+		r.watched(p)
+		r.must(r.apply(t.Context(), p, q))
+		time.Sleep(3 * time.Hour)
+		before := r.count("certificates.check", "")
+		time.Sleep(3 * time.Hour)
+		if n := r.count("certificates.check", "") - before; n != 0 || before == 0 {
+			t.Errorf("%d checks after %d", n, before)
+		}
+	})
+}
+
 // An authority that was asked too often is not asked before its time.
 func TestRateLimitsOfTheAuthorityAreHeeded(t *testing.T) {
 	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {

@@ -63,7 +63,10 @@ func (p *inside) enter(ctx context.Context, l Look) (View, error) {
 	if err := reserved(app); err != nil && !w.lent {
 		return nil, err
 	}
-	if app != "" {
+	switch {
+	case l.Request.Remove && !l.Recorded:
+		l.Accounts.Follow(w.ID(), l.Account) // no more
+	case app != "":
 		w.follow()
 	}
 	s, err := p.look(ctx, w)
