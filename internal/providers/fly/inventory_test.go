@@ -116,6 +116,27 @@ func TestGroupCommit(t *testing.T) {
 	})
 }
 
+// What comes while the machine takes in the write before goes into one: it would
+// refuse another one for seconds.
+func TestWritesWaitForEachOther(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		inv := r.inventory(r.forged())
+		r.must(inv.Begin(t.Context(), fly.Record{ID: r.app().ID}))
+		time.Sleep(time.Minute)
+		r.must(inv.Begin(t.Context(), fly.Record{ID: numbered(1)}))
+		before := r.count("machines.update", flytest.Inventory)
+		var all sync.WaitGroup
+		for n := range 3 {
+			all.Go(func() { r.must(inv.Begin(t.Context(), fly.Record{ID: numbered(2 + n)})) })
+			time.Sleep(time.Second)
+		}
+		all.Wait()
+		if n := r.count("machines.update", flytest.Inventory) - before; n != 1 {
+			t.Errorf("%d writes", n)
+		}
+	})
+}
+
 // Whatever happens to a write, in the end it is there, once.
 func TestTroubleWithWrites(t *testing.T) {
 	for name, fault := range map[string]flyemulator.Fault{

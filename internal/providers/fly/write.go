@@ -69,6 +69,7 @@ func (i *Inventory) update(ctx context.Context, change func(map[forge.ID]Record)
 // writeBatches writes until nothing is left to be written.
 func (i *Inventory) writeBatches(ctx context.Context) {
 	for {
+		i.settle(ctx)
 		i.mu.Lock()
 		b := i.next
 		i.next = nil
@@ -79,6 +80,26 @@ func (i *Inventory) writeBatches(ctx context.Context) {
 		}
 		b.err = i.writeBatch(ctx, b)
 		close(b.done)
+	}
+}
+
+// settle waits until the machine has taken in the update before, if there is
+// something to be written: what comes meanwhile is written together. Whether it
+// has done so is told by the next update itself.
+func (i *Inventory) settle(ctx context.Context) {
+	i.mu.Lock()
+	at, wanted := i.at, i.next != nil
+	i.mu.Unlock()
+	if !wanted || !at.busy || at.machine == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, _ = i.org.Client().Wait(ctx, i.key.app, at.machine, api.WaitFor{States: []string{"settled"}, Version: at.version, Timeout: settling})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.at.version == at.version {
+		i.at.busy = false
 	}
 }
 
