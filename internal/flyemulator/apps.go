@@ -1,6 +1,7 @@
 package flyemulator
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"regexp"
@@ -133,7 +134,7 @@ func (e *Emulator) shownApp(a *app) map[string]any {
 	o := e.state.Orgs[a.Org]
 	b := map[string]any{
 		"id": a.Name, "name": a.Name, "internal_numeric_id": a.Number, "network": a.network(), "status": a.status(),
-		"machine_count": machines, "volume_count": volumes, "cname_target": a.Name + ".fly.dev",
+		"machine_count": machines, "volume_count": volumes, "cname_target": fmt.Sprintf("%07x.%s.fly.dev", hash32(a.Name)&0xfffffff, a.Name),
 		"organization": map[string]any{"name": o.Name, "slug": o.Slug, "internal_numeric_id": o.Number},
 	}
 	if a.Role != "" {

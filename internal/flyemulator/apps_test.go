@@ -44,6 +44,9 @@ func TestApps(t *testing.T) {
 			w.says(v, path, want)
 		}
 		w.says(w.want(200, "GET", apps+"/web", ""), "network", "default")
+		if target, _ := v.at("cname_target").(string); !strings.HasSuffix(target, ".api.fly.dev") {
+			t.Errorf("cname_target %q", target)
+		}
 
 		w.took(time.Second, func() {
 			w.says(w.want(201, "POST", apps+"?wait=true", `{"name":"worker","org_slug":"acme","app_role_id":"postgres_cluster"}`), "name", "worker")
