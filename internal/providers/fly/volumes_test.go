@@ -260,6 +260,26 @@ func TestVolumesOnALostHost(t *testing.T) {
 	})
 }
 
+// Fly holds a volume for a machine for up to a minute after that is gone.
+func TestVolumesThatAreStillBound(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		p := fly.NewVolumes(r.forged())
+		r.must(r.apply(t.Context(), p, ask(r.volumes(1, 3))))
+		r.attach(r.disks()[0])
+		r.must(r.Somebody.DestroyMachine(t.Context(), flytest.App, r.disks()[0].AttachedMachine, ""))
+		time.Sleep(2 * time.Second)
+		p = fly.NewVolumes(r.forged())
+		q := ask(r.volumes(1, 3), removing)
+		if err := r.apply(t.Context(), p, q); reconcile.KindOf(err) != reconcile.Unavailable || !strings.Contains(err.Error(), "currently bound") {
+			t.Errorf("error %v", err)
+		}
+		r.wantDisks(3)
+		time.Sleep(2 * time.Minute)
+		r.must(r.apply(t.Context(), p, q))
+		r.wantDisks()
+	})
+}
+
 func TestDeletedVolumesAreToldOf(t *testing.T) {
 	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
 		p, q := fly.NewVolumes(r.forged()), ask(r.volumes(1, 3))
