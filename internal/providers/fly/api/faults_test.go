@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"slices"
@@ -38,6 +39,15 @@ func TestTenThousandRequests(t *testing.T) {
 				func() error { _, err := c.IPs(ctx, name); return err },
 				func() error { _, err := c.Volumes(ctx, name); return err },
 				func() error { return c.SetMetadata(ctx, name, ids[i], "k", "v") },
+				func() error { // taking a lease and holding it is one action
+					lease, err := c.AcquireLease(ctx, name, ids[i], time.Minute, "")
+					for range 2 {
+						if err == nil {
+							_, err = c.RefreshLease(ctx, name, ids[i], lease.Nonce, time.Minute, "")
+						}
+					}
+					return errors.Join(err, c.ReleaseLease(ctx, name, ids[i], lease.Nonce))
+				},
 				func() error { _, err := c.OrgMachines(ctx, "acme", OrgQuery{}); return err },
 			} {
 				all.Go(func() {
