@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"forged.dev/forged/internal/flyemulator"
@@ -52,6 +53,7 @@ func TestTwoForgedOneLease(t *testing.T) {
 		}
 		told := make(chan string, 10)
 		go b.leases.Watch(t.Context(), func(environment string) { told <- environment })
+		synctest.Wait() // until it watches
 		a.Close()
 		if got := <-told; got != flytest.Environment {
 			t.Errorf("told of %q", got)
