@@ -143,7 +143,7 @@ func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log
 		return nil
 	}}
 	reloader := daemon.NewReloader(daemon.ReloadOptions{
-		Path: flags.config, Read: src.read, Logger: log, Notifier: notifier, Recheck: w.recheck, Asked: w.clusters.Verify,
+		Path: flags.config, Read: src.read, Logger: log, Notifier: notifier, Recheck: w.recheck, Asked: w.verify,
 	})
 	alive := daemon.Probe(5*time.Second, func() { w.engine.Changed() })
 	components := []daemon.Component{

@@ -145,6 +145,12 @@ func (w *world) recheck(environment string) {
 	w.engine.Recheck(environment)
 }
 
+// verify looks at what is there itself, and not at what is remembered of it.
+func (w *world) verify() {
+	w.clusters.Verify()
+	w.fly.Recheck()
+}
+
 func (w *world) close() {
 	w.clusters.Close()
 	w.fly.Close()
