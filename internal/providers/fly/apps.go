@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"forged.dev/forged/internal/forge"
@@ -85,7 +86,17 @@ func (p *Apps) sight(ctx context.Context, r reconcile.Request, fresh bool) (*app
 		return nil, about(err, id)
 	}
 	s := &appSight{org: org, spec: spec}
-	if s.inv, err = org.Inventory(ctx, id.Environment, spec.Account); err != nil {
+	if fresh {
+		org.Touch(s.topic())
+	}
+	// Fly thinks for seconds about an app that is missing, and before the first
+	// time neither this one is there nor that of the inventory.
+	var looking sync.WaitGroup
+	var unread error
+	looking.Go(func() { unread = s.read(ctx) })
+	s.inv, err = org.Inventory(ctx, id.Environment, spec.Account)
+	looking.Wait()
+	if err != nil {
 		return nil, about(err, id)
 	}
 	if spec.Name == spec.Account.Inventory {
@@ -95,12 +106,9 @@ func (p *Apps) sight(ctx context.Context, r reconcile.Request, fresh bool) (*app
 		}
 	}
 	s.record, s.recorded = s.inv.Record(id)
-	if fresh {
-		org.Touch(s.topic())
-	}
 	p.accounts.Follow(id, spec.Account, s.topic())
-	if err := s.read(ctx); err != nil {
-		return nil, about(err, id)
+	if unread != nil {
+		return nil, about(unread, id)
 	}
 	if r.Remove && !s.recorded {
 		p.accounts.Follow(id, spec.Account) // it is over
@@ -114,6 +122,17 @@ type lookup struct {
 	foreign bool
 }
 
+// lacks tells that an app was seen not to be there, and nothing says that it has
+// come since. Fly thinks for seconds about each question that concerns an app
+// which is missing (measured by users of the API), so what would be in it need
+// not be asked for. It costs no request; false: that is not known.
+func (o *Org) lacks(app string) bool {
+	found, ok := held[lookup](o, Topic{App: app, Section: SectionApp})
+	return ok && found.app == nil && !found.foreign
+}
+
+// read looks for the app. GraphQL would say at once that there is none, but not
+// whether the token does not cover it, or somebody else has it: that is no proof.
 func (s *appSight) read(ctx context.Context) error {
 	found, err := Read(ctx, s.org, s.topic(), func(ctx context.Context) (lookup, error) {
 		app, err := s.org.Client().App(ctx, s.spec.Name)

@@ -120,6 +120,9 @@ func (p *certificates) lookAt(ctx context.Context, w within) (sight, error) {
 
 // read reads what an app knows of the host name.
 func (s *certificate) read(ctx context.Context, app string) (*api.Certificate, error) {
+	if !s.Fresh && s.Org.lacks(app) {
+		return nil, nil
+	}
 	topic := Topic{App: app, Section: SectionCertificates}
 	all, err := Read(ctx, s.Org, topic, func(context.Context) (*details, error) {
 		return &details{turn: make(chan struct{}, 1), hosts: map[string]*api.Certificate{}}, nil

@@ -55,6 +55,9 @@ type list[T any] struct {
 
 // listed reads a list of an app. An app that does not exist has nothing.
 func listed[T any](ctx context.Context, w within, read func(context.Context) ([]T, error)) (list[T], error) {
+	if !w.Fresh && w.Org.lacks(w.app) {
+		return list[T]{noApp: true}, nil
+	}
 	return Read(ctx, w.Org, w.topic(), func(ctx context.Context) (list[T], error) {
 		items, err := read(ctx)
 		if api.KindOf(err) == api.NotFound {

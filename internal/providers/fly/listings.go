@@ -233,13 +233,17 @@ func (o *Org) openInventories() []*Inventory {
 
 // judgeInventories notices what somebody else has done to inventories.
 func (o *Org) judgeInventories(machines map[string]api.OrgMachine, whole bool) {
-	for _, inv := range o.openInventories() {
-		version := ""
-		for _, m := range machines {
-			if m.App == inv.key.app && m.Name == inv.machineName() {
-				version = m.InstanceID
-			}
-		}
+	inventories := o.openInventories()
+	if len(inventories) == 0 {
+		return
+	}
+	type place struct{ app, name string }
+	versions := make(map[place]string, len(machines))
+	for _, m := range machines {
+		versions[place{m.App, m.Name}] = m.InstanceID
+	}
+	for _, inv := range inventories {
+		version := versions[place{inv.key.app, inv.machineName()}]
 		if version != "" || whole {
 			inv.listed(version)
 		}

@@ -52,8 +52,7 @@ func Read[T any](ctx context.Context, o *Org, t Topic, read func(context.Context
 	}
 	kind := reflect.TypeFor[T]()
 	o.mu.Lock()
-	had, ok := p.held[kind]
-	fresh := ok && had.moves == p.moves && (p.covered && !o.blind() || time.Since(had.at) < o.accounts.tick)
+	had, fresh := o.current(p, kind)
 	begun := reading{at: time.Now(), moves: p.moves}
 	o.mu.Unlock()
 	if fresh {
@@ -68,6 +67,24 @@ func Read[T any](ctx context.Context, o *Org, t Topic, read func(context.Context
 	p.held[kind] = begun
 	o.mu.Unlock()
 	return value, nil
+}
+
+// current is what was read of a topic, if nothing says that it has changed
+// since. The caller holds mu.
+func (o *Org) current(p *topic, kind reflect.Type) (reading, bool) {
+	had, ok := p.held[kind]
+	return had, ok && had.moves == p.moves && (p.covered && !o.blind() || time.Since(had.at) < o.accounts.tick)
+}
+
+// held is what Read would return without asking; false: it would ask.
+func held[T any](o *Org, t Topic) (value T, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	had, ok := o.current(o.topic(t), reflect.TypeFor[T]())
+	if ok {
+		value = had.value.(T)
+	}
+	return value, ok
 }
 
 // Touch says that a topic may have changed, by a write of ours for example:

@@ -127,7 +127,7 @@ func (p *Secrets) look(ctx context.Context, r reconcile.Request, fresh bool) (*v
 	}
 	p.accounts.Follow(id, spec.Account, topics...)
 	for _, t := range topics {
-		if v.live[t.App], err = v.list(ctx, t); err != nil {
+		if v.live[t.App], err = v.list(ctx, t, fresh); err != nil {
 			return nil, about(err, id)
 		}
 	}
@@ -164,7 +164,10 @@ const (
 
 // list reads what Fly tells of the secrets of an app, in a state that has seen
 // our writes. An app that does not exist has none.
-func (v *vault) list(ctx context.Context, t Topic) (liveSecrets, error) {
+func (v *vault) list(ctx context.Context, t Topic, fresh bool) (liveSecrets, error) {
+	if !fresh && v.org.lacks(t.App) {
+		return liveSecrets{noApp: true}, nil
+	}
 	version, ok := v.memory.versions[t.App]
 	if !ok {
 		version = v.ledger.versions[t.App]

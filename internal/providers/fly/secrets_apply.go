@@ -146,7 +146,7 @@ func (v *vault) writeApp(ctx context.Context, app string, of []judged, digests m
 			continue
 		}
 		if shown[j.slot.Key] == "" { // the answer need not tell all
-			live, err := v.list(ctx, Topic{App: app, Section: SectionSecrets})
+			live, err := v.list(ctx, Topic{App: app, Section: SectionSecrets}, true)
 			if err != nil {
 				return 0, err
 			}
