@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("EXAMPLES", examples)
+			env.Values[flyValue{}] = &flyPlace{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
