@@ -75,7 +75,7 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 		}
 		l.generation.Environments = append(l.generation.Environments, reconcile.Environment{
 			Name: env.Name, Platform: env.Platform.Kind, Target: targetOf(env),
-			Policy: env.Policy, Resources: resources,
+			Policy: env.Policy, Resources: resources, Workers: workersOf(env),
 		})
 		for _, ref := range f.References(env) {
 			file := ref.File
@@ -96,6 +96,17 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	}
 	l.warnings = about(warnings, names, chosen)
 	return l, nil
+}
+
+// workersOf is how many resources of an environment are worked on at a time. On
+// Fly it is not work but waiting: for the one request a second that each thing is
+// allowed, and for the machine that keeps the inventory, which takes in at once
+// what many have to write.
+func workersOf(env forge.Environment) int {
+	if env.Platform.Kind == forge.PlatformFly {
+		return 16
+	}
+	return 0 // the engine's
 }
 
 // targetOf is where an environment runs, for people: each of its clusters.

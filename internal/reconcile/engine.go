@@ -22,7 +22,7 @@ type Options struct {
 	Logger    *slog.Logger        // nil: silent
 	Observer  Observer            // nil: nobody
 	Leases    Leases              // nil: this is the only forged
-	Workers   int                 // passes at a time in one environment; 0: 4
+	Workers   int                 // passes at a time in an environment that does not say; 0: 4
 	Grace     time.Duration       // for the step under way when Run is told to end; 0: 30 s
 	Approved  []string            // tokens of steps that may destroy data, once each
 }
@@ -278,6 +278,16 @@ type lane struct {
 	parked []forge.ID
 }
 
+// workersOf is how many passes an environment may have at a time.
+func (e *Engine) workersOf(environment string) int {
+	if gen := e.gen.Load(); gen != nil {
+		if env := gen.environments[environment]; env != nil && env.Workers > 0 {
+			return env.Workers
+		}
+	}
+	return e.workers
+}
+
 // enter takes a place in the lane of id's environment, or parks id until one
 // is free.
 func (e *Engine) enter(id forge.ID) bool {
@@ -288,7 +298,7 @@ func (e *Engine) enter(id forge.ID) bool {
 		l = &lane{}
 		e.lanes[id.Environment] = l
 	}
-	if l.busy >= e.workers {
+	if l.busy >= e.workersOf(id.Environment) {
 		if !slices.Contains(l.parked, id) {
 			l.parked = append(l.parked, id)
 		}

@@ -386,29 +386,35 @@ func TestHangingEnvironmentDelaysNoOther(t *testing.T) {
 }
 
 func TestWorkersOfAnEnvironment(t *testing.T) {
-	run(t, func(y *forgeYard) {
-		var rs []forge.Resource
-		for i := range 20 {
-			rs = append(rs, one(string(rune('a'+i))))
+	run(t, func(y *forgeYard) { passesAtATime(t, y, 0, 4) })
+	run(t, func(y *forgeYard) { passesAtATime(t, y, 10, 10) })
+}
+
+func passesAtATime(t *testing.T, y *forgeYard, workers, want int) {
+	t.Helper()
+	var rs []forge.Resource
+	for i := range 20 {
+		rs = append(rs, one(string(rune('a'+i))))
+	}
+	var now, most atomic.Int32
+	y.Fail("observe", forge.ID{}, func() error {
+		if n := now.Add(1); n > most.Load() {
+			most.Store(n)
 		}
-		var now, most atomic.Int32
-		y.Fail("observe", forge.ID{}, func() error {
-			if n := now.Add(1); n > most.Load() {
-				most.Store(n)
-			}
-			<-time.After(time.Second)
-			now.Add(-1)
-			return nil
-		})
-		y.set(gen(1, policy, rs...))
-		y.pass(time.Minute)
-		if got := most.Load(); got != 4 {
-			t.Errorf("%d passes at a time, want 4", got)
-		}
-		for _, r := range rs {
-			y.wantState(r.ID.Name, reconcile.StateReady)
-		}
+		<-time.After(time.Second)
+		now.Add(-1)
+		return nil
 	})
+	g := gen(1, policy, rs...)
+	g.Environments[0].Workers = workers
+	y.set(g)
+	y.pass(time.Minute)
+	if got := most.Load(); got != int32(want) {
+		t.Errorf("%d passes at a time, want %d", got, want)
+	}
+	for _, r := range rs {
+		y.wantState(r.ID.Name, reconcile.StateReady)
+	}
 }
 
 // A failure under the old config, seen after the new one came, delays nothing.

@@ -23,6 +23,7 @@ type Environment struct {
 	Target    string // where it runs, for people
 	Policy    forge.Policy
 	Resources []forge.Resource
+	Workers   int // passes at a time; 0: as many as the engine has for each
 }
 
 // generation is a Generation that has been checked, with everything found

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,7 +148,7 @@ func (s *survey) wants(id forge.ID) bool { return s.filter == nil || s.filter(id
 
 // each runs f over ids, some at a time.
 func (s *survey) each(ids []forge.ID, f func(forge.ID)) {
-	slots := make(chan struct{}, s.engine.workers)
+	slots := make(chan struct{}, cmp.Or(s.env.Workers, s.engine.workers))
 	var all sync.WaitGroup
 	for _, id := range ids {
 		slots <- struct{}{}
