@@ -54,8 +54,9 @@ type Accounts struct {
 
 // orgSlot serialises the first use of an organization.
 type orgSlot struct {
-	turn chan struct{}
-	org  *Org
+	turn  chan struct{}
+	org   *Org
+	first *Org // not opened yet; who has the turn uses it
 }
 
 // NewAccounts connects to nothing; an organization is connected at first use.
@@ -146,7 +147,10 @@ func (a *Accounts) Open(ctx context.Context, account forge.FlyAccount) (*Org, er
 	a.mu.Unlock()
 	switch {
 	case org == nil:
-		org = newOrg(a, account)
+		if slot.first == nil {
+			slot.first = newOrg(a, account)
+		}
+		org = slot.first
 		if err := org.authenticate(ctx); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,5 +171,39 @@ func TestRemovedIsNotFollowed(t *testing.T) {
 		if ids := r.inventory(a).IDs(); len(ids) > 0 {
 			t.Errorf("listed: %v", ids)
 		}
+	})
+}
+
+// A token that is refused at the start is asked about once a tick, however many
+// want to use it; one that nobody answered about is asked about again.
+func TestRefusedTokenIsAskedAboutOnce(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		r.AddToken(flyemulator.Token{Value: "fm2_of-an-app", Kind: flyemulator.AppToken, Org: flytest.Org, App: flytest.Bystander})
+		r.SetToken("fm2_of-an-app")
+		a := r.forged()
+		for range 10 {
+			var all sync.WaitGroup
+			for range 8 {
+				all.Go(func() {
+					_, err := a.Open(t.Context(), r.Account())
+					r.refused(err, reconcile.Denied, flytest.Bystander+" only")
+				})
+			}
+			all.Wait()
+			time.Sleep(time.Second)
+		}
+		if n := r.count("tokens.current", ""); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		r.SetToken(flyemulator.DefaultToken)
+		mend := r.Fault(flyemulator.Fault{Action: "tokens.current", Status: 502})
+		if _, err := a.Open(t.Context(), r.Account()); reconcile.KindOf(err) != reconcile.Unavailable {
+			t.Errorf("%v", err)
+		}
+		mend()
+		if _, err := a.Open(t.Context(), r.Account()); err != nil {
+			t.Error(err)
+		}
+		r.unthrottled()
 	})
 }

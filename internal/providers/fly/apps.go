@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,14 +42,6 @@ type appSight struct {
 	foreign  bool     // the name is taken in another organization
 	record   Record
 	recorded bool
-}
-
-// identity tells an app from another one that had its name before.
-func identity(a api.App) string {
-	if a.NumericID != 0 {
-		return strconv.FormatInt(a.NumericID, 10)
-	}
-	return a.ID
 }
 
 // entry is the app in the record; its identity is empty while it is being made.
@@ -116,42 +107,9 @@ func (p *Apps) sight(ctx context.Context, r reconcile.Request, fresh bool) (*app
 	return s, nil
 }
 
-// lookup is the answer to whose an app is.
-type lookup struct {
-	app     *api.App
-	foreign bool
-}
-
-// lacks tells that an app was seen not to be there, and nothing says that it has
-// come since. Fly thinks for seconds about each question that concerns an app
-// which is missing (measured by users of the API), so what would be in it need
-// not be asked for. It costs no request; false: that is not known.
-func (o *Org) lacks(app string) bool {
-	found, ok := held[lookup](o, Topic{App: app, Section: SectionApp})
-	return ok && found.app == nil && !found.foreign
-}
-
-// read looks for the app. GraphQL would say at once that there is none, but not
-// whether the token does not cover it, or somebody else has it: that is no proof.
+// read looks for the app.
 func (s *appSight) read(ctx context.Context) error {
-	found, err := Read(ctx, s.org, s.topic(), func(ctx context.Context) (lookup, error) {
-		app, err := s.org.Client().App(ctx, s.spec.Name)
-		switch api.KindOf(err) {
-		case api.NotFound, api.Gone:
-			return lookup{}, nil
-		case api.Denied:
-			// Somebody else's, or one that the token does not cover: both are
-			// said, since Fly does not say which.
-			return lookup{foreign: true}, nil
-		}
-		if err != nil {
-			return lookup{}, Classify("read", s.object(), err)
-		}
-		if app.Organization.Slug != "" && !s.org.is(app.Organization.Slug) {
-			return lookup{foreign: true}, nil
-		}
-		return lookup{app: &app}, nil
-	})
+	found, err := s.org.lookup(ctx, s.spec.Name)
 	s.app, s.foreign = found.app, found.foreign
 	return err
 }

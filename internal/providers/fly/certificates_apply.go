@@ -98,6 +98,9 @@ func (s *certificate) remove(ctx context.Context, kind, app string) error {
 	if err != nil {
 		return err
 	}
+	if !s.lent && errors.Is(s.Inventory.admits(ctx, app, true), errAnother) {
+		live = nil // what has the host name there is not ours
+	}
 	other := api.CertificateCustom
 	if kind == entryCustom {
 		other = entryACME

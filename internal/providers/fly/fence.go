@@ -1,6 +1,7 @@
 package fly
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -24,23 +25,32 @@ type placeKey struct{ org, environment string }
 
 type actingKey struct{}
 
+// acting is an action: where, and under which lease it began.
+type acting struct {
+	at    placeKey
+	nonce string // empty: there was none
+}
+
 // Acting says that what is done with the context is done to an environment in
-// this organization. An Apply begins with it: requests that change something
-// are refused without the environment's lease, once there is one.
+// this organization. An Apply begins with it, before it looks at anything:
+// requests that change something are refused without the environment's lease,
+// once there is one. A lease that was lost and had again is another one: who
+// held it meanwhile may have changed what the action has seen.
 func (o *Org) Acting(ctx context.Context, environment string) context.Context {
-	return context.WithValue(ctx, actingKey{}, placeKey{o.key, environment})
+	return context.WithValue(ctx, actingKey{}, acting{placeKey{o.key, environment}, o.nonce(environment)})
 }
 
 // check is the refusal of a change; nil: it may be made.
 func (f *fence) check(ctx context.Context) error {
-	at, ok := ctx.Value(actingKey{}).(placeKey)
+	action, ok := ctx.Value(actingKey{}).(acting)
 	if !ok {
 		return nil // the lease itself
 	}
+	at := action.at
 	f.mu.Lock()
 	l := f.leases[at]
 	f.mu.Unlock()
-	if l == nil || l.held() {
+	if l == nil || l.heldAs(action.nonce) {
 		return nil
 	}
 	return &reconcile.Error{
@@ -72,11 +82,8 @@ type fenced struct {
 // it has waited for its turn, and for each attempt.
 func (t fenced) RoundTrip(r *http.Request) (*http.Response, error) {
 	if api.Changes(r) {
-		if err := spared(r.URL.Path); err != nil {
-			return nil, err
-		}
-		if err := t.fence.check(r.Context()); err != nil {
-			return nil, err
+		if err := cmp.Or(spared(r.URL.Path), t.fence.check(r.Context())); err != nil {
+			return nil, &api.NotSent{Err: err}
 		}
 	}
 	return t.next.RoundTrip(r)

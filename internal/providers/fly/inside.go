@@ -115,7 +115,7 @@ func (s seen) Apply(ctx context.Context, step reconcile.Step) error {
 		maps.DeleteFunc(next.Data, func(key, _ string) bool { return strings.HasPrefix(key, intent) })
 		return w.Inventory.Commit(ctx, next)
 	case step.Action != reconcile.ActionDelete:
-		if err := w.refusal(); err != nil {
+		if err := w.refusal(ctx, step.Action != reconcile.ActionCreate); err != nil {
 			return err
 		}
 	}
@@ -133,17 +133,11 @@ func (w within) follow() {
 }
 
 // refusal is why nothing may be added to the app: it is not forged's.
-func (w within) refusal() error {
+func (w within) refusal(ctx context.Context, heals bool) error {
 	if w.lent {
 		return nil
 	}
-	if _, ours := w.Inventory.Record(forge.ID{Environment: w.ID().Environment, Kind: forge.KindFlyApp, Name: w.app}); ours {
-		return nil
-	}
-	return &reconcile.Error{
-		Kind: reconcile.Unavailable, Op: "apply", Object: "app " + w.app,
-		Err: errors.New("it is not in the inventory, so it is not touched"),
-	}
+	return w.Inventory.admits(ctx, w.app, heals)
 }
 
 // appless is why nothing is added to an app of which a listing says that it does

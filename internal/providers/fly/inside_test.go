@@ -96,3 +96,53 @@ func TestAnAppThatIsNotThereGetsNothing(t *testing.T) {
 		r.wantDisks()
 	})
 }
+
+// Somebody has deleted the app and made one of its name: that is theirs, and
+// heals, which wait for nothing, do not touch it.
+func TestAnotherAppOfTheNameGetsNothing(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		a := r.forged()
+		all := map[reconcile.Provider]reconcile.Request{
+			fly.NewCertificates(a, vault{}.resolver()): ask(r.certificate("", "")),
+			fly.NewIPs(a):     ask(r.ips("shared", true)),
+			fly.NewVolumes(a): ask(r.volumes(2, 3)),
+		}
+		for p, q := range all {
+			r.must(r.apply(t.Context(), p, q))
+		}
+		r.must(r.Somebody.DeleteApp(t.Context(), flytest.App))
+		r.awaitGone(flytest.App)
+		r.MakeApp(flytest.App)
+		_, err := r.Somebody.RequestCertificate(t.Context(), flytest.App, host)
+		r.must(err)
+		time.Sleep(10 * time.Minute)
+		healed := 0
+		for p, q := range all {
+			for _, s := range r.planned(p, q) {
+				healed++
+				_, err := p.Apply(t.Context(), q, s)
+				r.refused(err, reconcile.Unavailable, "another one than forged made")
+			}
+		}
+		if healed < 3 {
+			t.Errorf("%d heals were planned", healed)
+		}
+		r.wantTypes()
+		r.wantDisks()
+		// Nor is what is theirs taken away.
+		for p, q := range all {
+			q.Remove = true
+			r.must(r.apply(t.Context(), p, q))
+		}
+		if _, err := r.Somebody.Certificate(t.Context(), flytest.App, host); err != nil {
+			t.Error(err)
+		}
+		// What is forged's again gets what is asked for.
+		r.must(r.Somebody.DeleteCertificate(t.Context(), flytest.App, host))
+		time.Sleep(10 * time.Minute)
+		r.must(r.apply(t.Context(), fly.NewApps(a), reconcile.Request{Resource: r.app(), Policy: acting}))
+		p := fly.NewIPs(a)
+		r.must(r.apply(t.Context(), p, ask(r.ips("shared", true))))
+		r.wantTypes("shared_v4", "v6")
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -33,7 +34,7 @@ type Leases struct {
 	holder   string
 
 	mu     sync.Mutex
-	leases map[placeKey]*lease
+	leases map[string]*lease // by environment
 	notify map[*func(string)]struct{}
 }
 
@@ -42,7 +43,9 @@ var _ reconcile.Leases = (*Leases)(nil)
 // NewLeases makes leases for this process. They are given back when the
 // accounts are closed.
 func NewLeases(a *Accounts) *Leases {
-	return &Leases{accounts: a, holder: newHolder(), leases: map[placeKey]*lease{}, notify: map[*func(string)]struct{}{}}
+	ls := &Leases{accounts: a, holder: newHolder(), leases: map[string]*lease{}, notify: map[*func(string)]struct{}{}}
+	a.atEnd(ls.release)
+	return ls
 }
 
 // newHolder names this process to people, and tells it from every other one.
@@ -85,8 +88,22 @@ func (l *lease) held() bool {
 	return l.valid()
 }
 
+// heldAs tells that it is held, and was all the time since it had this nonce.
+func (l *lease) heldAs(nonce string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nonce == nonce && l.valid()
+}
+
 // valid is held. The caller holds mu.
-func (l *lease) valid() bool { return l.nonce != "" && time.Since(l.renewed) < leaseLapse }
+func (l *lease) valid() bool { return l.nonce != "" && ago(l.renewed) < leaseLapse }
+
+// ago is how long ago t was, by the clock that shows more: the monotonic one
+// stands still while a machine sleeps, and the other one can be set back.
+func ago(t time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}
 
 // nonce is what writes of the inventory are bound to; empty without a lease.
 func (o *Org) nonce(environment string) string {
@@ -135,10 +152,14 @@ func (ls *Leases) Hold(ctx context.Context, environment string, r forge.Resource
 		return reconcile.Lease{Held: true}, nil // it is not on Fly
 	}
 	account := spec.OnFly()
-	key := placeKey{orgKey(account), environment}
 	ls.mu.Lock()
-	l := ls.leases[key]
+	l := ls.leases[environment]
 	ls.mu.Unlock()
+	if l != nil && !l.of(account) { // forge.cue names another place now
+		ls.part(l)
+		l.release(ctx)
+		l = nil
+	}
 	if l != nil && l.held() {
 		return reconcile.Lease{Held: true}, nil
 	}
@@ -151,7 +172,7 @@ func (ls *Leases) Hold(ctx context.Context, environment string, r forge.Resource
 		if err != nil {
 			return reconcile.Lease{}, err
 		}
-		if l = ls.open(org, inv, key); l == nil {
+		if l = ls.open(org, inv, environment); l == nil {
 			return reconcile.Lease{}, &reconcile.Error{Kind: reconcile.Unavailable, Op: "take", Object: "the lease of " + environment, Err: errors.New("shutting down")}
 		}
 	}
@@ -159,26 +180,41 @@ func (ls *Leases) Hold(ctx context.Context, environment string, r forge.Resource
 }
 
 // open begins to keep a lease; nil: there is no time for that any more.
-func (ls *Leases) open(org *Org, inv *Inventory, key placeKey) *lease {
+func (ls *Leases) open(org *Org, inv *Inventory, environment string) *lease {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if l := ls.leases[key]; l != nil {
-		return l
+	if l := ls.leases[environment]; l != nil {
+		return l // somebody was faster
 	}
 	l := &lease{
-		all: ls, org: org, inv: inv, key: key,
+		all: ls, org: org, inv: inv, key: placeKey{org.key, environment},
 		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), gone: make(chan struct{}),
 	}
 	if !ls.accounts.start(l.run) {
 		return nil
 	}
-	ls.accounts.atEnd(l.release)
-	ls.leases[key] = l
+	ls.leases[environment] = l
 	f := &ls.accounts.fence
 	f.mu.Lock()
-	f.leases[key] = l
+	f.leases[l.key] = l
 	f.mu.Unlock()
 	return l
+}
+
+// of tells whether it is the lease of an account's environment: of the same
+// inventory, seen with the same token.
+func (l *lease) of(account forge.FlyAccount) bool {
+	return l.key.org == orgKey(account) && l.inv.key.app == account.Inventory
+}
+
+// part ends the keeping of a lease. What is under way finds it gone.
+func (ls *Leases) part(l *lease) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.leases[l.key.environment] == l {
+		delete(ls.leases, l.key.environment)
+		close(l.gone)
+	}
 }
 
 // ask makes sure of the lease, with a request if need be.
@@ -310,15 +346,27 @@ func (l *lease) release(ctx context.Context) {
 	}
 }
 
+// release gives back all of them.
+func (ls *Leases) release(ctx context.Context) {
+	ls.mu.Lock()
+	all := slices.Collect(maps.Values(ls.leases))
+	ls.mu.Unlock()
+	var giving sync.WaitGroup
+	for _, l := range all {
+		giving.Go(func() { l.release(ctx) })
+	}
+	giving.Wait()
+}
+
 // Keep implements reconcile.Leases.
 func (ls *Leases) Keep(environments []string) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	for key, l := range ls.leases {
-		if slices.Contains(environments, key.environment) {
+	for environment, l := range ls.leases {
+		if slices.Contains(environments, environment) {
 			continue
 		}
-		delete(ls.leases, key)
+		delete(ls.leases, environment)
 		close(l.gone)
 		ls.accounts.start(func(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(ctx, requestTimeout)

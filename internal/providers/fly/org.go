@@ -27,7 +27,8 @@ type Org struct {
 
 	mu          sync.Mutex
 	client      *api.Client
-	token       secret.Value // what client was made with
+	tried       *api.Client  // newest one: of a token that may have been refused; it knows what was asked lately
+	token       secret.Value // what tried was made with
 	refused     bool         // the token was called invalid since it was read
 	asked       time.Time    // when what refused it was asked last
 	refusal     error        // and what it said
@@ -78,7 +79,7 @@ func (o *Org) authenticate(ctx context.Context) error {
 		return &reconcile.Error{Kind: kind, Op: op, Object: o.object(), Err: err, Hint: "see platform.token"}
 	}
 	o.mu.Lock()
-	client, same := o.client, bytes.Equal(o.token.Reveal(), token.Reveal())
+	client, same := o.tried, bytes.Equal(o.token.Reveal(), token.Reveal())
 	if same && o.refusal != nil && time.Since(o.asked) < o.accounts.tick {
 		defer o.mu.Unlock()
 		return o.refusal
@@ -93,18 +94,20 @@ func (o *Org) authenticate(ctx context.Context) error {
 			return &reconcile.Error{Kind: reconcile.Denied, Op: op, Object: o.object(), Err: err, Hint: "see platform.token"}
 		}
 	}
+	o.mu.Lock()
+	o.tried, o.token, o.refusal = client, token, nil
+	o.mu.Unlock()
 	err = o.check(ctx, client)
-	if ctx.Err() != nil {
-		return Classify(op, o.object(), err)
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.asked, o.refusal = time.Now(), err
-	if err != nil {
-		o.token = token
+	switch {
+	case reconcile.KindOf(err) == reconcile.Denied:
+		o.asked, o.refusal = time.Now(), err
 		return err
+	case err != nil:
+		return Classify(op, o.object(), err)
 	}
-	o.client, o.token, o.refused = client, token, false
+	o.client, o.refused = client, false
 	return nil
 }
 

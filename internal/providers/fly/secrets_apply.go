@@ -41,6 +41,9 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 		}
 	}
 	now.wanted = planned.wanted
+	if err := now.admits(ctx, ch.wanted, step.Action != reconcile.ActionCreate); err != nil {
+		return now.observed(), about(err, id)
+	}
 	ctx = now.org.Acting(ctx, id.Environment)
 	if removes {
 		err = now.unset(ctx, ch)
@@ -55,6 +58,21 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 		return reconcile.Observed{}, nil
 	}
 	return p.Observe(ctx, r)
+}
+
+// admits is nil if all apps that secrets are to be set in are those that forged
+// looks after.
+func (v *vault) admits(ctx context.Context, all []judged, heals bool) error {
+	seen := map[string]bool{}
+	for _, j := range all {
+		if app := j.slot.Object; !seen[app] {
+			seen[app] = true
+			if err := v.inv.admits(ctx, app, heals); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // noSecret is a name that no app has. Unsetting it changes nothing and tells the

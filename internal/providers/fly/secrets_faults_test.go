@@ -230,8 +230,11 @@ func TestSecretsWithReplicasThatLag(t *testing.T) {
 // one has written meanwhile.
 func TestSecretsPlannedOnAnInventoryOfBefore(t *testing.T) {
 	inSafe(t, flyemulator.Options{}, func(s *safe) {
+		s.tick = time.Hour // it does not look at the listings
+		s.restart()
 		s.settled(s.request([]forge.SecretEntry{variable("WORD", "WORD")}))
 		before, old := s.accounts, s.p
+		s.tick = 0
 		defer before.Close()
 		late := s.stack(0)
 		o, err := old.Observe(s.Context(), late)
@@ -246,7 +249,6 @@ func TestSecretsPlannedOnAnInventoryOfBefore(t *testing.T) {
 		s.restart()
 		s.settled(s.stack(0))
 		password := s.shares()
-		// It has not looked at the listings since.
 		if _, err := old.Apply(s.Context(), late, steps[0]); reconcile.KindOf(err) != reconcile.Stale {
 			s.Errorf("got %v", err)
 		}
@@ -274,7 +276,8 @@ func TestSecretsPlannedOnAnInventoryOfBefore(t *testing.T) {
 	})
 }
 
-// An app that was made anew has versions that begin anew.
+// An app that somebody has made anew under the name of ours gets nothing before
+// it is forged's; its versions begin anew.
 func TestSecretsOfAnAppThatWasMadeAnew(t *testing.T) {
 	inSafe(t, flyemulator.Options{}, func(s *safe) {
 		r := s.request([]forge.SecretEntry{variable("WORD", "WORD")})
@@ -291,9 +294,32 @@ func TestSecretsOfAnAppThatWasMadeAnew(t *testing.T) {
 		if step.Reason.Code != reconcile.ReasonDeleted {
 			s.Errorf("%s", step)
 		}
+		_, err := s.p.Apply(s.Context(), r, step)
+		s.clean(err)
+		if reconcile.KindOf(err) != reconcile.Unavailable || !strings.Contains(fmt.Sprint(err), "another one than forged made") || len(s.values("shop")) > 0 {
+			s.Errorf("got %v; it holds %q", err, s.values("shop"))
+		}
+		s.own("shop")
 		s.settled(r)
 		if v := s.version(r, "shop"); v != "1" {
 			s.Errorf("version %s", v)
+		}
+	})
+}
+
+// What somebody has set in an app that they made under the name of ours is left
+// to them, also when it is what forged had set.
+func TestSecretsOfAnotherAppAreNotUnset(t *testing.T) {
+	inSafe(t, flyemulator.Options{}, func(s *safe) {
+		r := s.request([]forge.SecretEntry{variable("WORD", "WORD")})
+		s.settled(r)
+		s.deleteApp("shop")
+		s.MakeApp("shop")
+		s.set("shop", "WORD", s.env["WORD"])
+		r.Remove = true
+		s.settled(r)
+		if s.values("shop")["WORD"] == "" {
+			s.Error("it was unset")
 		}
 	})
 }

@@ -2,6 +2,7 @@ package fly
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -106,7 +107,7 @@ func (v *vault) unset(ctx context.Context, ch *secretsChange) error {
 				values[slot.Key] = nil
 			}
 		}
-		if len(values) > 0 {
+		if len(values) > 0 && !errors.Is(v.inv.admits(ctx, app, true), errAnother) {
 			written, err := v.set(ctx, app, values)
 			if err != nil && api.KindOf(err) != api.NotFound {
 				failed = firstError(failed, Classify("unset", secretsOf(app), err))

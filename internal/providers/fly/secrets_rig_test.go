@@ -27,6 +27,7 @@ type safe struct {
 	p        *fly.Secrets
 	env      map[string]string
 	policy   forge.Policy
+	tick     time.Duration // of the processes that begin from now on; 0: the usual
 }
 
 // canary is in every value that is secret.
@@ -57,7 +58,28 @@ func newSafe(t *testing.T, o flyemulator.Options) *safe {
 	s.MakeApp("shop-redis")
 	time.Sleep(time.Minute) // until they are there
 	s.restart()
+	s.own("shop", "shop-redis")
 	return s
+}
+
+// own has the inventory list apps as forged's, as when it has made them.
+func (s *safe) own(apps ...string) {
+	s.Helper()
+	inv := s.inventory()
+	for _, name := range apps {
+		app, err := s.Somebody.App(s.Context(), name)
+		if err != nil {
+			s.Fatal(err)
+		}
+		spec := forge.FlyAppSpec{Account: s.Account(), Name: name}
+		record := fly.Record{
+			ID:   forge.ID{Environment: "prod", Kind: forge.KindFlyApp, Name: name},
+			Spec: fly.EncodeSpec(spec), Entries: []fly.Entry{{Kind: "app", Name: name, Identity: fmt.Sprint(app.NumericID)}},
+		}
+		if err := inv.Commit(s.Context(), record); err != nil {
+			s.Fatal(err)
+		}
+	}
 }
 
 // restart begins anew, as a process does.
@@ -73,7 +95,7 @@ func (s *safe) restart() {
 		}
 		return token(name)
 	}
-	s.accounts = fly.NewAccounts(fly.Options{Instance: flytest.Instance, Resolver: resolver, Endpoints: flytest.Endpoints(), HTTP: s.HTTP(), Logger: s.Logger()})
+	s.accounts = fly.NewAccounts(fly.Options{Instance: flytest.Instance, Resolver: resolver, Endpoints: flytest.Endpoints(), HTTP: s.HTTP(), Logger: s.Logger(), Tick: s.tick})
 	s.p = fly.NewSecrets(s.accounts, resolver)
 }
 
@@ -127,6 +149,12 @@ func (s *safe) values(app string) map[string]string {
 // record is what is written down.
 func (s *safe) record() fly.Record {
 	s.Helper()
+	r, _ := s.inventory().Record(secretsID)
+	return r
+}
+
+func (s *safe) inventory() *fly.Inventory {
+	s.Helper()
 	org, err := s.accounts.Open(s.Context(), s.Account())
 	if err != nil {
 		s.Fatal(err)
@@ -135,8 +163,7 @@ func (s *safe) record() fly.Record {
 	if err != nil {
 		s.Fatal(err)
 	}
-	r, _ := inv.Record(secretsID)
-	return r
+	return inv
 }
 
 var secretsID = forge.ID{Environment: "prod", Kind: forge.KindFlySecrets, Name: "shop"}

@@ -326,6 +326,7 @@ func TestLedgerIsLost(t *testing.T) {
 		s.accounts = nil
 		s.deleteApp(flytest.Inventory)
 		s.restart()
+		s.own("shop", "shop-redis")
 		blocked := s.converge(r)
 		if len(blocked) != 2 || fmt.Sprint(s.values("shop")) != fmt.Sprint(before) {
 			s.Fatalf("blocked: %v", blocked)

@@ -21,6 +21,7 @@ type batch struct {
 
 // edit is one of them. It may be refused, and then changes nothing.
 type edit struct {
+	ctx    context.Context // of the action that it is a part of
 	change func(map[forge.ID]Record) error
 	err    error
 }
@@ -44,7 +45,7 @@ func (i *Inventory) update(ctx context.Context, change func(map[forge.ID]Record)
 		b = &batch{done: make(chan struct{})}
 		i.next = b
 	}
-	e := &edit{change: change}
+	e := &edit{ctx: ctx, change: change}
 	b.edits = append(b.edits, e)
 	if !i.writing {
 		if !i.org.accounts.start(i.writeBatches) {
@@ -139,11 +140,18 @@ func (i *Inventory) writeOnce(ctx context.Context, b *batch) (again bool, err er
 			return false, err
 		}
 	}
+	// Fly refuses the write if the lease is another one by then.
+	nonce := i.org.nonce(i.key.environment)
+	for _, e := range b.edits {
+		e.err = i.org.accounts.fence.check(e.ctx)
+	}
 	i.mu.Lock()
 	at := i.at
 	records := maps.Clone(i.records)
 	for _, e := range b.edits {
-		e.err = e.change(records)
+		if e.err == nil {
+			e.err = e.change(records)
+		}
 	}
 	d := i.document(records)
 	i.mu.Unlock()
@@ -161,7 +169,7 @@ func (i *Inventory) writeOnce(ctx context.Context, b *batch) (again bool, err er
 	}
 	m, err := i.org.Client().UpdateMachine(ctx, i.key.app, at.machine, api.UpdateMachine{
 		CreateMachine: api.CreateMachine{Config: *config, SkipLaunch: true}, CurrentVersion: at.version,
-		Nonce: i.org.nonce(i.key.environment),
+		Nonce: nonce,
 	})
 	if err == nil {
 		i.take(m, d)

@@ -85,6 +85,15 @@ func (e *Error) Error() string {
 // Unwrap implements errors.Unwrap.
 func (e *Error) Unwrap() error { return e.Err }
 
+// NotSent is the answer of a transport that did not send a request, for a reason
+// that stays: nothing has happened, and it is not asked again.
+type NotSent struct{ Err error }
+
+func (e *NotSent) Error() string { return e.Err.Error() }
+
+// Unwrap implements errors.Unwrap.
+func (e *NotSent) Unwrap() error { return e.Err }
+
 // KindOf is the kind of the first Error in err's chain; empty when there is
 // none.
 func KindOf(err error) Kind {

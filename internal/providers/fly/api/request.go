@@ -86,7 +86,7 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 			refused++ // it was not made, so this is no attempt: somebody else uses the limit, too
 			delay = max(err.RetryAfter, backoff(refused))
 			c.limits.refused(key, delay)
-		case err.Kind == Unavailable && (r.repeat || err.unsent) && err.Status/100 != 3 && attempt < attempts:
+		case err.Kind == Unavailable && (r.repeat || err.unsent) && !err.final && err.Status/100 != 3 && attempt < attempts:
 			delay = backoff(attempt)
 			attempt++
 		default:
@@ -113,6 +113,7 @@ func (r request) inPath() []string { return strings.Split(strings.TrimPrefix(r.p
 type failure struct {
 	*Error
 	unsent bool
+	final  bool // it would not be sent next time either
 }
 
 // backoff is how long to wait after so many attempts: twice as long each time,
@@ -167,11 +168,13 @@ func (c *Client) once(ctx context.Context, r request, body []byte, out any) *fai
 		c.onRequest(r.action, 0, time.Since(began))
 		e := failed(Unavailable)
 		e.Err = cause(ctx, hide, err)
-		unsent := neverSent(err)
+		var kept *NotSent
+		final := errors.As(err, &kept)
+		unsent := final || neverSent(err)
 		if !unsent && !r.repeat {
 			e.Kind = Ambiguous
 		}
-		return &failure{Error: e, unsent: unsent}
+		return &failure{Error: e, unsent: unsent, final: final}
 	}
 	defer res.Body.Close()
 	if r.app != "" && r.service == machines {
