@@ -3,8 +3,8 @@
 // stands the floor measured in the same run: what the same work costs without
 // forged. Figures of this machine compare only with floors of this machine.
 //
-// It needs a running sandbox with one cluster: FORGED_SANDBOX_DIR says where.
-// bench/validate measures what needs none.
+// It needs a running sandbox with one cluster: FORGED_SANDBOX_DIR says where. The
+// part "fly" needs none, and neither does bench/validate.
 package main
 
 import (
@@ -39,7 +39,7 @@ func main() {
 	edits := flag.Int("edits", 200, "edits to heal")
 	environments := flag.Int("environments", 10, "environments of ten releases of ten objects each")
 	idle := flag.Duration("idle", time.Minute, "how long the steady state is watched")
-	only := flag.String("only", "", "one part: validate, scale or install; empty: all")
+	only := flag.String("only", "", "one part: validate, scale, install or fly; empty: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -58,7 +58,7 @@ type options struct {
 
 func run(ctx context.Context, o options) error {
 	sandbox := os.Getenv("FORGED_SANDBOX_DIR")
-	if sandbox == "" {
+	if sandbox == "" && o.only != "fly" {
 		return fmt.Errorf("FORGED_SANDBOX_DIR is not set (run `make bench`)")
 	}
 	dir, err := os.MkdirTemp("", "forged-bench-")
@@ -71,8 +71,10 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b := &bench{dir: dir, forged: forged, kubeconfig: filepath.Join(sandbox, "kubeconfig")}
-	if err := b.connect(); err != nil {
-		return err
+	if o.only != "fly" {
+		if err := b.connect(); err != nil {
+			return err
+		}
 	}
 	s := &scale{bench: b, environments: o.environments, idle: o.idle}
 	var all []result
@@ -83,6 +85,7 @@ func run(ctx context.Context, o options) error {
 		{"validate", b.validate},
 		{"scale", s.measure},
 		{"install", func(ctx context.Context) ([]result, error) { return b.install(ctx, o.releases, o.edits) }},
+		{"fly", b.fly},
 	} {
 		if o.only != "" && o.only != part.name {
 			continue
