@@ -20,14 +20,14 @@ type app struct {
 	Visible  time.Time // from then on the Machines API knows it
 	Affinity string    // value of the cookie of the replica that serves it
 
-	Machines     map[string]*machine `json:",omitempty"`
-	Volumes      map[string]*volume  `json:",omitempty"`
+	Machines     map[string]*machine
+	Volumes      map[string]*volume
 	Secrets      secrets
-	Certificates map[string]*certificate `json:",omitempty"` // by host name
+	Certificates map[string]*certificate // by host name
 	IPs          []*ip                   `json:",omitempty"`
 	Policies     []*policy               `json:",omitempty"`
 	Releases     []*release              `json:",omitempty"`
-	Images       map[string]int          `json:",omitempty"` // that were fetched, with how often it failed
+	Images       map[string]int          // that were fetched, with how often it failed
 }
 
 // appRequest asks for an app.

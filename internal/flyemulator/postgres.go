@@ -30,10 +30,10 @@ type postgresCluster struct {
 	Ready   time.Time // when it became that
 	Deleted time.Time
 
-	Users     map[string]*postgresUser     `json:",omitempty"`
-	Databases map[string]*postgresDatabase `json:",omitempty"`
-	Backups   []postgresBackup             `json:",omitempty"`
-	Attached  []attachment                 `json:",omitempty"`
+	Users     map[string]*postgresUser
+	Databases map[string]*postgresDatabase
+	Backups   []postgresBackup
+	Attached  []attachment
 }
 
 type postgresUser struct {
@@ -42,7 +42,7 @@ type postgresUser struct {
 }
 
 type postgresDatabase struct {
-	Extensions map[string]string `json:",omitempty"` // schema, by name
+	Extensions map[string]string // schema, by name
 }
 
 type postgresBackup struct {

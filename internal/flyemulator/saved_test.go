@@ -38,3 +38,23 @@ func TestWhatHangsOnAnAppIsSaved(t *testing.T) {
 		w.says(w.want(201, "POST", postgresPath+"/"+cluster+"/users", `{"username":"web","role":"writer"}`), "data.username", "web")
 	})
 }
+
+// TestAnEmptyAppIsSaved: what had nothing when it was saved gets something.
+func TestAnEmptyAppIsSaved(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		cluster := w.want(201, "POST", postgresPath, aCluster).at("data.id").(string)
+		pass(clusterCreates + clusterInits)
+		var b bytes.Buffer
+		if err := w.e.Save(&b); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.e.Load(&b); err != nil {
+			t.Fatal(err)
+		}
+		w.want(200, "POST", "/v1/apps/web/machines", `{"config":{"image":"nginx"}}`)
+		w.volume(`{"name":"data","region":"fra"}`)
+		w.want(200, "POST", secretsPath, `{"values":{"A":"one"}}`)
+		w.acme("www.example.org")
+		w.want(201, "POST", postgresPath+"/"+cluster+"/databases", `{"name":"shop"}`)
+	})
+}

@@ -18,8 +18,8 @@ import (
 // moment later.
 type secrets struct {
 	Version int
-	Values  map[string]secret `json:",omitempty"`
-	Earlier []secretsVersion  `json:",omitempty"` // oldest first
+	Values  map[string]secret
+	Earlier []secretsVersion `json:",omitempty"` // oldest first
 }
 
 type secret struct {
