@@ -15,6 +15,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/fly"
 	"forged.dev/forged/internal/providers/fly/api"
+	"forged.dev/forged/internal/providers/fly/flytest"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/reconcile/providertest"
 )
