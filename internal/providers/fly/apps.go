@@ -225,11 +225,14 @@ func (s *appSight) token() string {
 // Apply implements reconcile.Provider.
 func (p *Apps) Apply(ctx context.Context, r reconcile.Request, step reconcile.Step) (reconcile.Observed, error) {
 	id := r.Resource.ID
+	ctx, err := p.accounts.acting(ctx, r.Resource)
+	if err != nil {
+		return reconcile.Observed{}, err
+	}
 	s, err := p.sight(ctx, r, true)
 	if err != nil {
 		return reconcile.Observed{}, err
 	}
-	ctx = s.org.Acting(ctx, id.Environment)
 	steps, err := s.plan(ctx, r)
 	if err != nil {
 		return s.observed(r), about(err, id)

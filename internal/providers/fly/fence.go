@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -38,6 +39,19 @@ type acting struct {
 // held it meanwhile may have changed what the action has seen.
 func (o *Org) Acting(ctx context.Context, environment string) context.Context {
 	return context.WithValue(ctx, actingKey{}, acting{placeKey{o.key, environment}, o.nonce(environment)})
+}
+
+// acting begins an action on a resource. It comes before anything is looked at.
+func (a *Accounts) acting(ctx context.Context, r forge.Resource) (context.Context, error) {
+	spec, ok := r.Spec.(forge.OnFly)
+	if !ok {
+		return ctx, &reconcile.Error{Kind: reconcile.Internal, ID: r.ID, Op: "apply", Err: fmt.Errorf("its spec is a %T", r.Spec)}
+	}
+	org, err := a.Open(ctx, spec.OnFly())
+	if err != nil {
+		return ctx, about(err, r.ID)
+	}
+	return org.Acting(ctx, r.ID.Environment), nil
 }
 
 // check is the refusal of a change; nil: it may be made.

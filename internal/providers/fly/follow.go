@@ -56,9 +56,6 @@ func (a *Accounts) Follows(id forge.ID) bool {
 	}
 	org.mu.Lock()
 	defer org.mu.Unlock()
-	if org.blind() {
-		return false
-	}
 	return !slices.ContainsFunc(f.topics, func(t Topic) bool { return org.topics[t] == nil || !org.topics[t].covered })
 }
 

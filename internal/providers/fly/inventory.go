@@ -79,6 +79,8 @@ func (o *Org) Inventory(ctx context.Context, environment string, account forge.F
 	o.mu.Lock()
 	slot := o.inventories[key]
 	if slot == nil {
+		// forge.cue names one for each environment: the one before is over.
+		maps.DeleteFunc(o.inventories, func(k inventoryKey, _ *inventorySlot) bool { return k.environment == environment })
 		slot = &inventorySlot{turn: make(chan struct{}, 1)}
 		o.inventories[key] = slot
 	}

@@ -216,9 +216,7 @@ func (o *Org) listAddOns(ctx context.Context, p part) (prints, error) {
 	return got, nil
 }
 
-// keepsInventories tells that there is any to look after.
-func (o *Org) keepsInventories() bool { return len(o.openInventories()) > 0 }
-
+// openInventories are those that were read.
 func (o *Org) openInventories() []*Inventory {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -239,13 +237,40 @@ func (o *Org) judgeInventories(machines map[string]api.OrgMachine, whole bool) {
 	}
 	type place struct{ app, name string }
 	versions := make(map[place]string, len(machines))
+	kept := map[string][]string{} // apps that keep inventories of ours, by environment
 	for _, m := range machines {
 		versions[place{m.App, m.Name}] = m.InstanceID
+		if marks := m.Config.Metadata; marks[MarkKind] == kindInventory && marks[MarkInstance] == o.Instance() {
+			kept[marks[MarkEnvironment]] = append(kept[marks[MarkEnvironment]], m.App)
+		}
 	}
 	for _, inv := range inventories {
 		version := versions[place{inv.key.app, inv.machineName()}]
 		if version != "" || whole {
 			inv.listed(version)
+		}
+		o.tellOthers(inv, kept[inv.key.environment])
+	}
+}
+
+// tellOthers tells, once, of inventories of an environment in apps that
+// forge.cue does not name, or no more: what they list is looked after by nobody.
+func (o *Org) tellOthers(inv *Inventory, apps []string) {
+	for _, app := range apps {
+		if app == inv.key.app {
+			continue
+		}
+		o.mu.Lock()
+		told := o.polled.others[app]
+		if o.polled.others == nil {
+			o.polled.others = map[string]bool{}
+		}
+		o.polled.others[app] = true
+		o.mu.Unlock()
+		if !told {
+			o.log.Warn("another inventory of this environment is in the organization; nobody looks after what it lists and this one does not",
+				"environment", inv.key.environment, "inventory", inv.key.app, "other", app,
+				"hint", "name it in platform.inventory again; or, when nothing of it is wanted any more, fly apps destroy "+app)
 		}
 	}
 }

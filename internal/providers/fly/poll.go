@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"time"
 
@@ -17,17 +18,22 @@ import (
 // polled is what the listings said last.
 type polled struct {
 	machines map[string]api.OrgMachine // by id
-	at       map[string]time.Time      // when each part of the rota had its turn
-	failed   int                       // how many listings have failed one after the other
+	parts    map[string]*turn          // by name
+	others   map[string]bool           // inventories that nobody reads, as far as they were told of
+}
+
+// turn is how a part of what is listed stands.
+type turn struct {
+	at     time.Time // when it was listed last
+	failed int       // how often that has failed since it did not
 }
 
 // blindAfter so many listings that failed, what was read may have changed
 // unseen.
 const blindAfter = 3
 
-// blind tells that the listings have failed for so long that they do not say
-// what is there. The caller holds mu.
-func (o *Org) blind() bool { return o.polled.failed >= blindAfter }
+// partMachines is the part that is listed every tick.
+const partMachines = "machines"
 
 func compareTopics(a, b Topic) int {
 	return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Section, b.Section))
@@ -58,14 +64,35 @@ func jittered(d time.Duration) time.Duration {
 // look is one tick.
 func (o *Org) look(ctx context.Context) {
 	topics := o.accounts.followed(o.key)
-	if len(topics) == 0 && !o.keepsInventories() {
+	o.abandon(topics)
+	if len(topics) == 0 {
+		for _, inv := range o.openInventories() {
+			inv.doubt() // who looks again reads it again
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
 	defer cancel()
-	o.run(ctx, part{topics: of(topics, SectionMachines), list: o.listMachines})
+	o.run(ctx, part{name: partMachines, topics: of(topics, SectionMachines), list: o.listMachines})
 	for _, p := range o.due(o.parts(topics)) {
 		o.run(ctx, p)
+	}
+}
+
+// abandon no longer counts on the listings for what nobody follows any more: no
+// listing tells of it.
+func (o *Org) abandon(followed []Topic) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for t, p := range o.topics {
+		if _, ok := slices.BinarySearchFunc(followed, t, compareTopics); ok {
+			continue
+		}
+		p.covered, p.again = false, false
+		maps.DeleteFunc(p.held, func(_ reflect.Type, had reading) bool { return time.Since(had.at) >= o.accounts.tick })
+		if len(p.held) == 0 && len(p.turn) == 0 {
+			delete(o.topics, t)
+		}
 	}
 }
 
@@ -118,15 +145,18 @@ func appsOf(topics []Topic) []string {
 func (o *Org) due(parts []part) []part {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	maps.DeleteFunc(o.polled.parts, func(name string, _ *turn) bool {
+		return name != partMachines && !slices.ContainsFunc(parts, func(p part) bool { return p.name == name })
+	})
 	var due []part
 	var oldest *part
 	for i := range parts {
 		p := &parts[i]
-		at, ran := o.polled.at[p.name]
+		ran := o.polled.parts[p.name]
 		switch {
-		case !ran:
+		case ran == nil:
 			due = append(due, *p)
-		case oldest == nil || at.Before(o.polled.at[oldest.name]):
+		case oldest == nil || ran.at.Before(o.polled.parts[oldest.name].at):
 			oldest = p
 		}
 	}
@@ -147,39 +177,50 @@ func (o *Org) run(ctx context.Context, p part) {
 		return
 	}
 	now := time.Now()
+	everything := o.accounts.followed(o.key)
 	moved := map[Topic]bool{}
 	o.mu.Lock()
-	if o.polled.at == nil {
-		o.polled.at = map[string]time.Time{}
+	if o.polled.parts == nil {
+		o.polled.parts = map[string]*turn{}
 	}
-	if p.name != "" {
-		o.polled.at[p.name] = now
+	listed := o.polled.parts[p.name]
+	if listed == nil {
+		listed = &turn{}
+		o.polled.parts[p.name] = listed
 	}
-	was := o.polled.failed
+	was := listed.failed
+	listed.at, listed.failed = now, 0
 	if err != nil {
-		o.polled.failed++
-	} else {
-		o.polled.failed = 0
+		listed.failed = was + 1
 	}
+	// Whatever the listing tells of is looked at when nothing is told of it any
+	// more, which says why, and when that is over.
+	lost, back := listed.failed == blindAfter, err == nil && was >= blindAfter
 	for _, t := range p.topics {
 		print, told := got[t]
 		if o.compare(o.topic(t), print, told, err, now) {
 			moved[t] = true
 		}
 	}
-	// Whatever was followed is looked at when nothing is told of it any more,
-	// which says why, and when that is over.
-	lost, back := err != nil && o.polled.failed == blindAfter, err == nil && was >= blindAfter
-	o.mu.Unlock()
+	if p.name == partMachines {
+		p.topics = everything // when not even that is told, nothing is
+	}
 	if lost || back {
-		for _, t := range o.accounts.followed(o.key) {
+		for _, t := range p.topics {
 			moved[t] = true
+			o.topic(t).covered = o.topic(t).covered && !lost
+		}
+	}
+	o.mu.Unlock()
+	if lost {
+		for _, inv := range o.openInventories() {
+			inv.doubt()
 		}
 	}
 	if err != nil && was == 0 {
-		o.log.WarnContext(ctx, "what has changed on Fly cannot be listed", "error", Classify("list", o.object(), err))
+		o.log.WarnContext(ctx, "what has changed on Fly cannot be listed", "part", p.name, "error", Classify("list", o.object(), err))
 	} else if err == nil && was > 0 {
-		o.log.InfoContext(ctx, "what has changed on Fly can be listed again")
+		o.log.InfoContext(ctx, "what has changed on Fly can be listed again", "part", p.name)
 	}
 	o.accounts.tell(o.key, moved, back)
 }

@@ -73,7 +73,7 @@ func Read[T any](ctx context.Context, o *Org, t Topic, read func(context.Context
 // since. The caller holds mu.
 func (o *Org) current(p *topic, kind reflect.Type) (reading, bool) {
 	had, ok := p.held[kind]
-	return had, ok && had.moves == p.moves && (p.covered && !o.blind() || time.Since(had.at) < o.accounts.tick)
+	return had, ok && had.moves == p.moves && (p.covered || time.Since(had.at) < o.accounts.tick)
 }
 
 // held is what Read would return without asking; false: it would ask.

@@ -14,7 +14,7 @@ func (a *Accounts) Recheck() {
 	for _, o := range orgs {
 		topics := a.followed(o.key)
 		o.Touch(topics...)
-		for _, inv := range o.read() {
+		for _, inv := range o.openInventories() {
 			inv.doubt()
 		}
 		changed := make(map[Topic]bool, len(topics))
@@ -23,17 +23,4 @@ func (a *Accounts) Recheck() {
 		}
 		a.tell(o.key, changed, true)
 	}
-}
-
-// read are the inventories that were read.
-func (o *Org) read() []*Inventory {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var all []*Inventory
-	for _, slot := range o.inventories {
-		if slot.inv != nil {
-			all = append(all, slot.inv)
-		}
-	}
-	return all
 }

@@ -23,6 +23,10 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 	if step.Blocked != "" {
 		return planned.observed(), &reconcile.Error{Kind: reconcile.Invalid, ID: id, Object: step.Object, Op: string(step.Action), Err: errors.New(step.Blocked)}
 	}
+	ctx, err := p.accounts.acting(ctx, r.Resource)
+	if err != nil {
+		return planned.observed(), err
+	}
 	// Look again, past everything that is remembered: Fly binds no write to what
 	// was read. The values are those that were planned.
 	now, err := p.look(ctx, r, true)
@@ -44,7 +48,6 @@ func (p *Secrets) Apply(ctx context.Context, r reconcile.Request, step reconcile
 	if err := now.admits(ctx, ch.wanted, step.Action != reconcile.ActionCreate); err != nil {
 		return now.observed(), about(err, id)
 	}
-	ctx = now.org.Acting(ctx, id.Environment)
 	if removes {
 		err = now.unset(ctx, ch)
 	} else {

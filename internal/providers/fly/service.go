@@ -146,6 +146,10 @@ func (s *Service) Apply(ctx context.Context, r reconcile.Request, step reconcile
 	if step.Blocked != "" {
 		return reconcile.Observed{}, &reconcile.Error{Kind: reconcile.Invalid, ID: id, Op: string(step.Action), Object: step.Object, Err: errors.New(step.Blocked)}
 	}
+	ctx, err := s.Accounts.acting(ctx, r.Resource)
+	if err != nil {
+		return reconcile.Observed{}, err
+	}
 	v, err := s.view(ctx, r, true)
 	if err != nil {
 		return reconcile.Observed{}, err
@@ -163,11 +167,7 @@ func (s *Service) Apply(ctx context.Context, r reconcile.Request, step reconcile
 			Err: errors.New("it is not as it was when this was planned"),
 		}
 	}
-	org, err := s.Accounts.Open(ctx, r.Resource.Spec.(forge.OnFly).OnFly())
-	if err != nil {
-		return shown(v), about(err, id)
-	}
-	failed := about(v.Apply(org.Acting(ctx, id.Environment), steps[again]), id)
+	failed := about(v.Apply(ctx, steps[again]), id)
 	after, err := s.view(ctx, r, true)
 	switch {
 	case err == nil:
