@@ -55,8 +55,9 @@ type parts struct {
 	survey   *survey       // nil: it could not be asked
 
 	// Only of an app that forged makes.
-	volumes []api.Volume
-	secrets []string // names
+	volumes []api.Volume // of its databases
+	beside  []api.Volume // that somebody else has put there
+	secrets []string     // names
 	flycast bool
 }
 
@@ -141,7 +142,7 @@ func (s *flex) stand() error {
 		s.place = known
 	case entry != nil && entry.Identity != "", entry == nil && s.Record.Data[dataCluster] != "" && s.Record.Data[dataCluster] != id:
 		s.place = gone // another app has its name
-	case entry != nil:
+	case entry != nil && s.empty():
 		s.place = begun
 	case s.spec.Create && !s.Request.Remove:
 		s.place = foreign
@@ -149,6 +150,12 @@ func (s *flex) stand() error {
 		s.place = used
 	}
 	return nil
+}
+
+// empty tells that there is nothing in the app. One that was not seen to be made
+// is forged's only as long as it is: nothing is put into it before that.
+func (s *flex) empty() bool {
+	return len(s.parts.machines)+len(s.parts.volumes)+len(s.parts.beside)+len(s.parts.secrets) == 0
 }
 
 // identityOf tells an app from another one of its name.
@@ -208,8 +215,12 @@ func (s *flex) readMade(ctx context.Context, client *api.Client, p *parts) error
 		return err
 	}
 	for _, v := range volumes {
-		if v.Name == volumeName && !v.Deleted() {
+		switch {
+		case v.Deleted():
+		case v.Name == volumeName:
 			p.volumes = append(p.volumes, v)
+		default:
+			p.beside = append(p.beside, v)
 		}
 	}
 	slices.SortFunc(p.volumes, func(a, b api.Volume) int { return strings.Compare(a.ID, b.ID) })

@@ -331,7 +331,7 @@ func (s *flex) note(ctx context.Context) error {
 func (s *flex) remove(ctx context.Context, op string) error {
 	switch {
 	case s.parts == nil, s.place == gone:
-	case s.place == known, s.place == begun && len(s.parts.machines)+len(s.parts.volumes) == 0:
+	case s.place == known, s.place == begun:
 		if err := s.Org.Client().DeleteApp(ctx, s.spec.App); err != nil {
 			return fly.Classify(op, s.object(), err)
 		}

@@ -187,6 +187,56 @@ func TestAppCutAnywhere(t *testing.T) {
 	}
 }
 
+// An app that Fly refused to make is not forged's when somebody makes it later
+// and puts something into it.
+func TestAppRefusedIsNotOurs(t *testing.T) {
+	inAppBubble(t, func(r *appRig) {
+		mend := r.Fault(flyemulator.Fault{Action: "apps.create", Body: appName, Status: 422, Text: "please add a payment method"})
+		p := flypostgres.NewApp(r.accounts())
+		q := r.unmanaged(created)
+		if _, err := r.round(p, q); reconcile.KindOf(err) != reconcile.Denied {
+			r.t.Fatal(err)
+		}
+		mend()
+		r.MakeApp(appName)
+		_, err := r.Somebody.CreateVolume(r.t.Context(), appName, api.CreateVolume{Name: "theirs", Region: "fra", SizeGB: 1})
+		r.must(err)
+		time.Sleep(5 * time.Minute)
+		r.blocked(p, q, "forged did not make it")
+		q.Remove = true
+		_, steps := r.plan(p, q)
+		if len(steps) != 1 || steps[0].Action != reconcile.ActionForget {
+			r.t.Errorf("%v", steps)
+		}
+		r.converge(p, q)
+		if volumes, err := r.Somebody.Volumes(r.t.Context(), appName); err != nil || len(volumes) != 1 {
+			r.t.Errorf("%v, %v", volumes, err)
+		}
+	})
+}
+
+// What goes with the app is named, also what somebody else has put there; it
+// does not go while machines of theirs run in it.
+func TestAppRemovalNamesEverything(t *testing.T) {
+	inAppBubble(t, func(r *appRig) {
+		p := flypostgres.NewApp(r.accounts())
+		q := r.unmanaged(created)
+		r.converge(p, q)
+		v, err := r.Somebody.CreateVolume(r.t.Context(), appName, api.CreateVolume{Name: "dumps", Region: "fra", SizeGB: 1})
+		r.must(err)
+		m := r.MakeMachine(appName, map[string]string{"owner": "somebody"})
+		time.Sleep(10 * time.Minute)
+		q.Remove = true
+		step := r.blocked(p, q, m.Name)
+		if !slices.ContainsFunc(step.Destroys, func(s string) bool { return strings.Contains(s, v.ID) }) {
+			r.t.Errorf("%q does not name %s", step.Destroys, v.ID)
+		}
+		r.must(r.Somebody.DestroyMachine(r.t.Context(), appName, m.ID, ""))
+		time.Sleep(10 * time.Minute)
+		r.converge(p, q)
+	})
+}
+
 // An app of somebody else's is not used, and its name is not fought over.
 func TestAppOfStrangers(t *testing.T) {
 	inAppBubble(t, func(r *appRig) {

@@ -1,6 +1,7 @@
 package flypostgres
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -31,6 +32,11 @@ func (s *flex) token(t task) string {
 		fmt.Fprintln(h, identityOf(p.app))
 		switch t.kind {
 		case entryApp:
+			if t.do == doDelete {
+				for _, m := range p.machines {
+					fmt.Fprintln(h, m.ID)
+				}
+			}
 		case entrySecrets:
 			fmt.Fprintln(h, p.secrets, len(p.machines))
 		case entryAddress:
@@ -277,6 +283,21 @@ func (s *flex) leaving() []fly.Entry {
 	return all
 }
 
+// strangers are the machines in the app that forged did not make.
+func (s *flex) strangers() []string {
+	var all []string
+	for _, m := range s.parts.machines {
+		config := m.Config
+		if config == nil {
+			config = m.Incomplete // its host does not answer
+		}
+		if config == nil || config.Metadata[fly.MarkInstance] != s.Org.Instance() {
+			all = append(all, cmp.Or(m.Name, m.ID))
+		}
+	}
+	return all
+}
+
 // removal takes away what forged owns: the app with all that is in it, or what
 // it has made in somebody else's.
 func (s *flex) removal() []reconcile.Step {
@@ -288,12 +309,13 @@ func (s *flex) removal() []reconcile.Step {
 	switch {
 	case s.parts == nil, s.place == gone:
 		return []reconcile.Step{forget}
-	case s.place == begun && len(s.parts.machines)+len(s.parts.volumes) > 0:
+	case s.place == used && !madeIn(s.Record, entryApp, s.spec.App) && entryOf(s.Record, entryApp, s.spec.App) != nil:
 		return []reconcile.Step{forget} // that it is forged's is certain only while it is empty
 	case s.place == known, s.place == begun:
 		step := s.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, t, "")
-		step.Deletes = 1 + len(s.parts.machines) + len(s.parts.volumes)
-		for _, v := range s.parts.volumes {
+		all := slices.Concat(s.parts.volumes, s.parts.beside)
+		step.Deletes = 1 + len(s.parts.machines) + len(all)
+		for _, v := range all {
 			step.Destroys = append(step.Destroys, fmt.Sprintf("volume %s/%s (%s, %d GB)", s.spec.App, v.Name, v.ID, v.SizeGB))
 		}
 		for _, e := range s.leaving() {
@@ -303,6 +325,9 @@ func (s *flex) removal() []reconcile.Step {
 		}
 		if len(step.Destroys) == 0 && len(s.parts.machines) > 0 {
 			step.Destroys = []string{"app " + s.spec.App}
+		}
+		if theirs := s.strangers(); len(theirs) > 0 {
+			step.Blocked = fmt.Sprintf("machines run in app %s that forged did not make: %s; destroy them, or keep the app (\"fly machine list --app %s\")", s.spec.App, strings.Join(theirs, ", "), s.spec.App)
 		}
 		return []reconcile.Step{step}
 	case len(s.leaving()) == 0:

@@ -33,6 +33,7 @@ type facts struct {
 	host, poolerHost      string
 	port                  int
 	attached              []string
+	created               time.Time
 }
 
 // contents are what is in a cluster.
@@ -137,7 +138,7 @@ func (s *cluster) find(ctx context.Context) error {
 		return err
 	case !there:
 		return reconcile.Errorf(reconcile.Unavailable, "read", "cluster %s is listed and cannot be read", named[0])
-	case s.begunCluster():
+	case s.claims():
 		s.place = begun
 	case s.spec.Create && !s.Request.Remove:
 		s.place = foreign
@@ -152,6 +153,12 @@ func (s *cluster) find(ctx context.Context) error {
 func (s *cluster) begunCluster() bool {
 	e := s.entry(entryCluster, s.spec.Name)
 	return e != nil && e.Identity == ""
+}
+
+// claims tells whether the cluster was made when forged had asked for it.
+func (s *cluster) claims() bool {
+	asked, err := time.Parse(time.RFC3339, s.Record.Data[dataAsked])
+	return s.begunCluster() && err == nil && s.cluster.created.Before(asked.Add(claimAfter))
 }
 
 func (s *cluster) list(ctx context.Context) ([]api.PostgresCluster, error) {
@@ -201,7 +208,7 @@ func (s *cluster) topic(id string) fly.Topic {
 func factsOf(c api.PostgresCluster) facts {
 	f := facts{
 		id: c.ID, name: c.Name, status: c.Status, plan: c.Plan, region: c.Region, version: c.Version,
-		storageGB: c.DiskGB, postGIS: c.PostGIS,
+		storageGB: c.DiskGB, postGIS: c.PostGIS, created: c.CreatedAt.Time,
 		host: c.Endpoints.Primary.Direct.Host, poolerHost: c.Endpoints.Primary.Pooler.Host, port: c.Endpoints.Primary.Direct.Port,
 	}
 	for _, a := range c.AttachedApps {

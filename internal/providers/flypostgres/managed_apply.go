@@ -19,6 +19,10 @@ import (
 const (
 	lookFor   = 30 * time.Second
 	lookEvery = 5 * time.Second
+
+	// claimAfter so long after it was asked for, what appears under its name is
+	// somebody else's: by then the request has come to its end.
+	claimAfter = 10 * time.Minute
 )
 
 // Apply implements fly.View.
@@ -90,7 +94,7 @@ func (s *cluster) put(ctx context.Context, r fly.Record) error {
 // makeCluster asks for a cluster, once. It is written down before that, so that
 // nobody asks for a second one.
 func (s *cluster) makeCluster(ctx context.Context) error {
-	const op, dataAsked = "create", "asked"
+	const op = "create"
 	object := entryCluster + " " + s.spec.Name
 	r := s.next()
 	if begun, err := time.Parse(time.RFC3339, r.Data[dataAsked]); err == nil && s.begunCluster() {
@@ -119,9 +123,11 @@ func (s *cluster) makeCluster(ctx context.Context) error {
 		}
 		return s.madeCluster(ctx, r, id, err)
 	case api.Invalid, api.Taken, api.Payment, api.Capacity, api.Denied, api.Unauthenticated:
-		// Fly has made nothing: nobody need look for it.
+		// Fly has made nothing: nobody need look for it, and what appears under
+		// its name is not ours.
 		delete(r.Data, dataAsked)
-		return errors.Join(fly.Classify(op, object, err), s.Inventory.Begin(ctx, r))
+		unset(&r, entryCluster, s.spec.Name)
+		return errors.Join(fly.Classify(op, object, err), s.put(ctx, r))
 	}
 	if err != nil {
 		return fly.Classify(op, object, err)
@@ -134,7 +140,7 @@ func (s *cluster) madeCluster(ctx context.Context, r fly.Record, id string, err 
 		return err
 	}
 	r.Data[dataCluster] = id
-	delete(r.Data, "asked")
+	delete(r.Data, dataAsked)
 	delete(r.Data, dataServed)
 	set(&r, fly.Entry{Kind: entryCluster, Name: s.spec.Name, Identity: id})
 	return s.Inventory.Commit(ctx, r)
@@ -177,7 +183,7 @@ func (s *cluster) noteCluster(ctx context.Context) error {
 		id = s.others[0]
 	}
 	r.Data[dataCluster] = id
-	delete(r.Data, "asked")
+	delete(r.Data, dataAsked)
 	switch s.place {
 	case gone, foreign, begun:
 		r.Entries = slices.DeleteFunc(r.Entries, func(e fly.Entry) bool { return e.Kind == entryCluster })

@@ -331,6 +331,31 @@ func TestManagedAdoption(t *testing.T) {
 	})
 }
 
+// What Fly has refused to make is not forged's when somebody makes it later; nor
+// is what appears long after an answer was lost.
+func TestManagedOfOthersIsNotTaken(t *testing.T) {
+	for what, f := range map[string]flyemulator.Fault{
+		"refused": {Action: "postgres.create", Status: 422, Text: "please add a payment method"},
+		"lost":    {Action: "postgres.create", Drop: flyemulator.DropBefore},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, flyemulator.Options{}, func(r *rig) {
+				mend := r.Fault(f)
+				if _, err := r.round(flypostgres.NewManaged(r.accounts()), r.managed()); err == nil {
+					r.t.Fatal("it was made")
+				}
+				mend()
+				r.process.Close()
+				if what == "lost" {
+					time.Sleep(time.Hour)
+				}
+				r.make(clusterName)
+				r.blocked(flypostgres.NewManaged(r.accounts()), r.managed(), "forged did not make it")
+			})
+		})
+	}
+}
+
 // Several clusters of one name are not guessed among.
 func TestManagedCrowd(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {

@@ -29,6 +29,7 @@ const (
 // Keys of the inventory's data.
 const (
 	dataCluster = "cluster" // id of the cluster that is used, whoever made it
+	dataAsked   = "asked"   // when Fly was asked for it, without an answer since
 	dataServed  = "served"  // it was ready once: there may be data in it
 )
 
@@ -93,7 +94,7 @@ func (s *cluster) Plan() ([]reconcile.Step, error) {
 	}
 	steps := s.plan()
 	doing := func(step reconcile.Step) bool { return step.Blocked == "" }
-	if s.Record.Pending && s.in != nil && !slices.ContainsFunc(steps, doing) {
+	if s.Record.Pending && (s.place == known || s.place == used) && s.in != nil && !slices.ContainsFunc(steps, doing) {
 		// All that was begun is there, and nobody has written so down.
 		t := task{kind: entryCluster, name: s.spec.Name, do: doNote}
 		steps = append([]reconcile.Step{s.step(reconcile.ActionRepair, reconcile.ReasonInterrupted, t, "notes what was made")}, steps...)

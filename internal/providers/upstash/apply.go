@@ -17,6 +17,10 @@ import (
 const (
 	lookFor   = 30 * time.Second
 	lookEvery = 5 * time.Second
+
+	// claimAfter so long after it was asked for, what appears under its name is
+	// somebody else's: by then the request has come to its end.
+	claimAfter = 10 * time.Minute
 )
 
 // Apply implements fly.View.
@@ -139,14 +143,20 @@ func (d *database) create(ctx context.Context) error {
 	default:
 		err = fly.Classify(op, d.object(), err)
 	}
-	// Fly has made nothing: nobody need look for it.
+	// Fly has made nothing: nobody need look for it, and what appears under its
+	// name is not ours.
 	delete(r.Data, dataAsked)
-	return errors.Join(err, d.Inventory.Begin(ctx, r))
+	r.Entries = nil
+	return errors.Join(err, d.Inventory.Commit(ctx, r))
 }
 
 func (d *database) made(ctx context.Context, r fly.Record, found *api.AddOn, err error) error {
 	if err != nil || found == nil {
 		return err
+	}
+	d.live, d.there = *found, true
+	if d.owner() == another { // who was faster
+		return &reconcile.Error{Kind: reconcile.Conflict, Op: "create", Object: d.object(), Err: errors.New(d.theirs())}
 	}
 	return d.note(ctx, r, *found)
 }

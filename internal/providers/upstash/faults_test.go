@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"forged.dev/forged/internal/flyemulator"
+	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -78,6 +79,68 @@ func TestRefusals(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What Fly has refused to make is not forged's when somebody makes it later.
+func TestRefusedIsNotOurs(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.redis()
+		mend := r.Fault(flyemulator.Fault{Body: `createAddOn`, Status: 200, Text: `{"errors":[{"message":"Please add a payment method"}],"data":null}`})
+		if _, err := r.round(p, r.request()); reconcile.KindOf(err) != reconcile.Denied {
+			r.t.Fatal(err)
+		}
+		mend()
+		live := r.make(name)
+		time.Sleep(5 * time.Minute)
+		r.blocked(p, r.request(), "forged did not make it")
+		if now := r.live(); len(now.Metadata) > 0 || now.ID != live.ID {
+			r.t.Errorf("%+v", now)
+		}
+	})
+}
+
+// Nor is what somebody makes long after an answer of Fly's was lost.
+func TestLateIsNotOurs(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		mend := r.Fault(flyemulator.Fault{Body: `createAddOn`, Drop: flyemulator.DropBefore})
+		if _, err := r.round(r.redis(), r.request()); reconcile.KindOf(err) != reconcile.Unavailable {
+			r.t.Fatal(err)
+		}
+		mend()
+		r.process.Close()
+		time.Sleep(time.Hour)
+		r.make(name)
+		r.blocked(r.redis(), r.request(), "forged did not make it")
+	})
+}
+
+// An answer is lost, and another forged has made a database of this name
+// meanwhile: that one stays theirs.
+func TestAnotherForgedWasFaster(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.redis()
+		r.plan(p, r.request())
+		r.Fault(flyemulator.Fault{Body: `createAddOn`, Drop: flyemulator.DropBefore, Delay: flyemulator.Duration(20 * time.Second), Count: 1})
+		ended := make(chan error)
+		go func() {
+			_, err := r.round(p, r.request())
+			ended <- err
+		}()
+		time.Sleep(10 * time.Second)
+		live, err := r.Somebody.CreateAddOn(r.t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.org, Name: name, PrimaryRegion: "iad"})
+		r.must(err)
+		marks := map[string]any{"forged.dev/instance": "cart", "forged.dev/environment": "prod"}
+		_, err = r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: marks})
+		r.must(err)
+		if err := <-ended; reconcile.KindOf(err) != reconcile.Conflict {
+			r.t.Errorf("error %v", err)
+		}
+		time.Sleep(5 * time.Minute)
+		r.blocked(p, r.request(), "belongs to another forged")
+		if now := r.live(); fmt.Sprint(now.Metadata) != fmt.Sprint(marks) {
+			r.t.Errorf("%+v", now)
+		}
+	})
 }
 
 // A database that could not be made is told of.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"time"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/fly"
@@ -124,12 +125,19 @@ func (d *database) standing() place {
 		return gone
 	case !d.there:
 		return absent
-	case entry != nil && d.owner() != another:
+	case entry != nil && (d.owner() == ours || d.owner() == nobody && d.claims()):
 		return begun
 	case d.spec.Create && !d.Request.Remove:
 		return foreign
 	}
 	return used
+}
+
+// claims tells whether a database that bears no mark was made when forged had
+// asked for it, by an action that was not seen to end.
+func (d *database) claims() bool {
+	asked, err := time.Parse(time.RFC3339, d.Record.Data[dataAsked])
+	return err == nil && d.live.CreatedAt.Before(asked.Add(claimAfter))
 }
 
 // owner tells whose mark a database bears.
