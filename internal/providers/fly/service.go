@@ -60,12 +60,22 @@ type peek struct {
 	request reconcile.Request
 	print   string
 	ready   bool
+	same    int       // looks since it has changed last
 	asked   time.Time // when the engine looked last
 	looked  time.Time // when anybody did
 }
 
-// impatient is how often what is not ready is looked at.
+// impatient is how often what is not ready is looked at when it has changed just
+// now. What stays as it is costs less and less.
 const impatient = 15 * time.Second
+
+// due tells whether it is to be looked at.
+func (p *peek) due(now time.Time, every time.Duration) bool {
+	if !p.ready {
+		every = min(every, impatient<<min(p.same, 10))
+	}
+	return now.Sub(p.looked) >= every
+}
 
 // forgotten is how long after the engine has looked last nobody looks any more:
 // it looks in full every half hour.
@@ -112,7 +122,11 @@ func (s *Service) note(r reconcile.Request, v View) {
 		return
 	}
 	now := time.Now()
-	s.peeked[r.Resource.ID] = &peek{request: r, print: v.Print(), ready: wellIn(v), asked: now, looked: now}
+	next := &peek{request: r, print: v.Print(), ready: wellIn(v), asked: now, looked: now}
+	if had := s.peeked[r.Resource.ID]; had != nil && had.print == next.print {
+		next.same = had.same + 1
+	}
+	s.peeked[r.Resource.ID] = next
 }
 
 // Observe implements reconcile.Provider.
@@ -224,7 +238,7 @@ func (s *Service) peeks() map[forge.ID]*peek {
 		switch {
 		case now.Sub(p.asked) > forgotten:
 			delete(s.peeked, id)
-		case !p.ready || now.Sub(p.looked) >= s.Every:
+		case p.due(now, s.Every):
 			all[id] = p
 		}
 	}
@@ -239,9 +253,12 @@ func (s *Service) moved(id forge.ID, p *peek, v View, err error) bool {
 		return false
 	}
 	next := *p
-	next.looked = time.Now()
+	next.looked, next.same = time.Now(), p.same+1
 	if err == nil {
 		next.print, next.ready = v.Print(), wellIn(v)
+	}
+	if next.print != p.print {
+		next.same = 0
 	}
 	s.peeked[id] = &next
 	return next.print != p.print
