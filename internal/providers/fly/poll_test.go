@@ -225,7 +225,7 @@ func TestQuietTicks(t *testing.T) {
 			}
 		}
 		w.take()
-		const ticks = 250
+		const ticks = 100
 		before, began := r.Line.Requests(), time.Now()
 		for r.Line.Requests()-before < 2*ticks {
 			time.Sleep(10 * time.Second)

@@ -1,6 +1,7 @@
 package fly_test
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -11,11 +12,13 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
+var histories = flag.Uint64("histories", 3, "how many random histories of secrets there are")
+
 // Whatever happens, in whatever order: nothing of others is touched, a value
 // that is shared is the same everywhere, and one that was generated is another
 // one only after it was asked for, or lost by somebody else's doing.
 func TestSecretsHistory(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range *histories {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inSafe(t, flyemulator.Options{Seed: seed}, func(s *safe) {
 				h := &history{safe: s, random: rand.New(rand.NewPCG(seed, 1)), host: "a"}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -27,7 +28,10 @@ type safe struct {
 	p        *fly.Secrets
 	env      map[string]string
 	policy   forge.Policy
-	tick     time.Duration // of the processes that begin from now on; 0: the usual
+	others   int                          // how often somebody else has changed something
+	saved    map[string]map[string]string // what Fly holds, by app
+	savedAt  [2]int                       // after so many writes of forged's, and of others
+	tick     time.Duration                // of the processes that begin from now on; 0: the usual
 }
 
 // canary is in every value that is secret.
@@ -107,6 +111,7 @@ func (s *safe) set(app, name string, value ...string) {
 		v := secret.New([]byte(value[0]))
 		values[name] = &v
 	}
+	s.others++
 	if _, err := s.Somebody.SetSecrets(s.Context(), app, values); err != nil {
 		s.Fatal(err)
 	}
@@ -116,6 +121,7 @@ func (s *safe) set(app, name string, value ...string) {
 // deleteApp is what `fly apps destroy` does.
 func (s *safe) deleteApp(app string) {
 	s.Helper()
+	s.others++
 	if err := s.Somebody.DeleteApp(s.Context(), app); err != nil {
 		s.Fatal(err)
 	}
@@ -124,6 +130,15 @@ func (s *safe) deleteApp(app string) {
 
 // values are those that Fly holds.
 func (s *safe) values(app string) map[string]string {
+	s.Helper()
+	// To save all of Fly is slow: it is done when something was written since.
+	if now := [2]int{s.Line.Writes(), s.others}; s.saved == nil || s.savedAt != now {
+		s.saved, s.savedAt = s.allValues(), now
+	}
+	return maps.Clone(s.saved[app])
+}
+
+func (s *safe) allValues() map[string]map[string]string {
 	s.Helper()
 	var b bytes.Buffer
 	if err := s.Save(&b); err != nil {
@@ -139,11 +154,14 @@ func (s *safe) values(app string) map[string]string {
 	if err := json.Unmarshal(b.Bytes(), &state); err != nil {
 		s.Fatal(err)
 	}
-	values := map[string]string{}
-	for name, v := range state.Apps[app].Secrets.Values {
-		values[name] = v.Value
+	all := map[string]map[string]string{}
+	for app, a := range state.Apps {
+		all[app] = map[string]string{}
+		for name, v := range a.Secrets.Values {
+			all[app][name] = v.Value
+		}
 	}
-	return values
+	return all
 }
 
 // record is what is written down.
