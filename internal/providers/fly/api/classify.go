@@ -123,8 +123,6 @@ var meanings = []meaning{
 	{"lease not found", NoLease},
 	{"rate limit exceeded", Throttled},
 	{"payment method", Payment},
-	{"billing", Payment},
-	{"quota", Payment},
 
 	{"insufficient resources", Capacity},
 	{"insufficient cpus", Capacity},
@@ -161,6 +159,16 @@ var meanings = []meaning{
 	{"cluster has been deleted", Gone},
 	{"failed_precondition", Precondition},
 }
+
+// money are words about what must be paid. Names hold them, too: they count last.
+var money = []meaning{
+	{"billing", Payment},
+	{"quota", Payment},
+}
+
+// quoted are the names in a text: "already exists with name \"billing\"" is not
+// about money.
+var quoted = regexp.MustCompile(`"[^"]*"|'[^'\s]*'`)
 
 // codes are the words beside the texts that mean something by themselves.
 var codes = map[string]Kind{
@@ -204,9 +212,9 @@ func kindOf(r request, status int, s said) Kind {
 	if kind, ok := codes[s.code]; ok {
 		return kind
 	}
-	text := strings.ToLower(s.text)
-	for _, m := range meanings {
-		if strings.Contains(text, m.text) {
+	text := strings.ToLower(quoted.ReplaceAllString(s.text, ""))
+	for _, m := range slices.Concat(meanings, money) {
+		if strings.Contains(text, m.text) && (m.kind != Payment || mayCost(status)) {
 			return m.kind
 		}
 	}
@@ -233,6 +241,16 @@ func kindOf(r request, status int, s said) Kind {
 		return Unavailable
 	}
 	return Invalid
+}
+
+// mayCost tells of a status with which Fly says that something must be paid: it
+// does not say so of what is not there.
+func mayCost(status int) bool {
+	switch status {
+	case http.StatusNotFound, http.StatusGone, http.StatusConflict:
+		return false
+	}
+	return true
 }
 
 var held = regexp.MustCompile(`lease currently held by (\S+?),? expires at (\S+)`)

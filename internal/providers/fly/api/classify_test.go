@@ -42,6 +42,10 @@ func TestKinds(t *testing.T) {
 		{"app name at once", 422, `{"error":"uniqueness constraint violated"}`, write, Taken},
 		{"bad app name", 422, `{"error":"Validation failed: Name under 63 chars using numbers, lowercase letters and dashes"}`, write, Invalid},
 		{"machine name", 409, `{"error":"already_exists: unique machine name violation, machine ID 1 already exists with name \"a\""}`, write, Taken},
+		{"machine name about money", 409, `{"error":"already_exists: unique machine name violation, machine ID 1 already exists with name \"billing-quota\""}`, write, Taken},
+		{"an app about money that is missing", 404, `{"error":"app billing not found"}`, read, NotFound},
+		{"hostname about money", 422, `{"error":"Hostname already exists on app billing"}`, write, Taken},
+		{"quota", 400, `{"error":"your quota of addresses is used up"}`, write, Payment},
 		{"hostname", 422, `{"error":"Hostname already exists on app"}`, write, Taken},
 
 		{"region full", 422, `{"error":"could not find a candidate host","status":"insufficient_capacity"}`, write, Capacity},

@@ -154,8 +154,8 @@ func graphKind(c complaint) (Kind, string) {
 	if kind, ok := words[c.Extensions.Code]; ok {
 		return kind, ""
 	}
-	text := strings.ToLower(c.Message)
-	for _, list := range [][]meaning{meanings, graphMeanings} {
+	text := strings.ToLower(quoted.ReplaceAllString(c.Message, ""))
+	for _, list := range [][]meaning{meanings, graphMeanings, money} {
 		for _, m := range list {
 			if strings.Contains(text, m.text) {
 				return m.kind, ""

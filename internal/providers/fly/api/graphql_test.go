@@ -19,6 +19,7 @@ func TestGraphQLErrors(t *testing.T) {
 	}{
 		{`{"data":null,"errors":[{"message":"Could not find App","path":["app"],"extensions":{"code":"NOT_FOUND"}}]}`, NotFound, ""},
 		{`{"data":{"app":null},"errors":[{"message":"Could not find App"}]}`, NotFound, ""},
+		{`{"data":{"app":null},"errors":[{"message":"Could not find App billing"}]}`, NotFound, ""},
 		{`{"errors":[{"message":"You must be authenticated to view this.","extensions":{"code":"UNAUTHORIZED"}}]}`, Denied, ""},
 		{`{"errors":[{"message":"You must be authenticated to view this."}]}`, Unauthenticated, ""},
 		{`{"errors":[{"message":"Not authorized to access this Organization"}]}`, Denied, ""},
