@@ -10,6 +10,7 @@ import (
 	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
+	"forged.dev/forged/internal/secret/entries"
 )
 
 // Kinds of entries of certificates. The name of an entry is the app, its
@@ -62,6 +63,14 @@ func (p *certificates) Watch(ctx context.Context, notify func(reconcile.Event)) 
 	defer work.Wait()
 	defer cancel()
 	return p.inside.Watch(ctx, notify)
+}
+
+// Follows implements reconcile.Follower. Files and vaults tell nobody of a new
+// certificate: those are asked in every round.
+func (p *certificates) Follows(r forge.Resource) bool {
+	spec, ok := r.Spec.(forge.FlyCertificateSpec)
+	own := []forge.SecretObject{{Entries: []forge.SecretEntry{{Ref: &spec.Chain}, {Ref: &spec.Key}}}}
+	return ok && !entries.Silent(own) && p.inside.Follows(r)
 }
 
 // certificate is that of one host name.

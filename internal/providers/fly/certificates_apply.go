@@ -94,12 +94,19 @@ func (s *certificate) judged(ctx context.Context, kind, app string, err error) e
 // remove takes away what is ours. What somebody else has added to the host name
 // stays.
 func (s *certificate) remove(ctx context.Context, kind, app string) error {
+	s.Org.Touch(Topic{App: app, Section: SectionCertificates}) // which may be another app than that of now
 	live, err := s.read(ctx, app)
 	if err != nil {
 		return err
 	}
-	if !s.lent && errors.Is(s.Inventory.admits(ctx, app, true), errAnother) {
-		live = nil // what has the host name there is not ours
+	if !s.lent {
+		another, err := s.Inventory.another(ctx, app)
+		if err != nil {
+			return err
+		}
+		if another {
+			live = nil // what has the host name there is not ours
+		}
 	}
 	other := api.CertificateCustom
 	if kind == entryCustom {

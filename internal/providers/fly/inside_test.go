@@ -146,3 +146,23 @@ func TestAnotherAppOfTheNameGetsNothing(t *testing.T) {
 		r.wantTypes("shared_v4", "v6")
 	})
 }
+
+// While it cannot be told whose the app is, nothing is taken out of it by its
+// name.
+func TestNothingIsTakenFromWhatCannotBeTold(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		res := r.certificate("", "")
+		res.Spec = forge.FlyCertificateSpec{Account: r.Account(), App: flytest.App, Hostname: host}
+		p := fly.NewCertificates(r.forged(), nil)
+		r.must(r.apply(t.Context(), p, ask(res)))
+		mend := r.Fault(flyemulator.Fault{Action: "apps.get", App: flytest.App, Status: 500, Text: "boom"})
+		if err := r.apply(t.Context(), p, ask(res, removing)); err == nil {
+			t.Error("removed")
+		}
+		if list, err := r.Somebody.Certificates(t.Context(), flytest.App); err != nil || len(list) != 1 {
+			t.Errorf("%+v, %v", list, err)
+		}
+		mend()
+		r.must(r.apply(t.Context(), p, ask(res, removing)))
+	})
+}

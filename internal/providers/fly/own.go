@@ -3,7 +3,6 @@ package fly
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 
 	"forged.dev/forged/internal/forge"
@@ -57,8 +56,29 @@ func (o *Org) lacks(app string) bool {
 	return ok && found.app == nil && !found.foreign
 }
 
-// errAnother tells of an app that has the name of one of ours, and is not it.
-var errAnother = errors.New("it is another one than forged made: somebody has made it anew, so it is not touched")
+// another tells whether somebody has made another app of the name of one that the
+// inventory lists: what it has is not forged's to take away.
+func (i *Inventory) another(ctx context.Context, app string) (bool, error) {
+	listed := i.identityOf(app)
+	if listed == "" {
+		return false, nil
+	}
+	i.org.Touch(Topic{App: app, Section: SectionApp})
+	found, err := i.org.lookup(ctx, app)
+	return err == nil && found.app != nil && identity(*found.app) != listed, err
+}
+
+// identityOf is the number of an app as the inventory lists it; empty: it does
+// not.
+func (i *Inventory) identityOf(app string) string {
+	record, _ := i.Record(forge.ID{Environment: i.key.environment, Kind: forge.KindFlyApp, Name: app})
+	for _, e := range record.Entries {
+		if e.Kind == entryApp && e.Name == app {
+			return e.Identity
+		}
+	}
+	return ""
+}
 
 // admits is nil if an app is the one that the inventory lists, by the number that
 // Fly gave it. Another one may have its name: somebody has deleted ours and made
@@ -69,12 +89,11 @@ func (i *Inventory) admits(ctx context.Context, app string, heals bool) error {
 	refused := func(why error, hint string) error {
 		return &reconcile.Error{Kind: reconcile.Unavailable, Op: "apply", Object: "app " + app, Err: why, Hint: hint}
 	}
-	record, listed := i.Record(forge.ID{Environment: i.key.environment, Kind: forge.KindFlyApp, Name: app})
-	if !listed {
+	if _, listed := i.Record(forge.ID{Environment: i.key.environment, Kind: forge.KindFlyApp, Name: app}); !listed {
 		return refused(errors.New("it is not in the inventory, so it is not touched"), "it goes on when forged looks after the app")
 	}
-	at := slices.IndexFunc(record.Entries, func(e Entry) bool { return e.Kind == entryApp && e.Name == app })
-	if at < 0 || record.Entries[at].Identity == "" {
+	number := i.identityOf(app)
+	if number == "" {
 		return refused(errors.New("it was not seen to be made, so it is not touched"), "it goes on when the app is there")
 	}
 	if heals {
@@ -86,8 +105,8 @@ func (i *Inventory) admits(ctx context.Context, app string, heals bool) error {
 		return err
 	case found.app == nil:
 		return refused(errors.New("it is not there any more"), "it goes on when the app is there")
-	case identity(*found.app) != record.Entries[at].Identity:
-		return refused(errAnother, "see what is planned for the app itself")
+	case identity(*found.app) != number:
+		return refused(errors.New("it is another one than forged made: somebody has made it anew, so it is not touched"), "see what is planned for the app itself")
 	}
 	return nil
 }

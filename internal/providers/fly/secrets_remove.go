@@ -2,7 +2,6 @@ package fly
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -107,15 +106,9 @@ func (v *vault) unset(ctx context.Context, ch *secretsChange) error {
 				values[slot.Key] = nil
 			}
 		}
-		if len(values) > 0 && !errors.Is(v.inv.admits(ctx, app, true), errAnother) {
-			written, err := v.set(ctx, app, values)
-			if err != nil && api.KindOf(err) != api.NotFound {
-				failed = firstError(failed, Classify("unset", secretsOf(app), err))
-				continue
-			}
-			if err == nil {
-				v.memory.versions[app] = written.Version
-			}
+		if err := v.unsetIn(ctx, app, values); err != nil {
+			failed = firstError(failed, err)
+			continue
 		}
 		for _, slot := range of {
 			if n := l.names[slot]; !ch.all && v.fate(slot, false) == fateKept {
@@ -131,6 +124,26 @@ func (v *vault) unset(ctx context.Context, ch *secretsChange) error {
 		return v.inv.Drop(ctx, v.request.Resource.ID)
 	}
 	return firstError(failed, v.save(ctx, l))
+}
+
+// unsetIn unsets secrets of an app, unless somebody has made another one of its
+// name.
+func (v *vault) unsetIn(ctx context.Context, app string, values map[string]*secret.Value) error {
+	if len(values) == 0 {
+		return nil
+	}
+	if another, err := v.inv.another(ctx, app); err != nil || another {
+		return err
+	}
+	written, err := v.set(ctx, app, values)
+	switch {
+	case api.KindOf(err) == api.NotFound:
+		return nil
+	case err != nil:
+		return Classify("unset", secretsOf(app), err)
+	}
+	v.memory.versions[app] = written.Version
+	return nil
 }
 
 // firstError is the first error there is.
