@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/secret/entries"
 )
 
 // planRemoval deletes the app with all that is in it. What is lost is named, and
@@ -26,8 +28,8 @@ func (s *appSight) planRemoval(ctx context.Context, r reconcile.Request) ([]reco
 	case s.app == nil, !s.owned() && entry.Identity != "":
 		step.Action = reconcile.ActionForget
 		step.Reason.Text = "it is not there any more"
-		if s.app != nil {
-			step.Reason.Text = "somebody has made another one of its name, which stays"
+		if s.app != nil || s.foreign {
+			step.Reason.Text = "somebody has made another one of its name, or moved it to another organization; it stays"
 		}
 		return []reconcile.Step{step}, nil
 	}
@@ -40,13 +42,21 @@ func (s *appSight) planRemoval(ctx context.Context, r reconcile.Request) ([]reco
 	var foreign, seen []string
 	for _, m := range in.machines {
 		seen = append(seen, m.ID)
-		if marksOf(m)[MarkInstance] != s.org.Instance() {
+		if marks := marksOf(m); marks[MarkInstance] != s.org.Instance() || marks[MarkEnvironment] != r.Resource.ID.Environment {
 			foreign = append(foreign, cmp.Or(m.Name, m.ID))
 		}
 	}
 	for _, v := range in.volumes {
 		seen = append(seen, v.ID)
 		step.Destroys = append(step.Destroys, fmt.Sprintf("volume %s/%s (%s, %d GB)", s.spec.Name, v.Name, v.ID, v.SizeGB))
+	}
+	secrets, err := s.secretsLost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(secrets) > 0 {
+		step.Destroys = append(step.Destroys, fmt.Sprintf("the secrets of app %s that only Fly knows: %s", s.spec.Name, strings.Join(secrets, ", ")))
+		seen = append(seen, secrets...)
 	}
 	slices.Sort(foreign)
 	slices.Sort(seen)
@@ -62,6 +72,34 @@ func (s *appSight) planRemoval(ctx context.Context, r reconcile.Request) ([]reco
 		step.Reason.Text = "it is not certain that forged made it, and it is not empty"
 	}
 	return []reconcile.Step{step}, nil
+}
+
+// secretsLost are the secrets that go with the app and that nobody could set
+// again: all but those that forged sets, and unsets before the app goes.
+func (s *appSight) secretsLost(ctx context.Context) ([]string, error) {
+	all, err := s.org.Client().Secrets(ctx, s.spec.Name, 0)
+	if err != nil {
+		return nil, Classify("list the secrets of", s.object(), err)
+	}
+	v := &vault{ledger: ledger{names: map[entries.Slot]noted{}}, live: map[string]liveSecrets{s.spec.Name: {byName: map[string]api.AppSecret{}}}}
+	for _, id := range s.inv.IDs() {
+		if record, ok := s.inv.Record(id); ok && id.Kind == forge.KindFlySecrets {
+			of, err := readLedger(record.Data)
+			if err != nil {
+				return nil, &reconcile.Error{Kind: reconcile.Internal, Op: "read", Object: s.inv.object(), Err: err}
+			}
+			maps.Copy(v.ledger.names, of.names)
+		}
+	}
+	var lost []string
+	for _, secret := range all {
+		v.live[s.spec.Name].byName[secret.Name] = secret
+		if v.fate(entries.Slot{Object: s.spec.Name, Key: secret.Name}, true) != fateUnset {
+			lost = append(lost, secret.Name)
+		}
+	}
+	slices.Sort(lost)
+	return lost, nil
 }
 
 // remove deletes the app, and forgets it when it is gone.
