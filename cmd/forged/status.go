@@ -241,6 +241,10 @@ func showDetail(p *printer, r *reconcile.ResourceStatus, now time.Time) {
 		}
 	}
 	if !r.NextRetry.IsZero() {
-		p.wrapped(dim, "  ", "next try in "+r.NextRetry.Sub(now).Round(time.Second).String())
+		if in := r.NextRetry.Sub(now).Round(time.Second); in > 0 {
+			p.wrapped(dim, "  ", "next try in "+in.String())
+		} else {
+			p.line(dim, "  next try as soon as there is room for it")
+		}
 	}
 }

@@ -87,7 +87,8 @@ func TestShowStatus(t *testing.T) {
 		},
 		{
 			ID: id("prod/release/redis"), State: reconcile.StateDrifted, Since: now.Add(-time.Minute), Fight: "rival keeps changing spec.replicas",
-			Steps: []reconcile.StepStatus{{Action: reconcile.ActionHeal, Object: "StatefulSet shop/redis", Reason: "edited by rival", Held: "the mode is observe"}},
+			Steps:     []reconcile.StepStatus{{Action: reconcile.ActionHeal, Object: "StatefulSet shop/redis", Reason: "edited by rival", Held: "the mode is observe"}},
+			NextRetry: now.Add(-2 * time.Second),
 		},
 	}}}}
 	var b bytes.Buffer
@@ -112,6 +113,7 @@ prod/release/redis: drifted for 60s
   fight: rival keeps changing spec.replicas
   ! heal StatefulSet shop/redis: edited by rival
       not now: the mode is observe
+  next try as soon as there is room for it
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)
