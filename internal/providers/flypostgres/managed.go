@@ -118,6 +118,12 @@ func (s *cluster) find(ctx context.Context) error {
 		}
 	}
 	slices.Sort(named)
+	if made, err := time.Parse(time.RFC3339, s.Record.Data[dataMade]); err == nil && time.Since(made) < young {
+		return &reconcile.Error{
+			Kind: reconcile.Unavailable, Op: "read", Object: entryCluster + " " + s.spec.Name,
+			Err: fmt.Errorf("Fly made it (%s) a moment ago, and does not know it yet", id), //nolint:staticcheck // a name
+		}
+	}
 	// If there never was anything in it, it is as if it had not been.
 	if id != "" && s.Record.Data[dataServed] != "" {
 		s.place, s.others = gone, named

@@ -23,6 +23,10 @@ const (
 	// claimAfter so long after it was asked for, what appears under its name is
 	// somebody else's: by then the request has come to its end.
 	claimAfter = 10 * time.Minute
+
+	// young is how long after it was made a cluster may not be told of by whoever
+	// is asked: it is not made again for that.
+	young = 2 * time.Minute
 )
 
 // Apply implements fly.View.
@@ -71,6 +75,7 @@ func (s *cluster) next() fly.Record {
 	r := copied(s.Record, s.Request.Resource.Needs)
 	if s.in != nil {
 		r.Data[dataServed] = "true"
+		delete(r.Data, dataMade)
 	}
 	if s.Request.Remove {
 		return r
@@ -140,6 +145,7 @@ func (s *cluster) madeCluster(ctx context.Context, r fly.Record, id string, err 
 		return err
 	}
 	r.Data[dataCluster] = id
+	r.Data[dataMade] = time.Now().UTC().Format(time.RFC3339)
 	delete(r.Data, dataAsked)
 	delete(r.Data, dataServed)
 	set(&r, fly.Entry{Kind: entryCluster, Name: s.spec.Name, Identity: id})

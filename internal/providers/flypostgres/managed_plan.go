@@ -30,6 +30,7 @@ const (
 const (
 	dataCluster = "cluster" // id of the cluster that is used, whoever made it
 	dataAsked   = "asked"   // when Fly was asked for it, without an answer since
+	dataMade    = "made"    // when it was, until it was seen to be ready
 	dataServed  = "served"  // it was ready once: there may be data in it
 )
 

@@ -42,3 +42,34 @@ func TestTroubleIsLookedAtLessAndLess(t *testing.T) {
 		}
 	})
 }
+
+// A cluster that was made a moment ago, and that no answer tells of yet, is not
+// made again.
+func TestYoungClusterIsNotMadeAgain(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p, q := flypostgres.NewManaged(r.accounts()), r.managed()
+		o, err := p.Observe(r.t.Context(), q)
+		r.must(err)
+		steps, err := p.Plan(r.t.Context(), q, o)
+		r.must(err)
+		_, err = p.Apply(r.t.Context(), q, steps[0])
+		r.must(err)
+		mends := []func(){
+			r.Fault(flyemulator.Fault{Action: "postgres.get", Status: 404, Text: "cluster not found"}),
+			r.Fault(flyemulator.Fault{Action: "postgres.list", Status: 200, Text: `{"data":[]}`}),
+		}
+		for range 4 {
+			if _, err := flypostgres.NewManaged(r.accounts()).Observe(r.t.Context(), q); reconcile.KindOf(err) != reconcile.Unavailable {
+				r.t.Errorf("%v", err)
+			}
+		}
+		for _, mend := range mends {
+			mend()
+		}
+		time.Sleep(5 * time.Minute)
+		r.converge(flypostgres.NewManaged(r.accounts()), q)
+		if all := r.clusters(clusterName); len(all) != 1 {
+			r.t.Errorf("%d clusters", len(all))
+		}
+	})
+}
