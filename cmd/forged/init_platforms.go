@@ -73,6 +73,7 @@ func (e *draftEnv) platform(p *page, app string) {
 		p.why("Fly calls it a closed beta that is not for critical production. This line says that you know.")
 		p.add("acknowledgeClosedBeta: true\n}\n")
 	case "fly":
+		p.why("forged acts with the token in FLY_API_TOKEN; fly tokens create org makes one.")
 		p.add("org: %q", e.org)
 		p.why("The size of one machine.")
 		p.add("guest: {cpus: 1, memoryMB: 1024}\n}\n")

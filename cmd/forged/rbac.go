@@ -77,6 +77,9 @@ What is granted, and what not, is told in docs/least-privilege.md.`,
 				return fmt.Errorf("--serviceaccount %s: want NAMESPACE/NAME", account)
 			}
 		}
+		if org := onlyOnFly(env.Resources); org != "" {
+			return fmt.Errorf("environment %s is on Fly, which has no roles: forged acts with the token that platform.token leads to; make one with \"fly tokens create org --org %s\"", env.Name, org)
+		}
 		place, err := placeOf(env.Name, env.Resources, region)
 		if err != nil {
 			return err
@@ -101,6 +104,19 @@ What is granted, and what not, is told in docs/least-privilege.md.`,
 		return writeObjects(s.out, output.value, rights.Objects(name, subject))
 	}
 	return c
+}
+
+// onlyOnFly is the organization of an environment that is on Fly as a whole.
+func onlyOnFly(resources []forge.Resource) string {
+	org := ""
+	for _, r := range resources {
+		spec, ok := r.Spec.(forge.OnFly)
+		if !ok {
+			return ""
+		}
+		org = spec.OnFly().Org
+	}
+	return org
 }
 
 // impersonated is the subject behind a user that forged acts as. That of a
