@@ -34,7 +34,10 @@ func TestCreate(t *testing.T) {
 				floor, by := floorOf(w.Requests()[asked:])
 				made := w.meter.seen()
 				what := fmt.Sprintf("fly: create %d resources, %s", resourcesOf(all), name)
-				tell(t, result{Name: what, Value: took.Seconds(), Unit: "s", Floor: floor.Seconds(), Note: by})
+				tell(t, result{
+					Name: what, Value: took.Seconds(), Unit: "s", Floor: floor.Seconds(), Note: by,
+					Target: "≤ 1.1× floor", Met: took <= floor*11/10,
+				})
 				tell(t, result{
 					Name: what + ": while the inventory's machine takes in what is written", Value: takenIn(w.Requests()[asked:]).Seconds(), Unit: "s",
 				})

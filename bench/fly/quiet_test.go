@@ -35,7 +35,7 @@ func TestQuiet(t *testing.T) {
 				w.run(all)
 				looked := w.quiet(where+", no leases", of.ticks)
 				tell(t, result{
-					Name: where + ": renewal of a lease, processor time", Value: (renewed - looked).Seconds() * 1000 / float64(of.ours), Unit: "ms",
+					Name: where + ": renewal of a lease, processor time", Value: (renewed - looked).Seconds() * 1e6 / float64(of.ours), Unit: "µs",
 				})
 			})
 		})
