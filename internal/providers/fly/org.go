@@ -76,7 +76,7 @@ func (o *Org) authenticate(ctx context.Context) error {
 		if secret.MayPass(err) {
 			kind = reconcile.Unavailable
 		}
-		return &reconcile.Error{Kind: kind, Op: op, Object: o.object(), Err: err, Hint: "see platform.token"}
+		return &reconcile.Error{Kind: kind, Op: op, Object: o.object(), Err: err, Hint: o.tokenHint()}
 	}
 	o.mu.Lock()
 	client, same := o.tried, bytes.Equal(o.token.Reveal(), token.Reveal())
@@ -91,7 +91,7 @@ func (o *Org) authenticate(ctx context.Context) error {
 			UserAgent: userAgent, OnRequest: o.onRequest, Logger: o.log,
 		})
 		if err != nil {
-			return &reconcile.Error{Kind: reconcile.Denied, Op: op, Object: o.object(), Err: err, Hint: "see platform.token"}
+			return &reconcile.Error{Kind: reconcile.Denied, Op: op, Object: o.object(), Err: err, Hint: o.tokenHint()}
 		}
 	}
 	o.mu.Lock()
@@ -111,6 +111,11 @@ func (o *Org) authenticate(ctx context.Context) error {
 	return nil
 }
 
+// tokenHint says how to come by a token, and where forged looks for it.
+func (o *Org) tokenHint() string {
+	return "make one with: fly tokens create org --org " + o.account.Org + "; it goes where platform.token says, FLY_API_TOKEN unless told otherwise"
+}
+
 // check asks what a token is good for.
 func (o *Org) check(ctx context.Context, client *api.Client) error {
 	const op = "use the token of"
@@ -124,7 +129,7 @@ func (o *Org) check(ctx context.Context, client *api.Client) error {
 	denied := func(format string, args ...any) error {
 		err := reconcile.Errorf(reconcile.Denied, op, format, args...)
 		err.Object = o.object()
-		err.Hint = "make one with: fly tokens create org --org " + o.account.Org + "; it goes where platform.token says"
+		err.Hint = o.tokenHint()
 		return err
 	}
 	switch {

@@ -312,7 +312,7 @@ func TestWrongTokens(t *testing.T) {
 				r.AddToken(tt.token(r))
 				r.SetToken("fm2_x")
 				_, err := r.plan(fly.NewApps(r.forged()), reconcile.Request{Resource: r.app()})
-				r.refused(err, reconcile.Denied, tt.want, "fly tokens create org --org acme")
+				r.refused(err, reconcile.Denied, tt.want, "fly tokens create org --org acme", "FLY_API_TOKEN unless told otherwise")
 				if r.Line.Writes() > 0 {
 					t.Error("something was changed")
 				}

@@ -248,7 +248,7 @@ func (i *Inventory) denied(op string, err error) error {
 	return &reconcile.Error{
 		Kind: reconcile.Denied, Op: op, Object: i.object(), Err: err,
 		Hint: "the app " + i.key.app + " is in another organization, or the token does not cover " + i.org.Slug() +
-			": name another app in platform.inventory, or give a token of fly tokens create org",
+			", or may only read it: name another app in platform.inventory, or give a token of fly tokens create org",
 	}
 }
 

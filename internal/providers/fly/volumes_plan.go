@@ -56,7 +56,7 @@ func (s *volumes) changing(v api.Volume) (reconcile.Step, bool) {
 	case v.SizeGB > s.spec.SizeGB && s.asked(v.ID) > s.spec.SizeGB:
 		step := s.step(reconcile.ActionUpdate, volumeObject(v), config, token...)
 		step.Changes = changes
-		step.Blocked = fmt.Sprintf("it has %d GB and cannot shrink to %d; make a volume of another name and copy the data", v.SizeGB, s.spec.SizeGB)
+		step.Blocked = fmt.Sprintf("it has %d GB and cannot shrink to %d; write size: \"%dGi\", or make a volume of another name and copy the data", v.SizeGB, s.spec.SizeGB, v.SizeGB)
 		return step, true
 	}
 	return reconcile.Step{}, false

@@ -90,7 +90,7 @@ func TestWhatAVolumeCannotDoIsRefused(t *testing.T) {
 			r    forge.Resource
 			text string
 		}{
-			"shrink": {r.volumes(1, 5), "it has 20 GB and cannot shrink to 5; make a volume of another name and copy the data"},
+			"shrink": {r.volumes(1, 5), "it has 20 GB and cannot shrink to 5; write size: \"20Gi\", or make a volume of another name and copy the data"},
 			"move":   {moved, "it is in fra and cannot move to ams"},
 		} {
 			steps := r.planned(p, ask(want.r))

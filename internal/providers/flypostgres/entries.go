@@ -9,7 +9,7 @@ import (
 )
 
 // somebody is the writer of what Fly does not say who wrote it.
-const somebody = "somebody at Fly"
+const somebody = "somebody on Fly"
 
 // madeEntry is the identity of what has none. It is empty until something was
 // seen to be there.

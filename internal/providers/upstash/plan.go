@@ -12,7 +12,7 @@ import (
 )
 
 // somebody is the writer of what Fly does not say who wrote it.
-const somebody = "somebody at Fly"
+const somebody = "somebody on Fly"
 
 // task is what one step does; it travels in Step.Detail.
 type task string
