@@ -166,3 +166,24 @@ func TestNothingIsTakenFromWhatCannotBeTold(t *testing.T) {
 		r.must(r.apply(t.Context(), p, ask(res, removing)))
 	})
 }
+
+// A field that the listings ask for is no longer in Fly's GraphQL: that is said,
+// and what is read one by one is looked at, healed and made as before.
+func TestFieldsThatAreRemovedStopNothing(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		r.must(r.RemoveFields("App.secrets", "App.ipAddresses", "App.certificates"))
+		e := r.runs(vault{})
+		e.wants(r.app(), r.ips("shared", true), r.volumes(2, 3))
+		time.Sleep(30 * time.Minute)
+		r.wantTypes("shared_v4", "v6")
+		r.wantDisks(3, 3)
+		list, err := r.Somebody.IPs(t.Context(), flytest.App)
+		r.must(err)
+		r.must(r.Somebody.ReleaseIP(t.Context(), flytest.App, list[0].Address))
+		time.Sleep(time.Hour)
+		if list, err := r.Somebody.IPs(t.Context(), flytest.App); err != nil || len(list) != 2 {
+			t.Errorf("%v, %v", list, err)
+		}
+		r.unthrottled()
+	})
+}

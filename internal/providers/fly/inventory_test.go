@@ -301,3 +301,34 @@ func TestWriteHeedsItsContext(t *testing.T) {
 		}
 	})
 }
+
+// Fly moves the machine of the inventory to another host, and fly deploy or a
+// person writes into its metadata: it is the same inventory, and no second one is
+// made.
+func TestInventoryThatWasMovedAndMarked(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		p := fly.NewApps(r.forged())
+		r.must(r.apply(t.Context(), p, reconcile.Request{Resource: r.app()}))
+		at := "/v1/apps/" + flytest.Inventory + "/machines/" + r.inventories()[0].ID
+		for _, disturb := range []func(){
+			func() { r.Migrate(flytest.Inventory, r.inventories()[0].ID) },
+			func() {
+				r.drift(http.MethodPost, at+"/metadata/fly_flyctl_version", `{"value":"0.3.1"}`)
+				r.drift(http.MethodPost, at+"/metadata/fly_platform_version", `{"value":"v2"}`)
+			},
+			func() { r.drift(http.MethodPatch, at+"/metadata", `{"metadata":{"`+fly.MarkKind+`":null}}`) },
+		} {
+			disturb()
+			time.Sleep(5 * time.Minute)
+			for _, p := range []*fly.Apps{p, fly.NewApps(r.forged())} { // and a process that begins
+				if steps, err := r.plan(p, reconcile.Request{Resource: r.app()}); err != nil || len(steps) > 0 {
+					t.Errorf("planned %v, %v", steps, err)
+				}
+			}
+		}
+		r.must(r.apply(t.Context(), p, reconcile.Request{Resource: r.appNamed("another")}))
+		if n := len(r.inventories()); n != 1 {
+			t.Errorf("%d inventories", n)
+		}
+	})
+}
