@@ -12,7 +12,7 @@ CUE           := .cache/tools/cue@v0.17.1/cue
 GOVULNCHECK   := .cache/tools/govulncheck@v1.8.0/govulncheck
 
 .DEFAULT_GOAL := build
-.PHONY: help build forged sandbox demo run test test-faults soak check lint format vuln bench bench-validate bench-go docs image clean
+.PHONY: help build forged sandbox demo run test test-faults soak soak-fly check lint format vuln bench bench-validate bench-go docs image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-faults: build ## kill forged after every single request, and let it be soak
 
 soak: build ## do at random, for 10 minutes, what people and machines do to an environment
 	go run ./hack/soak
+
+soak-fly: forged ## the same for 10 minutes on an emulator of Fly; needs no cluster
+	go run ./hack/soak/fly
 
 check: lint test ## everything that must hold before a change is handed in
 

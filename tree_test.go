@@ -75,6 +75,7 @@ var arrows = map[string][]string{
 	"hack/child":                      {},
 	"hack/demo":                       {"..."},
 	"hack/soak":                       {"..."},
+	"hack/soak/fly":                   {"..."},
 }
 
 type listed struct {
