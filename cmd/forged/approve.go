@@ -61,7 +61,7 @@ func approve(ctx context.Context, address, token string) (string, error) {
 	}
 	answer := strings.TrimSpace(string(body))
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("not approved: %s", fit(answer, 400))
+		return "", fmt.Errorf("not approved: %s", fit(strings.TrimPrefix(answer, "approve: "), 400))
 	}
 	return answer, nil
 }
