@@ -277,12 +277,29 @@ func (s *appSight) make(ctx context.Context, r reconcile.Request) error {
 		}
 		app, err := s.create(ctx)
 		if err != nil {
+			s.undo(ctx, r.Resource.ID, err)
 			return err
 		}
 		s.app = app
 	}
 	record.Entries[0].Identity = identity(*s.app)
 	return s.inv.Commit(ctx, record)
+}
+
+// undo takes back what was written down of an app that Fly has refused to make:
+// what appears under its name is not ours. If that fails, it is pending, and
+// looked at before it is touched.
+func (s *appSight) undo(ctx context.Context, id forge.ID, failed error) {
+	var refused *api.Error
+	if !errors.As(failed, &refused) || refused.Action != "app.create" || refused.Kind == api.Ambiguous || refused.Kind == api.Unavailable {
+		return // it may have been made
+	}
+	switch {
+	case !s.recorded:
+		_ = s.inv.Drop(ctx, id)
+	case !s.record.Pending:
+		_ = s.inv.Commit(ctx, s.record)
+	}
 }
 
 // create makes the app. Its name is unique on all of Fly: after an answer that

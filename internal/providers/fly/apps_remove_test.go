@@ -42,13 +42,31 @@ func TestRemovalNamesSecretsThatOnlyFlyKnows(t *testing.T) {
 	})
 }
 
+// What Fly has refused to make is not forged's when somebody makes it later,
+// empty as it may be.
+func TestRefusedAppIsNotOurs(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		apps := fly.NewApps(r.forged())
+		mend := r.Fault(flyemulator.Fault{Action: "apps.create", Body: `"` + flytest.App + `"`, Status: 422, Text: "please add a payment method"})
+		if err := r.apply(t.Context(), apps, ask(r.app())); reconcile.KindOf(err) != reconcile.Denied {
+			t.Fatal(err)
+		}
+		mend()
+		r.MakeApp(flytest.App) // by somebody else
+		time.Sleep(10 * time.Minute)
+		if steps := r.planned(apps, ask(r.app(), removing)); len(steps) > 0 {
+			t.Errorf("%q", words(steps))
+		}
+	})
+}
+
 // That an app is forged's whose making was not seen to end is certain only while
 // it is empty, of secrets, too.
 func TestRemovalOfWhatWasNotSeenToBeMade(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
 		a := r.forged()
 		apps := fly.NewApps(a)
-		mend := r.Fault(flyemulator.Fault{Action: "apps.create", Body: `"` + flytest.App + `"`, Status: 422, Text: "please add a payment method"})
+		mend := r.Fault(flyemulator.Fault{Action: "apps.create", Body: `"` + flytest.App + `"`, Drop: flyemulator.DropBefore})
 		if err := r.apply(t.Context(), apps, ask(r.app())); err == nil {
 			t.Fatal("it was made")
 		}
