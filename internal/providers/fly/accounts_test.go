@@ -125,6 +125,10 @@ func TestClassify(t *testing.T) {
 			t.Errorf("told to wait a minute, waits %s", e.After)
 		}
 	}
+	// The environment of a process does not change: what is read again is a file.
+	if err := fly.Classify("do", "app x", &api.Error{Kind: api.Unauthenticated}); !strings.Contains(err.Error(), "a variable when forged starts again") {
+		t.Errorf("a new token is not taken over by itself everywhere: %v", err)
+	}
 	if fly.Classify("do", "app x", nil) != nil {
 		t.Error("nothing is an error")
 	}

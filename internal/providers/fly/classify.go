@@ -30,7 +30,7 @@ func Classify(op, object string, err error) error {
 	switch fly.Kind {
 	case api.Unauthenticated:
 		e.Kind = reconcile.Denied
-		e.Hint = "the token is wrong, revoked or expired: make another one with fly tokens create org, and put it where platform.token says; it is read again by itself"
+		e.Hint = "the token is wrong, revoked or expired: make another one with fly tokens create org, and put it where platform.token says; a file or a command is read again by itself, a variable when forged starts again"
 	case api.Denied:
 		e.Kind = reconcile.Denied
 		e.Hint = "the token does not cover this, or it belongs to another organization: forged needs one of fly tokens create org"
