@@ -114,7 +114,7 @@ func (s seen) Apply(ctx context.Context, step reconcile.Step) error {
 		next := w.next()
 		maps.DeleteFunc(next.Data, func(key, _ string) bool { return strings.HasPrefix(key, intent) })
 		return w.Inventory.Commit(ctx, next)
-	case step.Action != reconcile.ActionDelete:
+	case step.Action != reconcile.ActionDelete && step.Action != reconcile.ActionForget:
 		if err := w.refusal(ctx, step.Action != reconcile.ActionCreate); err != nil {
 			return err
 		}

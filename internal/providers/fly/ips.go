@@ -191,6 +191,10 @@ func (s *addresses) plan() ([]reconcile.Step, error) {
 		if e.Kind == entryAddress && s.has(e.Identity) && !slices.Contains(wanted, e.Name) {
 			steps = append(steps, s.releasing(e))
 		}
+		if e.Kind == entryAddress && !s.has(e.Identity) && !slices.Contains(wanted, e.Name) && !s.noApp && !s.Request.Remove {
+			steps = append(steps, s.step(reconcile.ActionForget, called(e.Name)+" "+e.Identity+" of app "+s.app,
+				reconcile.Reason{Code: reconcile.ReasonUnwanted, Text: "not there any more"}, e.Name, e.Identity))
+		}
 	}
 	return steps, nil
 }
@@ -233,6 +237,10 @@ func (s *addresses) apply(ctx context.Context, step reconcile.Step) error {
 	switch step.Action {
 	case reconcile.ActionDelete:
 		return s.release(ctx, identity)
+	case reconcile.ActionForget:
+		next := s.next()
+		disown(&next, identity)
+		return s.Inventory.Commit(ctx, next)
 	default:
 		return s.get(ctx, kind, step.Object)
 	}

@@ -66,6 +66,32 @@ func TestWhatForgedAssignedIsReleasedLate(t *testing.T) {
 	})
 }
 
+// What was to be released and is gone already, after a crash or by somebody's
+// hand, does not stay in the inventory.
+func TestWhatIsReleasedAlreadyIsForgotten(t *testing.T) {
+	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		a := r.forged()
+		p := fly.NewIPs(a)
+		r.must(r.apply(t.Context(), p, ask(r.ips("dedicated", true))))
+		all, err := r.Somebody.IPs(t.Context(), flytest.App)
+		r.must(err)
+		for _, ip := range all {
+			r.must(r.Somebody.ReleaseIP(t.Context(), flytest.App, ip.Address))
+		}
+		time.Sleep(10 * time.Minute)
+		q := ask(r.ips("none", true))
+		if steps := r.planned(p, q); len(steps) != 2 || steps[1].Action != reconcile.ActionForget || steps[1].Deletes != 0 {
+			t.Errorf("planned:\n%s", words(steps))
+		}
+		r.must(r.apply(t.Context(), p, q))
+		record, _ := r.inventory(a).Record(r.ips("", true).ID)
+		if len(record.Entries) != 1 || record.Entries[0].Name != api.IPv6 {
+			t.Errorf("%+v", record.Entries)
+		}
+		r.wantTypes("v6")
+	})
+}
+
 // An address that somebody else assigned does as well, and stays at the end.
 func TestAddressesOfOthersAreNeverReleased(t *testing.T) {
 	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
