@@ -303,7 +303,7 @@ func flyOthers() []flyTrouble {
 			ready: []string{"fly-app", "fly-volume", "fly-ips", "fly-secrets", "fly-certificate", "fly-postgres", "upstash-redis"},
 			extra: func(p *onFly) string {
 				got := p.picture()
-				if !strings.Contains(got, "THEIRS") || !strings.Contains(got, "machine of  in fra") {
+				if !strings.Contains(got, "THEIRS") || !strings.Contains(got, ": machine ") || !strings.Contains(got, " in fra\"") {
 					p.t.Errorf("what they have made is not there: %s", got)
 				}
 				return got

@@ -74,7 +74,7 @@ func (p *painter) app(at, app string) {
 			for _, mount := range m.Config.Mounts {
 				mounts = append(mounts, mount.Path)
 			}
-			p.add(at+": machine of "+m.Config.Metadata["forged.dev/resource"]+" in "+m.Region, []any{m.State, m.Config.Image, mounts})
+			p.add(at+": machine "+m.Name+" in "+m.Region, []any{m.State, m.Config.Image, mounts})
 		}
 	}
 	list := func(what string, all []string) {
