@@ -77,9 +77,14 @@ func (b builder) flyServices(p *parts) {
 		add(partPostgres, forge.KindFlyPostgresApp, postgres.AppName, spec)
 	}
 	if redis := b.env.Services.Redis; redis.Mode == forge.ModeUpstash {
+		// What costs money waits until the app is known to be ours.
+		var needs []forge.ID
+		if b.env.Platform.Kind == forge.PlatformFly {
+			needs = []forge.ID{b.id(forge.KindFlyApp, b.env.Platform.AppName)}
+		}
 		add(partRedis, forge.KindUpstashRedis, redis.Name, forge.UpstashRedisSpec{
 			Account: b.account(), Name: redis.Name, Create: redis.Create, Plan: redis.Plan,
 			Region: redis.Region, ReadRegions: append([]string(nil), redis.ReadRegions...), Evict: redis.Evict, ProdPack: redis.ProdPack,
-		})
+		}, needs...)
 	}
 }

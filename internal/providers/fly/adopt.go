@@ -64,7 +64,10 @@ func (s *appSight) contents(ctx context.Context) (contents, error) {
 // One in which machines of another forged are is refused while the inventory of
 // that one is left in the organization. It changes nothing.
 func (s *appSight) admit(ctx context.Context, id forge.ID, adopt string) (admission, error) {
-	var a admission
+	a, err := s.admitSibling(ctx, id)
+	if err != nil || a.refused != "" {
+		return a, err
+	}
 	in, err := s.contents(ctx)
 	if err != nil {
 		return a, err
@@ -105,6 +108,46 @@ func (s *appSight) admit(ctx context.Context, id forge.ID, adopt string) (admiss
 	case adopt != forge.AdoptForce && adopt != forge.AdoptIfUnowned:
 		a.refused = "it exists and forged did not make it (it has " + a.what[len("with "):] + ")"
 		a.hint = `choose another name in platform.appName; or, to hand it over, set policy.adopt to "if-unowned"`
+	}
+	return a, nil
+}
+
+// admitSibling refuses what another environment of this forged owns: one that was
+// renamed in forge.cue, for example, and of which nobody has let go.
+func (s *appSight) admitSibling(ctx context.Context, id forge.ID) (admission, error) {
+	var a admission
+	op := "look for other environments of forged in"
+	all, err := s.org.Client().OrgMachines(ctx, s.org.Slug(), api.OrgQuery{})
+	if err != nil {
+		return a, Classify(op, s.org.object(), err)
+	}
+	if len(all.ErrorRegions) > 0 {
+		a.refused = "whether another environment of this forged owns it cannot be seen, since not all regions answer"
+		return a, nil
+	}
+	for _, m := range all.All {
+		marks := m.Config.Metadata
+		if marks[MarkKind] != kindInventory || marks[MarkInstance] != s.org.Instance() || marks[MarkEnvironment] == id.Environment {
+			continue
+		}
+		whole, err := s.org.Client().Machine(ctx, m.App, m.ID)
+		if k := api.KindOf(err); k == api.NotFound || err == nil && over(whole) {
+			continue
+		}
+		if err != nil {
+			return a, Classify(op, s.org.object(), err)
+		}
+		d, err := s.inv.unpack(whole)
+		if err != nil {
+			return a, err
+		}
+		for _, r := range d.Records {
+			if r.ID.Kind == forge.KindFlyApp && r.ID.Name == s.spec.Name {
+				a.refused = "it exists and belongs to the environment " + d.Environment + " of this forged"
+				a.hint = fmt.Sprintf("give the environment that name again; or, when nobody runs it any more, have forged forget what it owned there, which deletes nothing else: fly machine destroy --force %s --app %s", m.ID, m.App)
+				return a, nil
+			}
+		}
 	}
 	return a, nil
 }

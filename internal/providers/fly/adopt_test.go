@@ -46,6 +46,18 @@ func TestAdoption(t *testing.T) {
 			[]string{force},
 			"belongs to the environment staging of this forged",
 		},
+		{
+			"it is another environment's", func(r *rig) {
+				staging := r.forged()
+				org, err := staging.Open(r.t.Context(), r.Account())
+				r.must(err)
+				inv, err := org.Inventory(r.t.Context(), "staging", r.Account())
+				r.must(err)
+				r.must(inv.Commit(r.t.Context(), fly.Record{ID: forge.ID{Environment: "staging", Kind: forge.KindFlyApp, Name: flytest.App}}))
+			},
+			nil,
+			"belongs to the environment staging of this forged",
+		},
 		{"a machine", func(r *rig) { r.MakeMachine(flytest.App, nil) }, []string{free, force}, "forged did not make it"},
 		{"a volume", func(r *rig) { r.volume(flytest.App) }, []string{free, force}, "forged did not make it"},
 		{"a secret", func(r *rig) { r.set(flytest.App, "A", "b") }, []string{free, force}, "forged did not make it"},

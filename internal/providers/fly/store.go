@@ -68,7 +68,16 @@ func (i *Inventory) encode(d document) (string, error) {
 	return base64.StdEncoding.EncodeToString(b.Bytes()), err
 }
 
+// decode reads a document out of a machine, and refuses one that is not ours.
 func (i *Inventory) decode(m api.Machine) (document, error) {
+	d, err := i.unpack(m)
+	if err == nil && (d.Instance != i.org.Instance() || d.Environment != i.key.environment) {
+		return d, i.foreign(d.Instance, d.Environment)
+	}
+	return d, err
+}
+
+func (i *Inventory) unpack(m api.Machine) (document, error) {
 	var d document
 	broken := func(err error) (document, error) {
 		return d, &reconcile.Error{
@@ -107,9 +116,6 @@ func (i *Inventory) decode(m api.Machine) (document, error) {
 			Kind: reconcile.Invalid, Op: "read", Object: i.object(),
 			Err: fmt.Errorf("it is of format %d", d.Format), Hint: "a newer forged has written it: use that one",
 		}
-	}
-	if d.Instance != i.org.Instance() || d.Environment != i.key.environment {
-		return d, i.foreign(d.Instance, d.Environment)
 	}
 	return d, nil
 }
