@@ -2,12 +2,8 @@ package fly
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -48,17 +44,6 @@ func NewLeases(a *Accounts) *Leases {
 	return ls
 }
 
-// newHolder names this process to people, and tells it from every other one.
-func newHolder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	unique := make([]byte, 4)
-	_, _ = rand.Read(unique) // it never fails
-	return fmt.Sprintf("%s, process %d (%s)", host, os.Getpid(), hex.EncodeToString(unique))
-}
-
 // lease is one of them.
 type lease struct {
 	all *Leases
@@ -97,13 +82,6 @@ func (l *lease) heldAs(nonce string) bool {
 
 // valid is held. The caller holds mu.
 func (l *lease) valid() bool { return l.nonce != "" && ago(l.renewed) < leaseLapse }
-
-// ago is how long ago t was, by the clock that shows more: the monotonic one
-// stands still while a machine sleeps, and the other one can be set back.
-func ago(t time.Time) time.Duration {
-	now := time.Now()
-	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
-}
 
 // nonce is what writes of the inventory are bound to; empty without a lease.
 func (o *Org) nonce(environment string) string {
