@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 
 	"forged.dev/forged/internal/daemon"
 	"forged.dev/forged/internal/evaluate"
@@ -99,12 +100,16 @@ policy does not allow.`,
 	return c
 }
 
+// newLogger makes the log of the process. What client-go has to say goes there
+// too, which is for the whole process, and not for one of its worlds.
 func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: said}
+	var handler slog.Handler = slog.NewTextHandler(w, options)
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		handler = slog.NewJSONHandler(w, options)
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	klog.SetSlogLogger(slog.New(warnings{handler}))
+	return slog.New(handler)
 }
 
 // said leaves out attributes that say nothing.

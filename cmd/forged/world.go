@@ -10,8 +10,6 @@ import (
 	"regexp"
 	"time"
 
-	"k8s.io/klog/v2"
-
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/certificates"
 	"forged.dev/forged/internal/providers/external"
@@ -59,7 +57,6 @@ func newWorld(o worldOptions) (*world, error) {
 	if !instanceName.MatchString(o.instance) {
 		return nil, fmt.Errorf("the instance %q is not a name: want at most 63 of a-z, 0-9 and -, with none of the last at an end", o.instance)
 	}
-	klog.SetSlogLogger(slog.New(warnings{o.log.Handler()})) // what client-go has to say
 	options := reconcile.Options{Logger: o.log, Grace: stepGrace(o.grace), Approved: o.approved}
 	clusters := kubernetes.Options{Instance: o.instance, Logger: o.log}
 	if o.metrics != nil {
