@@ -98,6 +98,13 @@ func (a *Accounts) tell(org string, topics map[Topic]bool, retry bool) {
 	if len(topics) == 0 {
 		return
 	}
+	a.tellOf(org, func(_ forge.ID, f *follow) bool {
+		return slices.ContainsFunc(f.topics, func(t Topic) bool { return topics[t] })
+	}, retry)
+}
+
+// tellOf sends an event to those of an organization that are concerned.
+func (a *Accounts) tellOf(org string, concerned func(forge.ID, *follow) bool, retry bool) {
 	now := time.Now()
 	type message struct {
 		to func(reconcile.Event)
@@ -106,7 +113,7 @@ func (a *Accounts) tell(org string, topics map[Topic]bool, retry bool) {
 	var all []message
 	a.mu.Lock()
 	for id, f := range a.follows {
-		if f.org != org || !slices.ContainsFunc(f.topics, func(t Topic) bool { return topics[t] }) {
+		if f.org != org || !concerned(id, f) {
 			continue
 		}
 		for w := range a.watches {

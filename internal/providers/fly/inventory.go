@@ -256,11 +256,14 @@ func (i *Inventory) isGone() bool {
 
 // listed is told which version of the inventory a listing shows; empty: there is
 // none. A listing may lag: what it showed before, and what we know, say nothing.
-func (i *Inventory) listed(version string) {
+// moved: somebody else has written it since.
+func (i *Inventory) listed(version string) (moved bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if version != i.at.version && version != i.shown && !i.writing {
+		moved = !i.stale
 		i.stale = true
 	}
 	i.shown = version
+	return moved
 }

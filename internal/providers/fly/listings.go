@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/fly/api"
 )
 
@@ -246,8 +247,9 @@ func (o *Org) judgeInventories(machines map[string]api.OrgMachine, whole bool) {
 	}
 	for _, inv := range inventories {
 		version := versions[place{inv.key.app, inv.machineName()}]
-		if version != "" || whole {
-			inv.listed(version)
+		if (version != "" || whole) && inv.listed(version) {
+			// What another one left half done is seen in its records alone.
+			o.accounts.tellOf(o.key, func(id forge.ID, _ *follow) bool { return id.Environment == inv.key.environment }, true)
 		}
 		o.tellOthers(inv, kept[inv.key.environment])
 	}
