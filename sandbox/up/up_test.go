@@ -74,19 +74,25 @@ func TestVersionSatisfiesHelm(t *testing.T) {
 }
 
 func TestWrongUse(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), bound) // what is right stays
+	defer cancel()
 	for _, args := range [][]string{
 		nil,
 		{"down"},
 		{"up"},
 		{"up", "--dir"},
 		{"up", "--dir", t.TempDir(), "extra"},
-		{"up", "--dir", t.TempDir(), "--clusters", "0"},
+		{"up", "--dir", t.TempDir(), "--clusters", "-1"},
+		{"up", "--dir", t.TempDir(), "--fly-speed", "-1"},
 		{"up", "--dir", t.TempDir(), "--nodes", "1000"},
 	} {
-		out, err := exec.Command(program, args...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || len(out) == 0 {
 			t.Errorf("%q: got %v and %q", args, err, out)
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%q is not refused", args)
 		}
 	}
 }
