@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -100,7 +101,7 @@ func (m certManager) tell(ctx context.Context, s *scene, o *reconcile.Observed) 
 		notice(o, noticeController, name, "whether anybody renews it cannot be told: "+nobody)
 	}
 	if late := !renewal.IsZero() && s.now.Sub(renewal) > overdue; late || !o.Expires.IsZero() && left < warnBefore && renewal.IsZero() {
-		notice(o, noticeExpiring, name, "it expires in "+away(left)+", and should have been renewed by now")
+		notice(o, noticeExpiring, name, "it expires in "+hostcert.Away(left)+", and should have been renewed by now")
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -58,7 +59,7 @@ func (m managed) tell(ctx context.Context, s *scene, o *reconcile.Observed) erro
 	s.all.alarm(s.ID(), nextOf(s.now, o.Expires.Add(time.Second)))
 	name := "ManagedCertificate " + s.spec.Namespace + "/" + s.spec.Name
 	if !o.Expires.IsZero() && !s.now.Before(o.Expires) {
-		worse(o, reconcile.Failed, name+" expired on "+day(o.Expires))
+		worse(o, reconcile.Failed, name+" expired on "+hostcert.Day(o.Expires))
 		return nil
 	}
 	state, _, _ := unstructured.NestedString(live.Object, "status", "certificateStatus")

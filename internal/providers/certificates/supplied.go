@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -50,9 +51,9 @@ func (supplied) tell(ctx context.Context, s *scene, o *reconcile.Observed) error
 	o.Expires = p.leaf.NotAfter
 	o.Outputs[forge.OutputChecksum] = reconcile.Output{Value: fingerprint(p.leaf)}
 	if left := o.Expires.Sub(s.now); left > 0 && left <= warnBefore {
-		notice(o, noticeExpiring, name, "its certificate expires in "+away(left)+", on "+day(o.Expires)+"; put a new one in its place")
+		notice(o, noticeExpiring, name, "its certificate expires in "+hostcert.Away(left)+", on "+hostcert.Day(o.Expires)+"; put a new one in its place")
 	}
-	s.all.alarm(s.ID(), nextOf(s.now, p.leaf.NotBefore.Add(-skew), o.Expires.Add(-warnBefore), o.Expires.Add(time.Second)))
+	s.all.alarm(s.ID(), nextOf(s.now, p.leaf.NotBefore.Add(-hostcert.Skew), o.Expires.Add(-warnBefore), o.Expires.Add(time.Second)))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -96,7 +97,7 @@ func (q standing) tell(o *reconcile.Observed) {
 	left := o.Expires.Sub(q.now)
 	switch {
 	case q.active() && !o.Expires.IsZero() && left <= 0:
-		o.Health = reconcile.Health{Status: reconcile.Failed, Message: q.object + " expired on " + day(o.Expires) + q.complaints()}
+		o.Health = reconcile.Health{Status: reconcile.Failed, Message: q.object + " expired on " + hostcert.Day(o.Expires) + q.complaints()}
 	case q.active():
 		if !o.Expires.IsZero() && left <= warnBefore {
 			notice(o, noticeExpiring, q.object, q.expiring(o.Expires, left))
@@ -120,23 +121,11 @@ func (q standing) tell(o *reconcile.Observed) {
 }
 
 func (q standing) expiring(at time.Time, left time.Duration) string {
-	text := "its certificate expires in " + away(left) + ", on " + day(at)
+	text := "its certificate expires in " + hostcert.Away(left) + ", on " + hostcert.Day(at)
 	if q.own {
 		return text + "; put a new one in its place"
 	}
 	return text + ", and should have been renewed by now" + q.complaints()
-}
-
-// away is a time to come as people say it.
-func away(d time.Duration) string {
-	switch days := int(d / (24 * time.Hour)); {
-	case days > 1:
-		return fmt.Sprintf("%d days", days)
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", int(d/time.Hour))
-	default:
-		return fmt.Sprintf("%d minutes", int(d/time.Minute))
-	}
 }
 
 // ends is when the first of what was issued does.
