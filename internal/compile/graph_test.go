@@ -300,7 +300,7 @@ func checkProvided(t *testing.T, env forge.Environment, resources []forge.Resour
 	for _, resource := range resources {
 		switch spec := resource.Spec.(type) {
 		case forge.ReleaseSpec:
-			if spec.Rules != "" {
+			if spec.Rules.Table != "" {
 				t.Errorf("%s: no provider has its rules", resource.ID)
 			}
 		case forge.NamespaceSpec, forge.SecretsSpec, forge.ConfigSpec, forge.ClaimSpec, forge.JobSpec, forge.ImageSpec,

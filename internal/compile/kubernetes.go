@@ -122,11 +122,11 @@ func (c *clusterBuilder) feed(input forge.Input) {
 	last.Needs = unique(append(last.Needs, input.From))
 }
 
-func (c *clusterBuilder) rules() string {
-	if c.env.Platform.Kind == forge.PlatformFKS {
-		return forge.RulesFKS
+func (b builder) rules() forge.Rules {
+	if b.env.Platform.Kind == forge.PlatformFKS {
+		return forge.Rules{Table: forge.TableFKS, Allow: b.env.Platform.Allow}
 	}
-	return ""
+	return forge.Rules{}
 }
 
 // checksumInputs bring the checksum of each Secret into the values, from where

@@ -20,6 +20,7 @@ const (
 	KindDNS         = "dns"
 	KindImage       = "image"
 	KindProbe       = "probe"
+	KindEndpoint    = "endpoint"
 
 	// Anywhere.
 	KindCheck = "check"
@@ -56,6 +57,7 @@ const (
 	OutputDatabase   = "database"
 	OutputKubeconfig = "kubeconfig" // secret
 	OutputApp        = "app"        // of a cluster on Fly: the Fly app that its Services are in
+	OutputAddress    = "address"
 	OutputChecksum   = "checksum"
 )
 

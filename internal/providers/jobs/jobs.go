@@ -43,13 +43,13 @@ type Options struct {
 
 	// Fit brings a Job into the form that a table of rules asks for. It is
 	// called for specs that name one. May be nil where there are none.
-	Fit func(rules string, job *unstructured.Unstructured) error
+	Fit func(rules forge.Rules, job *unstructured.Unstructured) error
 }
 
 // Provider reconciles resources of kind job.
 type Provider struct {
 	clusters *kubernetes.Clusters
-	fit      func(string, *unstructured.Unstructured) error
+	fit      func(forge.Rules, *unstructured.Unstructured) error
 
 	mu   sync.Mutex
 	seen map[forge.ID]*look // at the last look, for verification

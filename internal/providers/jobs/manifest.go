@@ -46,9 +46,9 @@ func (p *Provider) manifest(s forge.JobSpec, name string) (*unstructured.Unstruc
 	obj.SetNamespace(s.Namespace)
 	obj.SetName(name)
 	obj.SetLabels(labels)
-	if s.Rules != "" {
+	if s.Rules.Table != "" {
 		if p.fit == nil {
-			return nil, reconcile.Errorf(reconcile.Internal, "make", "there is no table of rules %q for jobs", s.Rules)
+			return nil, reconcile.Errorf(reconcile.Internal, "make", "there is no table of rules %q for jobs", s.Rules.Table)
 		}
 		if err := p.fit(s.Rules, obj); err != nil {
 			return nil, err

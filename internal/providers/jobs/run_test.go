@@ -148,7 +148,7 @@ func newRig(t *testing.T) *rig {
 		Env: env, t: t, policy: forge.Policy{Mode: forge.ModeApply, Prune: true, MaxDelete: 10},
 		spec: forge.JobSpec{
 			Process:   forge.Process{Image: "shop:1", Args: []string{"migrate"}},
-			Namespace: env.Namespace, Name: "shop-migrate", Timeout: time.Hour, Rules: "test",
+			Namespace: env.Namespace, Name: "shop-migrate", Timeout: time.Hour, Rules: forge.Rules{Table: "test"},
 		},
 	}
 	r.start()
@@ -548,7 +548,7 @@ func TestPodIsRestricted(t *testing.T) {
 }
 
 // fit gives the pods the life that the test asks for.
-func (r *rig) fit(_ string, job *unstructured.Unstructured) error {
+func (r *rig) fit(_ forge.Rules, job *unstructured.Unstructured) error {
 	if r.life == "" {
 		return nil
 	}
