@@ -81,6 +81,7 @@ func (b builder) cluster(home bool) (*parts, error) {
 	if err := c.app(migration); err != nil {
 		return nil, err
 	}
+	c.endpoint()
 	if err := c.charts(); err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func (c *clusterBuilder) files() error {
 	for _, volume := range c.env.Volumes {
 		spec := forge.ClaimSpec{
 			Namespace: c.at.namespace, Name: app.Name + "-" + volume.Name, Labels: c.labels(),
-			Size: volume.Size, StorageClass: c.storageClass(volume.StorageClass), Access: volume.Access, Retain: volume.Retain,
+			Size: volume.Size, StorageClass: c.storageClass(volume.StorageClass), Access: volume.Access, Region: volume.Region, Retain: volume.Retain,
 		}
 		c.disks = append(c.disks, c.add("", c.resource(forge.KindClaim, volume.Name, spec, c.namespace)))
 	}
