@@ -202,8 +202,8 @@ func (e *Engine) claim(ctx context.Context, env *environment) {
 	if e.leases == nil || env.Policy.Mode != forge.ModeHeal && env.Policy.Mode != forge.ModeApply {
 		return
 	}
-	for _, id := range env.graph.order {
+	for _, r := range env.places() {
 		// A place that cannot be reached is told by what is to be done there.
-		_, _ = e.hold(ctx, env.Name, env.graph.resources[id])
+		_, _ = e.hold(ctx, env.Name, r)
 	}
 }

@@ -248,11 +248,11 @@ func (s *survey) record(i *Item, o Outputs) {
 
 // orphans plans the removal of what is owned and not wanted.
 func (s *survey) orphans(ctx context.Context) ([]Item, error) {
+	out := s.takenDown(ctx)
 	owned, err := s.engine.owned(ctx, s.env)
 	if err != nil {
-		return nil, err
+		return s.inOrder(out), err
 	}
-	var out []Item
 	for _, r := range owned {
 		_, wanted := s.env.graph.resources[r.ID]
 		if wanted || s.engine.providers[r.ID.Kind] == nil || r.ID.Environment != s.env.Name || !s.wants(r.ID) {
@@ -262,8 +262,44 @@ func (s *survey) orphans(ctx context.Context) ([]Item, error) {
 			out = append(out, item)
 		}
 	}
-	slices.SortFunc(out, func(a, b Item) int { return strings.Compare(a.ID.String(), b.ID.String()) })
-	return slices.CompactFunc(out, func(a, b Item) bool { return a.ID == b.ID }), nil
+	return s.inOrder(out), nil
+}
+
+// takenDown plans the removal of what forge.cue asks for and a person does not
+// want any more. What is needed is looked at first: the way into a cluster may be
+// an output of it.
+func (s *survey) takenDown(ctx context.Context) (out []Item) {
+	if !s.env.Down {
+		return nil
+	}
+	for _, wave := range s.env.known.waves {
+		s.each(wave, func(id forge.ID) {
+			if !s.wants(id) {
+				return
+			}
+			if item, there := s.removal(ctx, s.env.known.resources[id]); there {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				out = append(out, item)
+			}
+		})
+	}
+	return out
+}
+
+// inOrder sorts removals, each of which is there once: what is taken down in the
+// order in which it goes, before that what only an inventory knows, by id.
+func (s *survey) inOrder(items []Item) []Item {
+	place := map[forge.ID]int{}
+	if s.env.Down {
+		for i, id := range s.env.known.order {
+			place[id] = s.env.known.Len() - i
+		}
+	}
+	slices.SortFunc(items, func(a, b Item) int {
+		return cmp.Or(cmp.Compare(place[a.ID], place[b.ID]), strings.Compare(a.ID.String(), b.ID.String()))
+	})
+	return slices.CompactFunc(items, func(a, b Item) bool { return a.ID == b.ID })
 }
 
 // removal plans the removal of one resource; there is false when it is gone.
@@ -288,7 +324,7 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	switch {
 	case !s.env.Policy.Prune:
 		item.Kept = "policy.prune is none"
-	case s.env.graph.Len() == 0:
+	case s.env.graph.Len() == 0 && !s.env.Down:
 		item.Kept = emptyWish
 	}
 	return item, true

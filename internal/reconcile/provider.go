@@ -140,6 +140,10 @@ type Step struct {
 	// policy.destroyData allows it, and with the token that the plan shows.
 	Destroys []string
 
+	// Stays is what a removal leaves where it is although it is asked for no more,
+	// as far as Request.Explain asks for it: volumes, what is marked to be kept.
+	Stays []Stay
+
 	Late    bool   // a removal that is done when all else in the environment is ready, or what can never be done; nothing waits for it
 	Blocked string // not empty: it will not be done, and this is why
 	Approve string // the engine's: the token that lets the step destroy what it names
@@ -157,6 +161,12 @@ type Change struct {
 	Path string `json:"path"`
 	From string `json:"from,omitempty"`
 	To   string `json:"to,omitempty"`
+}
+
+// Stay is something that a removal leaves behind.
+type Stay struct {
+	Object string `json:"object"`           // "PersistentVolumeClaim shop/data"
+	Remove string `json:"remove,omitempty"` // how a person removes it: a command
 }
 
 // Event is a change the engine did not ask for.

@@ -119,14 +119,11 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 func (e *Engine) owned(ctx context.Context, env *environment) ([]forge.Resource, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	wanted := make([]forge.Resource, 0, env.graph.Len())
-	for _, id := range env.graph.order {
-		wanted = append(wanted, env.graph.resources[id])
-	}
+	places := env.places()
 	var all []forge.Resource
 	var first error // the others most likely say the same
 	for _, o := range e.owners() {
-		rs, err := e.askOwner(ctx, o, env.Name, wanted)
+		rs, err := e.askOwner(ctx, o, env.Name, places)
 		if first == nil {
 			first = err
 		}
@@ -163,7 +160,7 @@ func (e *Engine) keep(j *job) (why string, forever bool) {
 		return "mode is " + string(env.Policy.Mode), true
 	case !env.Policy.Prune:
 		return "policy.prune is none", true
-	case env.graph.Len() == 0:
+	case env.graph.Len() == 0 && !env.Down:
 		return emptyWish, true
 	}
 	if s := e.sweeps[env.Name]; s != nil && !s.done {
