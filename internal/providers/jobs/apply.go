@@ -57,7 +57,7 @@ func (p *Provider) Apply(ctx context.Context, r reconcile.Request, step reconcil
 
 // run makes the Job that is wanted, when nothing else runs.
 func (p *Provider) run(ctx context.Context, l *look) error {
-	obj, err := p.stamped(l)
+	obj, err := p.stamped(ctx, l)
 	if err != nil {
 		return err
 	}
@@ -134,8 +134,8 @@ func (l *look) entry(ref kubernetes.Ref, a kubernetes.Applied) kubernetes.Entry 
 }
 
 // stamped is the Job as it is sent.
-func (p *Provider) stamped(l *look) (*unstructured.Unstructured, error) {
-	obj, err := p.manifest(l.spec, l.name)
+func (p *Provider) stamped(ctx context.Context, l *look) (*unstructured.Unstructured, error) {
+	obj, err := p.manifest(ctx, l.cluster, l.spec, l.name)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (p *Provider) stamped(l *look) (*unstructured.Unstructured, error) {
 
 // putBack undoes what somebody has done to a Job that runs.
 func (p *Provider) putBack(ctx context.Context, l *look) (*reconcile.Reason, error) {
-	obj, err := p.stamped(l)
+	obj, err := p.stamped(ctx, l)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,6 @@ import (
 	"sync"
 
 	batchv1 "k8s.io/api/batch/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
@@ -41,15 +40,15 @@ const (
 type Options struct {
 	Clusters *kubernetes.Clusters
 
-	// Fit brings a Job into the form that a table of rules asks for. It is
-	// called for specs that name one. May be nil where there are none.
-	Fit func(rules forge.Rules, job *unstructured.Unstructured) error
+	// Fitter brings what runs into the form that a table of rules asks for. It is
+	// called for specs that name one, and nil where there are none.
+	Fitter kubernetes.Fitter
 }
 
 // Provider reconciles resources of kind job.
 type Provider struct {
 	clusters *kubernetes.Clusters
-	fit      func(forge.Rules, *unstructured.Unstructured) error
+	fitter   kubernetes.Fitter
 
 	mu   sync.Mutex
 	seen map[forge.ID]*look // at the last look, for verification
@@ -62,7 +61,7 @@ var (
 
 // New makes a Provider.
 func New(o Options) *Provider {
-	p := &Provider{clusters: o.Clusters, fit: o.Fit, seen: map[forge.ID]*look{}}
+	p := &Provider{clusters: o.Clusters, fitter: o.Fitter, seen: map[forge.ID]*look{}}
 	p.clusters.VerifyBy(forge.KindJob, p.verify)
 	return p
 }
@@ -76,7 +75,7 @@ func (p *Provider) verify(ctx context.Context, c *kubernetes.Cluster, _ string, 
 	if l == nil || l.cluster != c || e != l.entry(refOf(l.spec.Namespace, l.name), kubernetes.Applied{Baseline: e.Baseline}) {
 		return kubernetes.VerdictUnknown, nil
 	}
-	obj, err := p.stamped(l)
+	obj, err := p.stamped(ctx, l)
 	if err != nil {
 		return kubernetes.VerdictUnknown, err
 	}

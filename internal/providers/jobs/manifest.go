@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,7 +21,7 @@ const container = "job"
 // manifest is the Job as it is sent, but for our marks. One pod runs to its end
 // or fails; only when its node goes away is there another one, and not before
 // the first has ended.
-func (p *Provider) manifest(s forge.JobSpec, name string) (*unstructured.Unstructured, error) {
+func (p *Provider) manifest(ctx context.Context, on *kubernetes.Cluster, s forge.JobSpec, name string) (*unstructured.Unstructured, error) {
 	labels := maps.Clone(s.Labels)
 	if labels == nil {
 		labels = map[string]string{}
@@ -47,12 +48,17 @@ func (p *Provider) manifest(s forge.JobSpec, name string) (*unstructured.Unstruc
 	obj.SetName(name)
 	obj.SetLabels(labels)
 	if s.Rules.Table != "" {
-		if p.fit == nil {
-			return nil, reconcile.Errorf(reconcile.Internal, "make", "there is no table of rules %q for jobs", s.Rules.Table)
+		if p.fitter == nil {
+			return nil, reconcile.Errorf(reconcile.Internal, "make", "nothing here fits jobs by the table of rules %q", s.Rules.Table)
 		}
-		if err := p.fit(s.Rules, obj); err != nil {
+		fitted, err := p.fitter.Fit(ctx, on, s.Rules, []*unstructured.Unstructured{obj})
+		if err != nil {
 			return nil, err
 		}
+		if len(fitted.Objects) != 1 {
+			return nil, reconcile.Errorf(reconcile.Internal, "make", "the table of rules %q makes %d objects of one", s.Rules.Table, len(fitted.Objects))
+		}
+		obj = fitted.Objects[0]
 	}
 	_, err := kubernetes.Normalise(obj)
 	return obj, err

@@ -126,7 +126,7 @@ func (p *Provider) explain(ctx context.Context, l *look, step *reconcile.Step) e
 	if !l.req.Explain {
 		return nil
 	}
-	obj, err := p.stamped(l)
+	obj, err := p.stamped(ctx, l)
 	if err != nil {
 		return err
 	}

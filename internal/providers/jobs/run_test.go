@@ -167,7 +167,7 @@ func (r *rig) start() {
 			}
 		},
 	})
-	r.p = New(Options{Clusters: r.clusters, Fit: r.fit})
+	r.p = New(Options{Clusters: r.clusters, Fitter: r})
 	events := make(chan reconcile.Event, 1000)
 	r.events = events
 	ctx, cancel := context.WithCancel(context.Background())
@@ -547,12 +547,19 @@ func TestPodIsRestricted(t *testing.T) {
 	}
 }
 
-// fit gives the pods the life that the test asks for.
-func (r *rig) fit(_ forge.Rules, job *unstructured.Unstructured) error {
-	if r.life == "" {
-		return nil
+// Fit gives the pods the life that the test asks for.
+func (r *rig) Fit(_ context.Context, _ *kubernetes.Cluster, _ forge.Rules, objects []*unstructured.Unstructured) (kubernetes.Fitted, error) {
+	var all []*unstructured.Unstructured
+	for _, o := range objects {
+		o = o.DeepCopy()
+		if r.life != "" {
+			if err := unstructured.SetNestedField(o.Object, r.life, "spec", "template", "metadata", "annotations", "sandbox.forged.dev/pod"); err != nil {
+				return kubernetes.Fitted{}, err
+			}
+		}
+		all = append(all, o)
 	}
-	return unstructured.SetNestedField(job.Object, r.life, "spec", "template", "metadata", "annotations", "sandbox.forged.dev/pod")
+	return kubernetes.Fitted{Objects: all}, nil
 }
 
 // A Job that was to make room because it had not begun has begun when it comes
