@@ -133,7 +133,8 @@ type Step struct {
 	Object  string // "Deployment shop/app"; empty: the whole resource
 	Reason  Reason
 	Changes []Change
-	Deletes int // objects that disappear with this step; none with ActionForget
+	Fitted  []Change // what was made of what it brings in for the cluster to run it, as far as Request.Explain asks for it
+	Deletes int      // objects that disappear with this step; none with ActionForget
 
 	// Destroys names the data that is lost with this step, one by one: "volume
 	// shop/data (20Gi)". Such a step is carried out only where

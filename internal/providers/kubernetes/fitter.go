@@ -24,6 +24,8 @@ type Fitted struct {
 	Notices []reconcile.Notice // what a person should know of that
 
 	// Digest changes when the same objects would be fitted in another way: with
-	// the table, with what is allowed, and with what the cluster can do.
+	// the table, with what is allowed, and with what the cluster can do. It does
+	// not depend on the objects: who fits none learns it, as often as he likes,
+	// and that costs no request.
 	Digest string
 }
