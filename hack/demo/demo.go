@@ -3,15 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -27,8 +23,7 @@ type demo struct {
 	config     string // the copy of forge.cue that the daemon watches
 	began      time.Time
 	kubeconfig string
-	address    string // of the daemon's server
-	daemon     *child.Child
+	daemon     *child.Daemon
 	dev, prod  kubernetes.Interface
 	healed     []healedDrift
 }
@@ -81,27 +76,21 @@ func (d *demo) startSandbox(ctx context.Context) (*child.Child, error) {
 	return c, nil
 }
 
-func (d *demo) startDaemon(ctx context.Context) (*child.Child, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+func (d *demo) startDaemon(ctx context.Context) (*child.Daemon, error) {
+	c, err := d.place().StartDaemon(ctx, "forged", []string{"KUBECONFIG=" + d.kubeconfig}, d.config, "--log-format", "text")
 	if err != nil {
 		return nil, err
 	}
-	d.address = l.Addr().String()
-	if err := l.Close(); err != nil {
-		return nil, err
-	}
-	d.say("$ forged run --config forge.cue --listen %s", d.address)
-	c, err := d.place().Start("forged", []string{"KUBECONFIG=" + d.kubeconfig},
-		"forged", "run", "--config", d.config, "--listen", d.address, "--log-format", "text")
+	d.say("$ forged run --config forge.cue --listen %s", c.Address)
 	d.daemon = c
-	return c, err
+	return c, nil
 }
 
-func (d *demo) converge(ctx context.Context, daemon *child.Child) error {
+func (d *demo) converge(ctx context.Context, daemon *child.Daemon) error {
 	began := time.Now()
 	shown := map[string]bool{}
-	err := child.Until(ctx, daemon, 4*time.Minute, "convergence", func() (bool, error) {
-		s, err := d.status(ctx)
+	err := child.Until(ctx, daemon.Child, 4*time.Minute, "convergence", func() (bool, error) {
+		s, err := d.daemon.Status(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -123,7 +112,7 @@ func (d *demo) converge(ctx context.Context, daemon *child.Child) error {
 	return nil
 }
 
-func (d *demo) stay(ctx context.Context, sandbox, daemon *child.Child) error {
+func (d *demo) stay(ctx context.Context, sandbox *child.Child, daemon *child.Daemon) error {
 	fmt.Fprintf(d.out, `
 Everything is up. In another terminal:
 
@@ -136,7 +125,7 @@ Everything is up. In another terminal:
 
 The daemon's log follows. Ctrl-C stops everything.
 
-`, d.kubeconfig, filepath.Join(d.bin, "forged"), d.address, d.config, d.address)
+`, d.kubeconfig, filepath.Join(d.bin, "forged"), d.daemon.Address, d.config, d.daemon.Address)
 	f, err := os.Open(daemon.Log())
 	if err != nil {
 		return err
@@ -161,54 +150,11 @@ The daemon's log follows. Ctrl-C stops everything.
 	}
 }
 
-func (d *demo) get(ctx context.Context, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.address+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		b, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-		return nil, fmt.Errorf("%s: %s: %s", path, resp.Status, b)
-	}
-	return resp.Body, nil
-}
-
-func (d *demo) status(ctx context.Context) (s reconcile.Status, err error) {
-	body, err := d.get(ctx, "/status")
-	if err != nil {
-		return s, err
-	}
-	defer body.Close()
-	return s, json.NewDecoder(body).Decode(&s)
-}
-
-// metric reads the first sample whose line begins with prefix.
-func (d *demo) metric(ctx context.Context, prefix string) (value float64, err error) {
-	body, err := d.get(ctx, "/metrics")
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	sc := bufio.NewScanner(body)
-	for sc.Scan() {
-		if line := sc.Text(); strings.HasPrefix(line, prefix) {
-			_, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &value)
-			return value, err
-		}
-	}
-	return 0, fmt.Errorf("no metric %s", prefix)
-}
-
 // healedSince waits until the daemon's history tells of a heal of object in
 // an environment after a moment, and returns it.
 func (d *demo) healedSince(ctx context.Context, began time.Time, environment, object string) (found reconcile.ActionStatus, err error) {
-	err = child.Until(ctx, d.daemon, time.Minute, "healing of "+object, func() (bool, error) {
-		s, err := d.status(ctx)
+	err = child.Until(ctx, d.daemon.Child, time.Minute, "healing of "+object, func() (bool, error) {
+		s, err := d.daemon.Status(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -230,8 +176,8 @@ func (d *demo) record(what string, took time.Duration, reason string) {
 }
 
 func (d *demo) metrics(ctx context.Context) error {
-	d.title("Metrics", "an excerpt of http://"+d.address+"/metrics")
-	body, err := d.get(ctx, "/metrics")
+	d.title("Metrics", "an excerpt of http://"+d.daemon.Address+"/metrics")
+	body, err := d.daemon.Get(ctx, "/metrics")
 	if err != nil {
 		return err
 	}

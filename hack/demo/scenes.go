@@ -257,7 +257,7 @@ func (d *demo) breakAndMendConfig(ctx context.Context) error {
 		return err
 	}
 	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
-	err = child.Until(ctx, d.daemon, time.Minute, "rollout of the mended file", func() (bool, error) {
+	err = child.Until(ctx, d.daemon.Child, time.Minute, "rollout of the mended file", func() (bool, error) {
 		now, err := maps.Get(ctx, release+"-env", metav1.GetOptions{})
 		if err != nil {
 			return false, err
@@ -280,8 +280,8 @@ func (d *demo) breakAndMendConfig(ctx context.Context) error {
 
 // ready waits until everything is as it should be.
 func (d *demo) ready(ctx context.Context) error {
-	return child.Until(ctx, d.daemon, 2*time.Minute, "the rollout", func() (bool, error) {
-		s, err := d.status(ctx)
+	return child.Until(ctx, d.daemon.Child, 2*time.Minute, "the rollout", func() (bool, error) {
+		s, err := d.daemon.Status(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -292,8 +292,8 @@ func (d *demo) ready(ctx context.Context) error {
 // reloaded waits until the metric tells how the last reload went: 1 well, 0 not.
 func (d *demo) reloaded(ctx context.Context, want float64) error {
 	const metric = "forged_config_last_reload_successful"
-	err := child.Until(ctx, d.daemon, time.Minute, fmt.Sprintf("%s %v", metric, want), func() (bool, error) {
-		v, err := d.metric(ctx, metric)
+	err := child.Until(ctx, d.daemon.Child, time.Minute, fmt.Sprintf("%s %v", metric, want), func() (bool, error) {
+		v, err := d.daemon.Metric(ctx, metric, -1)
 		return err == nil && v == want, err
 	})
 	if err == nil {
