@@ -20,6 +20,7 @@ import (
 	"k8s.io/component-base/version"
 
 	"forged.dev/forged/sandbox/component"
+	"forged.dev/forged/sandbox/fks"
 	"forged.dev/forged/sandbox/process"
 	"forged.dev/forged/sandbox/up"
 )
@@ -37,6 +38,10 @@ Flags of up:
   --clusters N         number of clusters (default 1); 0: Fly alone
   --nodes N            nodes per cluster (default 3)
   --fly-speed N        how much faster than Fly its emulator works (default 1)
+  --fks N              clusters of Fly Kubernetes that there may be (default 0);
+                       each starts when a kubernetes add-on is made
+  --fks-way WAY        into them, as their kubeconfig has it: proxy (default), or
+                       direct, a name that nobody resolves
   --keep               keep the data for the next time; otherwise they are
                        discarded on stop
   --quiet              print errors only
@@ -92,6 +97,8 @@ func runUp(args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&opts.Clusters, "clusters", 1, "")
 	flags.IntVar(&opts.Nodes, "nodes", 3, "")
 	flags.Float64Var(&opts.FlySpeed, "fly-speed", 1, "")
+	flags.IntVar(&opts.FKS, "fks", 0, "")
+	flags.StringVar(&opts.FKSWay, "fks-way", fks.WayProxy, "")
 	flags.BoolVar(&opts.Keep, "keep", false, "")
 	flags.BoolVar(&opts.Quiet, "quiet", false, "")
 	withParent := flags.Bool("exit-with-parent", false, "")

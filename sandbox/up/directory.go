@@ -13,7 +13,6 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"forged.dev/forged/sandbox/cluster"
-	"forged.dev/forged/sandbox/fly"
 )
 
 // Names inside the sandbox's directory.
@@ -77,7 +76,7 @@ func (d *directory) prepare(keep bool) error {
 }
 
 // publish tells how to reach the clusters, and then that they are ready.
-func (d *directory) publish(clusters []*cluster.Cluster, flyURL string) error {
+func (d *directory) publish(clusters []*cluster.Cluster, more []string) error {
 	config := clientcmdapi.NewConfig()
 	if len(clusters) > 0 {
 		config.CurrentContext = clusterName(0)
@@ -89,23 +88,12 @@ func (d *directory) publish(clusters []*cluster.Cluster, flyURL string) error {
 	if err != nil {
 		return err
 	}
-	env := fmt.Sprintf("export KUBECONFIG=%s\n", shellQuote(d.path("kubeconfig"))) + strings.Join(flyEnv(flyURL), "\n") + "\n"
+	env := fmt.Sprintf("export KUBECONFIG=%s\n", shellQuote(d.path("kubeconfig"))) + strings.Join(more, "\n") + "\n"
 	return errors.Join(
 		d.write("kubeconfig", data),
 		d.write("env", []byte(env)),
 		d.ready(),
 	)
-}
-
-// flyEnv are the variables by which Fly's own tools, and forged, find the
-// emulator: one for each of Fly's services.
-func flyEnv(url string) []string {
-	return []string{
-		"export FLY_FLAPS_BASE_URL=" + shellQuote(url),
-		"export FLY_API_BASE_URL=" + shellQuote(url),
-		"export FLY_UIEX_BASE_URL=" + shellQuote(url),
-		"export FLY_API_TOKEN=" + shellQuote(fly.Token),
-	}
 }
 
 // ready says that everything answers, and who is to be asked.

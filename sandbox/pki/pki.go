@@ -1,4 +1,5 @@
-package cluster
+// Package pki issues the certificates of a sandbox.
+package pki
 
 import (
 	"crypto/ecdsa"
@@ -20,16 +21,17 @@ import (
 // A sandbox is thrown away long before its certificates end.
 const validity = 10 * 365 * 24 * time.Hour
 
-// authority is a cluster's certificate authority. It lives in the cluster's
+// Authority is a certificate authority. It lives in a directory of a sandbox's
 // data, so that credentials stay good when the data are kept.
-type authority struct {
-	cert    *x509.Certificate
-	key     *ecdsa.PrivateKey
-	certPEM []byte
+type Authority struct {
+	CertPEM []byte // its own
+
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
 }
 
-// loadAuthority reads the authority in dir, or makes a new one there.
-func loadAuthority(dir string) (*authority, error) {
+// Load reads the authority in dir, which must exist, or makes a new one there.
+func Load(dir string) (*Authority, error) {
 	certPath, keyPath := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
 	certPEM, err := os.ReadFile(certPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -55,10 +57,10 @@ func loadAuthority(dir string) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", keyPath, err)
 	}
-	return &authority{cert: cert, key: key, certPEM: certPEM}, nil
+	return &Authority{CertPEM: certPEM, cert: cert, key: key}, nil
 }
 
-func newAuthority(certPath, keyPath string) (*authority, error) {
+func newAuthority(certPath, keyPath string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -79,25 +81,25 @@ func newAuthority(certPath, keyPath string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{cert: cert, key: key, certPEM: encodeCert(der)}
+	a := &Authority{CertPEM: encodeCert(der), cert: cert, key: key}
 	// The key first: a certificate without its key would be found and believed.
 	if err := os.WriteFile(keyPath, keyPEM, 0o600); err != nil {
 		return nil, err
 	}
-	return a, os.WriteFile(certPath, a.certPEM, 0o600)
+	return a, os.WriteFile(certPath, a.CertPEM, 0o600)
 }
 
-// client issues a client certificate: Kubernetes takes the common name as the
+// Client issues a client certificate: Kubernetes takes the common name as the
 // user and the organisations as its groups.
-func (a *authority) client(user string, groups ...string) (certPEM, keyPEM []byte, err error) {
+func (a *Authority) Client(user string, groups ...string) (certPEM, keyPEM []byte, err error) {
 	template := certificate(user, groups)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	return a.issue(template)
 }
 
-// server issues a serving certificate for the given names and addresses.
-func (a *authority) server(hosts ...string) (certPEM, keyPEM []byte, err error) {
-	template := certificate("kube-apiserver", nil)
+// Server issues a serving certificate for the given names and addresses.
+func (a *Authority) Server(hosts ...string) (certPEM, keyPEM []byte, err error) {
+	template := certificate("server", nil)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
@@ -109,7 +111,7 @@ func (a *authority) server(hosts ...string) (certPEM, keyPEM []byte, err error) 
 	return a.issue(template)
 }
 
-func (a *authority) issue(template *x509.Certificate) (certPEM, keyPEM []byte, err error) {
+func (a *Authority) issue(template *x509.Certificate) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -123,9 +125,8 @@ func (a *authority) issue(template *x509.Certificate) (certPEM, keyPEM []byte, e
 	return encodeCert(der), keyPEM, err
 }
 
-// loadServiceAccountKey makes sure that path holds a key to sign service
-// account tokens with.
-func loadServiceAccountKey(path string) error {
+// LoadKey makes sure that path holds a key to sign with.
+func LoadKey(path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
