@@ -50,13 +50,13 @@ func (m managed) tell(ctx context.Context, s *scene, o *reconcile.Observed) erro
 	if _, err := s.served(ctx, managedGVR); err != nil {
 		return err
 	}
-	live, err := s.one(ctx, managedGVR, s.spec.Namespace, s.spec.Name)
+	live, err := s.One(ctx, managedGVR, s.spec.Namespace, s.spec.Name)
 	if err != nil || live == nil {
 		return err // that it is missing is known already
 	}
 	judge(o)
 	o.Expires = timeAt(live, "status", "expireTime")
-	s.all.alarm(s.ID(), nextOf(s.now, o.Expires.Add(time.Second)))
+	s.all.Alarm(s.ID(), nextOf(s.now, o.Expires.Add(time.Second)))
 	name := "ManagedCertificate " + s.spec.Namespace + "/" + s.spec.Name
 	if !o.Expires.IsZero() && !s.now.Before(o.Expires) {
 		worse(o, reconcile.Failed, name+" expired on "+hostcert.Day(o.Expires))

@@ -100,7 +100,7 @@ func (m *selfSigned) want(ctx context.Context, s *scene) ([]objects.Object, erro
 	}
 	if h.current != nil && h.why == "" {
 		h.next = nil
-		s.all.alarm(s.ID(), h.current.wornAt(s.spec.Valid))
+		s.all.Alarm(s.ID(), h.current.wornAt(s.spec.Valid))
 		return []objects.Object{m.object(s, h.current)}, nil
 	}
 	if h.next == nil || h.next.worn(s.spec.Hosts, s.spec.Valid, s.now) != "" {

@@ -25,14 +25,14 @@ func (supplied) want(context.Context, *scene) ([]objects.Object, error) { return
 
 // tell implements mode.
 func (supplied) tell(ctx context.Context, s *scene, o *reconcile.Observed) error {
-	live, err := s.one(ctx, secretsGVR, s.spec.Namespace, s.spec.Secret)
+	live, err := s.One(ctx, secretsGVR, s.spec.Namespace, s.spec.Secret)
 	if err != nil {
 		return err
 	}
 	name := "Secret " + s.spec.Namespace + "/" + s.spec.Secret
 	o.Exists = live != nil
 	if live == nil {
-		s.all.alarm(s.ID(), time.Time{})
+		s.all.Alarm(s.ID(), time.Time{})
 		worse(o, reconcile.Failed, fmt.Sprintf("%s does not exist; to make it: kubectl --context %s --namespace %s create secret tls %s --cert=FILE --key=FILE",
 			name, s.Cluster.Target().Context, s.spec.Namespace, s.spec.Secret))
 		return nil
@@ -53,7 +53,7 @@ func (supplied) tell(ctx context.Context, s *scene, o *reconcile.Observed) error
 	if left := o.Expires.Sub(s.now); left > 0 && left <= warnBefore {
 		notice(o, noticeExpiring, name, "its certificate expires in "+hostcert.Away(left)+", on "+hostcert.Day(o.Expires)+"; put a new one in its place")
 	}
-	s.all.alarm(s.ID(), nextOf(s.now, p.leaf.NotBefore.Add(-hostcert.Skew), o.Expires.Add(-warnBefore), o.Expires.Add(time.Second)))
+	s.all.Alarm(s.ID(), nextOf(s.now, p.leaf.NotBefore.Add(-hostcert.Skew), o.Expires.Add(-warnBefore), o.Expires.Add(time.Second)))
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package certificates
+package sights
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 // itself, or whose clock was put right, notices then; nobody is asked anything.
 const longestSleep = time.Hour
 
-// alarm makes a resource be looked at again at a time; the zero time: no more.
+// Alarm makes a resource be looked at again at a time; the zero time: no more.
 // A resource has one alarm.
-func (s *sights) alarm(id forge.ID, at time.Time) {
+func (s *Sights) Alarm(id forge.ID, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at.IsZero() {
@@ -37,7 +37,7 @@ func (s *sights) alarm(id forge.ID, at time.Time) {
 
 // due takes the alarms of a kind whose time has come, and says how long it is
 // to the next one. The caller holds mu.
-func (s *sights) due(kind string) (ids []forge.ID, next time.Duration) {
+func (s *Sights) due(kind string) (ids []forge.ID, next time.Duration) {
 	next = longestSleep
 	now := s.now()
 	for id, at := range s.alarms {
@@ -53,9 +53,9 @@ func (s *sights) due(kind string) (ids []forge.ID, next time.Duration) {
 	return ids, next
 }
 
-// watch reports what happens to the sights of resources of a kind, and their
+// Watch reports what happens to the sights of resources of a kind, and their
 // alarms, until ctx ends.
-func (s *sights) watch(ctx context.Context, kind string, notify func(reconcile.Event)) {
+func (s *Sights) Watch(ctx context.Context, kind string, notify func(reconcile.Event)) {
 	w := &watching{kind: kind, notify: notify, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	s.watching[w] = struct{}{}

@@ -1,4 +1,4 @@
-package certificates
+package sights
 
 import (
 	"context"
@@ -37,10 +37,10 @@ const (
 	causeTime   = "time"   // a time has come that was waited for
 )
 
-// sights are the objects of others that resources depend on. Each is watched
+// Sights are the objects of others that resources depend on. Each is watched
 // as long as one of them does: a change of it is seen at once, and a steady
 // state costs no request.
-type sights struct {
+type Sights struct {
 	mu       sync.Mutex
 	clusters map[*kubernetes.Cluster]map[sightKey]*sight
 	watching map[*watching]struct{}
@@ -54,8 +54,9 @@ type watching struct {
 	wake   chan struct{} // an alarm was set
 }
 
-func newSights(now func() time.Time) *sights {
-	return &sights{
+// New makes Sights without any. now is the clock of alarms.
+func New(now func() time.Time) *Sights {
+	return &Sights{
 		clusters: map[*kubernetes.Cluster]map[sightKey]*sight{},
 		watching: map[*watching]struct{}{},
 		alarms:   map[forge.ID]time.Time{},
@@ -83,9 +84,9 @@ func (k sightKey) String() string {
 }
 
 // sight is the store of a reflector. The fields below the context are guarded
-// by sights.mu.
+// by Sights.mu.
 type sight struct {
-	all  *sights
+	all  *Sights
 	c    *kubernetes.Cluster
 	key  sightKey
 	stop context.CancelFunc
@@ -97,21 +98,25 @@ type sight struct {
 	moved   chan struct{} // closed and replaced at every change of the above
 }
 
-// glance is one look of a resource at what it depends on. What it does not ask
+// Glance is one look of a resource at what it depends on. What it does not ask
 // for until it is done is not watched for it any more.
-type glance struct {
-	all  *sights
+type Glance struct {
+	all  *Sights
 	c    *kubernetes.Cluster
 	id   forge.ID
 	keys map[sightKey]struct{}
 }
 
-func (s *sights) glance(c *kubernetes.Cluster, id forge.ID) *glance {
-	return &glance{all: s, c: c, id: id, keys: map[sightKey]struct{}{}}
+// Glance begins a look of a resource at what a cluster shows.
+func (s *Sights) Glance(c *kubernetes.Cluster, id forge.ID) *Glance {
+	return &Glance{all: s, c: c, id: id, keys: map[sightKey]struct{}{}}
 }
 
-// done ends the watches that were not asked for.
-func (g *glance) done() {
+// Cluster is where it looks.
+func (g *Glance) Cluster() *kubernetes.Cluster { return g.c }
+
+// Done ends the watches that were not asked for.
+func (g *Glance) Done() {
 	g.all.mu.Lock()
 	defer g.all.mu.Unlock()
 	for key, sight := range g.all.clusters[g.c] {
@@ -126,8 +131,8 @@ func (g *glance) done() {
 	}
 }
 
-// one is the object of a name; nil if it is known not to be there.
-func (g *glance) one(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
+// One is the object of a name; nil if it is known not to be there.
+func (g *Glance) One(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
 	objects, err := g.look(ctx, sightKey{gvr: gvr, namespace: namespace, name: name})
 	if err != nil {
 		return nil, err
@@ -138,8 +143,8 @@ func (g *glance) one(ctx context.Context, gvr schema.GroupVersionResource, names
 	return nil, nil
 }
 
-// many are the objects in a namespace, or with labels in any.
-func (g *glance) many(ctx context.Context, gvr schema.GroupVersionResource, namespace, labels string) ([]*unstructured.Unstructured, error) {
+// Many are the objects in a namespace, or with labels in any.
+func (g *Glance) Many(ctx context.Context, gvr schema.GroupVersionResource, namespace, labels string) ([]*unstructured.Unstructured, error) {
 	objects, err := g.look(ctx, sightKey{gvr: gvr, namespace: namespace, labels: labels})
 	all := make([]*unstructured.Unstructured, 0, len(objects))
 	for _, obj := range objects {
@@ -148,7 +153,7 @@ func (g *glance) many(ctx context.Context, gvr schema.GroupVersionResource, name
 	return all, err
 }
 
-func (g *glance) look(ctx context.Context, key sightKey) (map[types.NamespacedName]*unstructured.Unstructured, error) {
+func (g *Glance) look(ctx context.Context, key sightKey) (map[types.NamespacedName]*unstructured.Unstructured, error) {
 	op := "look at " + key.String()
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -177,19 +182,19 @@ func (g *glance) look(ctx context.Context, key sightKey) (map[types.NamespacedNa
 	}
 }
 
-// forget ends all that is watched for a resource.
-func (s *sights) forget(id forge.ID) {
+// Forget ends all that is watched for a resource.
+func (s *Sights) Forget(id forge.ID) {
 	s.mu.Lock()
 	clusters := slices.Collect(maps.Keys(s.clusters))
 	delete(s.alarms, id)
 	s.mu.Unlock()
 	for _, c := range clusters {
-		s.glance(c, id).done()
+		s.Glance(c, id).Done()
 	}
 }
 
 // follow begins a watch, or joins it.
-func (s *sights) follow(c *kubernetes.Cluster, key sightKey, id forge.ID) (*sight, error) {
+func (s *Sights) follow(c *kubernetes.Cluster, key sightKey, id forge.ID) (*sight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known := s.clusters[c][key]; known != nil {
@@ -214,7 +219,7 @@ func (s *sights) follow(c *kubernetes.Cluster, key sightKey, id forge.ID) (*sigh
 	return began, nil
 }
 
-// end stops a watch that nobody needs. The caller holds sights.mu.
+// end stops a watch that nobody needs. The caller holds Sights.mu.
 func (w *sight) end() {
 	w.stop()
 	if of := w.all.clusters[w.c]; of[w.key] == w {
@@ -279,7 +284,7 @@ func (w *sight) outcome(verb string, err error) {
 }
 
 // change wakes those who wait and makes those look again who depend on it. The
-// caller holds sights.mu; notify does not block.
+// caller holds Sights.mu; notify does not block.
 func (w *sight) change(cause string) {
 	close(w.moved)
 	w.moved = make(chan struct{})
@@ -308,7 +313,7 @@ func (w *sight) set(objects map[types.NamespacedName]*unstructured.Unstructured)
 }
 
 // tell hands an event to those who watch its kind. The caller holds mu.
-func (s *sights) tell(e reconcile.Event) {
+func (s *Sights) tell(e reconcile.Event) {
 	for w := range s.watching {
 		if w.kind == e.ID.Kind {
 			w.notify(e)

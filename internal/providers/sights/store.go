@@ -1,4 +1,4 @@
-package certificates
+package sights
 
 import (
 	"fmt"
@@ -10,12 +10,15 @@ import (
 
 // reduce keeps of an object what is looked at. Without its resource version,
 // two that do not differ in that are equal.
-func reduce(obj *unstructured.Unstructured) *unstructured.Unstructured {
+func (k sightKey) reduce(obj *unstructured.Unstructured) *unstructured.Unstructured {
 	kept := &unstructured.Unstructured{Object: map[string]any{}}
 	for key, value := range obj.Object {
 		if key != "metadata" {
 			kept.Object[key] = value
 		}
+	}
+	if k.gvr.Resource == "pods" {
+		kept.Object = map[string]any{"status": serving(obj)}
 	}
 	kept.SetNamespace(obj.GetNamespace())
 	kept.SetName(obj.GetName())
@@ -34,7 +37,22 @@ func reduce(obj *unstructured.Unstructured) *unstructured.Unstructured {
 	return kept
 }
 
-func keyOf(obj *unstructured.Unstructured) types.NamespacedName {
+// serving is what a pod's status says about whether it serves. The rest of it
+// changes more often.
+func serving(pod *unstructured.Unstructured) map[string]any {
+	phase, _, _ := unstructured.NestedString(pod.Object, "status", "phase")
+	kept := map[string]any{"phase": phase}
+	conditions, _, _ := unstructured.NestedSlice(pod.Object, "status", "conditions")
+	for _, item := range conditions {
+		if c, _ := item.(map[string]any); c["type"] == "Ready" {
+			kept["conditions"] = []any{map[string]any{"type": "Ready", "status": c["status"]}}
+		}
+	}
+	return kept
+}
+
+// KeyOf tells objects of a kind apart.
+func KeyOf(obj *unstructured.Unstructured) types.NamespacedName {
 	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
 }
 
@@ -53,7 +71,7 @@ func (w *sight) Update(obj any) error {
 	if now == nil {
 		now = map[types.NamespacedName]*unstructured.Unstructured{}
 	}
-	now[keyOf(u)] = reduce(u)
+	now[KeyOf(u)] = w.key.reduce(u)
 	w.set(now)
 	return nil
 }
@@ -67,7 +85,7 @@ func (w *sight) Delete(obj any) error {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
 	now := maps.Clone(w.objects)
-	delete(now, keyOf(u))
+	delete(now, KeyOf(u))
 	w.set(now)
 	return nil
 }
@@ -80,7 +98,7 @@ func (w *sight) Replace(list []any, _ string) error {
 		if !ok {
 			return fmt.Errorf("watch of %s: unexpected %T", w.key, obj)
 		}
-		now[keyOf(u)] = reduce(u)
+		now[KeyOf(u)] = w.key.reduce(u)
 	}
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
