@@ -13,6 +13,10 @@ const Version = "2026-08"
 // "FKS101,FKS203".
 const Annotation = "forged.dev/fks-rules"
 
+// Undocumented stands for a document where there is none: the rule follows
+// from what Fly Kubernetes is made of.
+const Undocumented = "not documented"
+
 // Action is what is done about something that Fly Kubernetes does not do.
 type Action string
 
@@ -29,12 +33,14 @@ const (
 type Rule struct {
 	ID   string // FKS101; never given to another rule
 	Name string
-	// Kinds that it is about; empty: all. PodKinds stands for all that make pods.
+	// Kinds that it is about, with their groups: Deployment.apps. *.example.com
+	// is every kind of that group. Empty: all.
 	Kinds []string
 	// Path of what it is about, seen from an object: "spec.type". Empty: the
-	// object as a whole. It may begin with {pod}, the spec of the pods, and
-	// with {container}, each of their containers. [*] is each item of a list,
-	// and ["example.com/*"] each key that begins so.
+	// object as a whole. It may begin with {pod}, the spec of pods, {container},
+	// each of their containers, or {claim}, the spec of a claim for a volume,
+	// wherever it stands. (a|b) is either, [*] each item of a list, and
+	// ["example.com/*"] each key that begins so.
 	Path    string
 	When    When
 	Action  Action
@@ -43,7 +49,10 @@ type Rule struct {
 	Doc     string // where it is said in public, or Undocumented
 	Unless  Capability
 
-	rewrite rewriting
+	// holds says what When cannot; change does what Drop does not by itself, and
+	// all that Rewrite does, and says what stands there then.
+	holds  func(*fitting, match) bool
+	change func(*fitting, match) string
 }
 
 // When says which values at its path a rule is about. The zero value: all that
@@ -53,7 +62,7 @@ type When struct {
 	NoneOf []string // it is none of these
 	More   int      // it has more items than this
 	Over   string   // it is a larger quantity than this
-	Absent bool     // it is not there
+	Absent bool     // it is not there, or empty; or else what stands above
 	Words  string   // what else has to hold, for people; the rule's code decides
 }
 
@@ -78,6 +87,7 @@ type Options struct {
 	// is warned about.
 	Allow        []string
 	Capabilities Capabilities
+	Namespace    string // of objects that do not say theirs; may be empty
 }
 
 // Finding is one thing that a rule has to say of an object.
