@@ -36,6 +36,7 @@ type world struct {
 	fly       *fly.Accounts
 	charts    *chartsource.Source
 	templates *render.Child
+	leases    reconcile.Leases
 	engine    *reconcile.Engine
 }
 
@@ -106,7 +107,8 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindFlyPostgresApp: flypostgres.NewApp(w.fly),
 		forge.KindUpstashRedis:   upstash.New(w.fly),
 	}
-	options.Leases = leases{kubernetes.NewLeases(w.clusters), fly.NewLeases(w.fly)}
+	w.leases = leases{kubernetes.NewLeases(w.clusters), fly.NewLeases(w.fly)}
+	options.Leases = w.leases
 	w.engine = reconcile.New(options)
 	return w, nil
 }

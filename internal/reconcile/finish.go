@@ -297,6 +297,9 @@ func (e *Engine) judge(j *job, out *outcome, s *ResourceStatus, now time.Time) {
 	case u.orphan && len(out.held) > 0:
 		s.State = StateOrphaned
 		s.Message = "no longer in forge.cue; kept: " + out.held[0].why
+		if j.env.Down {
+			s.Message = "not removed yet: " + out.held[0].why
+		}
 	case late:
 		s.State = StateFailed
 		s.Message = fmt.Sprintf("not ready within %s: %s", short(j.timeout()), out.obs.Health.Message)

@@ -38,6 +38,7 @@ type EnvironmentPlan struct {
 type Item struct {
 	ID      forge.ID     `json:"id"`
 	Remove  bool         `json:"remove,omitempty"` // forge.cue no longer asks for it
+	Needs   []forge.ID   `json:"needs,omitempty"`  // of what is removed: they stay until it is gone
 	Exists  bool         `json:"exists"`
 	Health  Health       `json:"health"`
 	Objects int          `json:"objects"`
@@ -307,7 +308,7 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	e, p := s.engine, s.engine.providers[r.ID.Kind]
-	item = Item{ID: r.ID, Remove: true}
+	item = Item{ID: r.ID, Remove: true, Needs: r.Needs}
 	req := Request{Resource: r, Policy: s.env.Policy, Remove: true, Explain: true}
 	obs, err := e.observe(ctx, p, req)
 	if err == nil && !obs.Exists {
