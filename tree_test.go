@@ -55,6 +55,7 @@ var arrows = map[string][]string{
 	"internal/providers/external":         {"internal/forge", "internal/secret", "internal/scram", "internal/reconcile", "internal/providers/kubernetes", "internal/providers/objects"},
 	"internal/providers/flypostgres":      {"internal/forge", "internal/secret", "internal/scram", "internal/reconcile", "internal/providers/fly", "internal/providers/fly/api"},
 	"internal/providers/upstash":          {"internal/forge", "internal/reconcile", "internal/providers/fly", "internal/providers/fly/api"},
+	"internal/providers/fks":              {"internal/fks", "internal/forge", "internal/secret", "internal/reconcile", "internal/providers/fly", "internal/providers/fly/api", "internal/providers/kubernetes"},
 	"internal/providers/minikube":         {"internal/forge", "internal/reconcile", "internal/providers/kubernetes"},
 	"internal/providers/fly":              {"internal/forge", "internal/hostcert", "internal/secret", "internal/secret/entries", "internal/reconcile", "internal/providers/fly/api"},
 	"internal/providers/fly/api":          {"internal/secret"},
