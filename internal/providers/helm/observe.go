@@ -31,6 +31,7 @@ type seen struct {
 	drifts   []kubernetes.Drift
 	unready  string             // why the revision has failed to become ready; empty: it has not
 	limits   []reconcile.Notice // of objects that serve, and are not all that they should be
+	unfit    bool               // what was rendered cannot be had in the cluster
 }
 
 // Observe implements reconcile.Provider. Once the watches are up it costs no
@@ -78,6 +79,9 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 // told is what is worth knowing beside the steps.
 func (s *seen) told() []reconcile.Notice {
 	all := slices.Concat(s.record.Notices(), s.h.told(), s.limits)
+	if s.applied() && s.h.fitted() {
+		all = append(all, s.notes.Asked.Fit.Notices...)
+	}
 	if stale := s.desired.chart.stale; stale != nil {
 		all = append(all, reconcile.Notice{
 			Code: "chart-stale", Object: s.object(),

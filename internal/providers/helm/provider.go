@@ -218,6 +218,9 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, owner},
 		req: req, spec: spec, cluster: c, inventory: inv, store: st, seal: sealing,
 	}
+	if err := h.unfitted(); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	p.handles[res.ID] = h
 	p.mu.Unlock()
