@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,8 +25,12 @@ type demo struct {
 	began      time.Time
 	kubeconfig string
 	daemon     *child.Daemon
-	dev, prod  kubernetes.Interface
-	healed     []healedDrift
+
+	// Where people meddle.
+	environment, namespace string
+	client                 kubernetes.Interface
+
+	healed []healedDrift
 }
 
 // healedDrift is one line of the summary.
@@ -44,10 +49,10 @@ func (d *demo) say(format string, args ...any) {
 
 func (d *demo) place() child.Place { return child.Place{Bin: d.bin, Logs: d.dir} }
 
-func (d *demo) startSandbox(ctx context.Context) (*child.Child, error) {
-	home := filepath.Join(d.dir, "sandbox")
-	began := time.Now()
-	c, err := d.place().Start("sandbox", nil, "forged-sandbox", "up", "--dir", home, "--clusters", "2", "--exit-with-parent")
+// sandbox starts one in a directory.
+func (d *demo) sandbox(ctx context.Context, home string, flags ...string) (*child.Child, error) {
+	args := append([]string{"forged-sandbox", "up", "--dir", home, "--exit-with-parent"}, flags...)
+	c, err := d.place().Start("sandbox", nil, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -59,34 +64,43 @@ func (d *demo) startSandbox(ctx context.Context) (*child.Child, error) {
 		_ = c.Stop()
 		return nil, err
 	}
+	return c, nil
+}
+
+func (d *demo) startSandbox(ctx context.Context) (*child.Child, error) {
+	home := filepath.Join(d.dir, "sandbox")
+	began := time.Now()
+	c, err := d.sandbox(ctx, home, "--clusters", "2")
+	if err != nil {
+		return nil, err
+	}
 	d.kubeconfig = filepath.Join(home, "kubeconfig")
-	for name, to := range map[string]*kubernetes.Interface{"cluster-1": &d.dev, "cluster-2": &d.prod} {
-		cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-			&clientcmd.ClientConfigLoadingRules{ExplicitPath: d.kubeconfig},
-			&clientcmd.ConfigOverrides{CurrentContext: name}).ClientConfig()
-		if err == nil {
-			*to, err = kubernetes.NewForConfig(cfg)
-		}
-		if err != nil {
-			_ = c.Stop()
-			return nil, err
-		}
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		&clientcmd.ClientConfigLoadingRules{ExplicitPath: d.kubeconfig},
+		&clientcmd.ConfigOverrides{CurrentContext: "cluster-1"}).ClientConfig()
+	if err == nil {
+		d.environment, d.namespace = "dev", "shop-dev"
+		d.client, err = kubernetes.NewForConfig(cfg)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Stop())
 	}
 	d.say("contexts cluster-1 and cluster-2 answer after %.1f s", time.Since(began).Seconds())
 	return c, nil
 }
 
-func (d *demo) startDaemon(ctx context.Context) (*child.Daemon, error) {
-	c, err := d.place().StartDaemon(ctx, "forged", []string{"KUBECONFIG=" + d.kubeconfig}, d.config, "--log-format", "text")
+func (d *demo) startDaemon(ctx context.Context, env ...string) (*child.Daemon, error) {
+	c, err := d.place().StartDaemon(ctx, "forged", env, d.config, "--log-format", "text")
 	if err != nil {
 		return nil, err
 	}
-	d.say("$ forged run --config forge.cue --listen %s", c.Address)
+	d.say("$ forged run --config %s --listen %s", filepath.Base(d.config), c.Address)
 	d.daemon = c
 	return c, nil
 }
 
-func (d *demo) converge(ctx context.Context, daemon *child.Daemon) error {
+// converge waits until some environments are there and ready.
+func (d *demo) converge(ctx context.Context, daemon *child.Daemon, environments int) error {
 	began := time.Now()
 	shown := map[string]bool{}
 	err := child.Until(ctx, daemon.Child, 4*time.Minute, "convergence", func() (bool, error) {
@@ -100,7 +114,7 @@ func (d *demo) converge(ctx context.Context, daemon *child.Daemon) error {
 				d.say("%-7s %-28s %.2f s", a.Action, a.ID, a.Seconds)
 			}
 		}
-		if len(s.Environments) == 2 && s.State == reconcile.StateReady {
+		if len(s.Environments) == environments && s.State == reconcile.StateReady {
 			return true, nil
 		}
 		return false, fmt.Errorf("state %s", s.State)
@@ -108,7 +122,7 @@ func (d *demo) converge(ctx context.Context, daemon *child.Daemon) error {
 	if err != nil {
 		return err
 	}
-	d.say("both environments are ready after %.1f s", time.Since(began).Seconds())
+	d.say("everything is ready after %.1f s", time.Since(began).Seconds())
 	return nil
 }
 
