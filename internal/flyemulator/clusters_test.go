@@ -1,6 +1,7 @@
 package flyemulator
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,38 @@ func TestTokensOpenClusters(t *testing.T) {
 		pass(time.Hour)
 		if _, ok := w.e.OpensClusters(token, "acme"); ok {
 			w.Error("one that has expired opens it")
+		}
+	})
+}
+
+// A name of a service leads to its own addresses, whoever else is in the app.
+func TestServicesResolve(t *testing.T) {
+	in(t, Options{}, func(w *world) {
+		address := func(service string) string {
+			v := w.want(200, "POST", "/v1/apps/web/ip_assignments", `{"type":"v6","service_name":"`+service+`"}`)
+			got, _ := v.at("ip").(string)
+			return got
+		}
+		one, two := address("one"), address("two")
+		w.e.SetDNS("www.example.org", &DNS{CNAME: "one.svc.web.fly.dev"})
+		for name, want := range map[string][]string{
+			"one.svc.web.fly.dev": {one}, "two.svc.web.fly.dev": {two}, "WWW.example.org.": {one}, "three.svc.web.fly.dev": nil,
+		} {
+			if got := w.e.Resolve(name); !slices.Equal(got, want) {
+				w.Errorf("%s: %v, want %v", name, got, want)
+			}
+		}
+		if all := w.e.Resolve("web.fly.dev"); len(all) != 2 {
+			w.Errorf("the app: %v", all)
+		}
+		w.e.SetDNS("web.example.org", &DNS{CNAME: "web.fly.dev"})
+		if w.e.CertificateServed("web", "www.example.org") {
+			w.Error("a certificate that nobody asked for is served")
+		}
+		w.want(201, "POST", "/v1/apps/web/certificates/acme", `{"hostname":"www.example.org"}`)
+		pass(time.Hour)
+		if !w.e.CertificateServed("web", "WWW.example.org.") || w.e.CertificateServed("web", "other.example.org") || w.e.CertificateServed("other", "www.example.org") {
+			w.Error("the certificate is not served where it was asked for, or elsewhere")
 		}
 	})
 }
