@@ -62,7 +62,7 @@ type When struct {
 	NoneOf []string // it is none of these
 	More   int      // it has more items than this
 	Over   string   // it is a larger quantity than this
-	Absent bool     // it is not there, or empty; or else what stands above
+	Absent bool     // or it is not there
 	Words  string   // what else has to hold, for people; the rule's code decides
 }
 

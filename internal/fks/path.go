@@ -197,12 +197,18 @@ func (m match) take() {
 	}
 }
 
-// swept is a value without the items that were removed.
+// swept is a value without the items that were removed; a list that has no
+// others goes with them.
 func swept(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, in := range v {
-			v[key] = swept(in)
+			out := swept(in)
+			if was, ok := in.([]any); ok && len(was) > 0 && len(out.([]any)) == 0 {
+				delete(v, key)
+				continue
+			}
+			v[key] = out
 		}
 	case []any:
 		v = slices.DeleteFunc(v, func(item any) bool { return item == removed{} })

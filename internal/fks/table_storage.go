@@ -18,7 +18,7 @@ func storageRules() []Rule {
 		},
 		{
 			ID: "FKS503", Name: "ephemeral-class-missing", Kinds: podKinds, Path: "{pod}.volumes[*].ephemeral.volumeClaimTemplate.spec.storageClassName",
-			When: When{Absent: true, Words: "the volume has a claim"}, Action: Rewrite, holds: claims, change: becomes("flyio-volume"),
+			When: When{Absent: true, Words: "the volume has a claim that names none"}, Action: Rewrite, holds: claims, change: becomes("flyio-volume"),
 			Message: "An ephemeral volume must name the class flyio-volume.",
 			Doc:     docVolumes,
 		},

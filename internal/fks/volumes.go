@@ -8,8 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// claims tells whether an ephemeral volume has a claim that can be completed.
-func claims(_ *fitting, m match) bool { return m.up(1) != nil }
+// claims tells whether an ephemeral volume has a claim without a class.
+func claims(_ *fitting, m match) bool { return m.up(1) != nil && empty(m.value) }
 
 // forOne tells whether a claim is for one node only.
 func forOne(_ *fitting, m match) bool {
@@ -32,7 +32,7 @@ func moreThanRegion(_ *fitting, m match) bool {
 func isEmptyDir(_ *fitting, m match) bool {
 	volume, _ := m.value.(map[string]any)
 	_, ok := volume["emptyDir"]
-	return ok && volume["emptyDir"] != false
+	return ok
 }
 
 // mounts are where a pod has a volume.
@@ -94,12 +94,7 @@ func unmount(_ *fitting, m match) string {
 
 // disk tells whether a volume of a pod is a disk.
 func disk(volume map[string]any) bool {
-	for _, kind := range []string{"persistentVolumeClaim", "ephemeral", "emptyDir"} {
-		if _, ok := volume[kind]; ok {
-			return true
-		}
-	}
-	return false
+	return volume["persistentVolumeClaim"] != nil || volume["ephemeral"] != nil
 }
 
 // disks is how many volumes of a pod are disks.
@@ -116,7 +111,17 @@ func disks(o *object) int {
 	return n
 }
 
-func onlyDisk(f *fitting, m match) bool { return isEmptyDir(f, m) && disks(m.of) == 1 }
+// onlyDisk tells whether a volume is an emptyDir that could be the one disk of
+// its pod.
+func onlyDisk(f *fitting, m match) bool {
+	directories := 0
+	for _, volume := range items(podOf(m.of), "volumes") {
+		if isEmptyDir(f, match{value: volume}) {
+			directories++
+		}
+	}
+	return isEmptyDir(f, m) && directories == 1 && disks(m.of) == 0
+}
 
 // becomesVolume turns an emptyDir into a volume that lives as long.
 func becomesVolume(_ *fitting, m match) string {
