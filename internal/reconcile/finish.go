@@ -134,6 +134,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	u.still = u.ready && out.applied == 0 && len(out.held) == 0 && u.status.Fight == "" &&
 		len(out.obs.Notices) == 0 && out.obs.Expires.IsZero()
 	if u.ready && !was {
+		u.readyAt = now
 		e.wakeDependants(u.id, false, now)
 		e.wakeOrphans(u.id.Environment)
 	}

@@ -54,6 +54,11 @@ type Request struct {
 	Policy   forge.Policy
 	Remove   bool // forge.cue no longer asks for it: plan its removal
 
+	// Settled is when the last of the resources it needs came to be ready; zero:
+	// not all of them are, or it needs none. What was seen through them before may
+	// have been of what they were.
+	Settled time.Time
+
 	// Moving are those of the resources it needs whose outputs are about to
 	// change: what is made of them, a name for example, is not known yet. Only a
 	// plan that is looked at has any; what is carried out waits for its needs.

@@ -87,8 +87,11 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 	if !u.orphan {
 		for _, need := range u.resource.Needs {
 			if !e.isReady(need) {
-				j.waiting, j.needs = need, true
+				j.waiting, j.needs, j.request.Settled = need, true, time.Time{}
 				break
+			}
+			if at := e.units[need].readyAt; at.After(j.request.Settled) {
+				j.request.Settled = at
 			}
 		}
 		for _, before := range u.resource.After {

@@ -25,6 +25,7 @@ type unit struct {
 	seen     bool      // was read at least once
 	recorded bool      // an inventory lists it: it is there, or was
 	ready    bool      // in sync and serving, but for late steps: what needs it may roll out
+	readyAt  time.Time // when it last came to be ready
 	late     bool      // there are late steps outstanding
 	outputs  Outputs
 
