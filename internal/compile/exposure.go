@@ -94,6 +94,7 @@ func (c *clusterBuilder) endpoint() {
 	c.add(partApp, c.resource(forge.KindEndpoint, partApp, forge.EndpointSpec{
 		Namespace: c.at.namespace, Service: c.env.App.Name, Port: port, TLS: tls, Path: health.Ready,
 		Hosts: append([]string(nil), c.at.domains...), Timeout: health.Timeout, Interval: health.Interval, Failures: health.Failures,
+		Startup: health.Startup,
 	}, c.namespace, c.id(forge.KindRelease, partApp)))
 }
 

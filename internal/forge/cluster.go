@@ -184,6 +184,7 @@ type EndpointSpec struct {
 	Timeout   time.Duration // of one request
 	Interval  time.Duration // between two looks at one that answers
 	Failures  int           // in a row, before it counts as failed
+	Startup   time.Duration // that a rollout has until it must answer; 0: as long as the policy waits
 }
 
 func (NamespaceSpec) spec()   {}
