@@ -21,6 +21,7 @@ var rules = map[schema.GroupKind]func(*unstructured.Unstructured) (reconcile.Hea
 	{Group: "apps", Kind: "StatefulSet"}:                              nil,
 	{Group: "apps", Kind: "DaemonSet"}:                                nil,
 	{Group: "batch", Kind: "Job"}:                                     jobHealth,
+	{Kind: "Pod"}:                                                     podHealth,
 	{Kind: "PersistentVolumeClaim"}:                                   nil,
 	{Kind: "Service"}:                                                 serviceHealth,
 	{Group: "networking.k8s.io", Kind: "Ingress"}:                     ingressHealth,
@@ -190,6 +191,31 @@ func jobHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
 		return progressing("runs")
 	}
 	return progressing("has not begun")
+}
+
+// LabelJob is on the pods of a job, and says which: they run to their end once.
+const LabelJob = "forged.dev/job"
+
+// podHealth: a pod that stands for a Job is judged like one. That it runs is
+// not the end that is waited for.
+func podHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	if obj.GetLabels()[LabelJob] == "" {
+		return undecided()
+	}
+	phase, _, _ := unstructured.NestedString(obj.Object, "status", "phase")
+	switch {
+	case (phase == "Succeeded" || phase == "Failed") && obj.GetAnnotations()[AnnotationRunAgain] != "":
+		return RunAgain, true
+	case phase == "Succeeded":
+		return ready()
+	case phase == "Failed":
+		why, _, _ := unstructured.NestedString(obj.Object, "status", "reason")
+		more, _, _ := unstructured.NestedString(obj.Object, "status", "message")
+		return reconcile.Health{Status: reconcile.Failed, Message: failedJob(condition{reason: why, message: more})}, true
+	case phase == "Running":
+		return progressing("runs")
+	}
+	return progressing("has not begun: %s", unreadyPod(obj))
 }
 
 // failedJob says why a Job was given up.
