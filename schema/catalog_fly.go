@@ -252,4 +252,58 @@ var flyRules = []Rule{
 }
 `,
 	},
+	{
+		ID: "F455", Name: "fks-rule", Severity: SeverityError,
+		Title: "A rule of Fly Kubernetes that is to warn only is one of the table.",
+		Why:   "An id that forged does not know allows nothing, and what it was to allow would be refused. forged explain has all of them.",
+		Wrong: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+		allowUnsupported: ["FKS999"]
+	}
+}
+`,
+		Right: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+		allowUnsupported: ["FKS112"]
+	}
+}
+`,
+	},
+	{
+		ID: "F456", Name: "fks-limits", Severity: SeverityError,
+		Title: "A pod takes at least as much as it takes before others are preferred.",
+		Why:   "Fly's proxy prefers other pods from the soft limit on, and gives a pod no more than the hard limit. A hard limit below the soft one leaves the soft one without meaning.",
+		Wrong: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+	}
+	expose: concurrency: {soft: 50}
+}
+`,
+		Right: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+	}
+	expose: concurrency: {soft: 50, hard: 60}
+}
+`,
+	},
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"forged.dev/forged/internal/fks"
 	"forged.dev/forged/internal/forge"
 )
 
@@ -86,6 +87,14 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 	l.checkRegion(p.with("platform", "region"), e.Platform.Region, flyRegions, false)
 	if !e.Platform.AcceptsBeta {
 		l.ruleAt(p.with("platform"), "fks-beta", "Fly Kubernetes is a closed beta and not for critical production", "write acknowledgeClosedBeta: true when you know")
+	}
+	for i, id := range e.Platform.Allow {
+		if !slices.ContainsFunc(fks.Rules(), func(r fks.Rule) bool { return r.ID == id }) {
+			l.rule(p.with("platform", "allowUnsupported", strconv.Itoa(i)), "fks-rule", fmt.Sprintf("there is no rule %s", id), "forged validate names the rule that refuses")
+		}
+	}
+	if c := e.Expose.Concurrency; c.Soft > c.Hard {
+		l.ruleAt(p.with("expose", "concurrency"), "fks-limits", fmt.Sprintf("other pods are preferred from %d on, and more than %d a pod never gets", c.Soft, c.Hard), "write hard: "+strconv.Itoa(c.Soft)+" or more")
 	}
 	const oneDisk = "its volume would be a disk of one host, without a copy"
 	if e.Services.Postgres.Mode == forge.ModeInCluster {
