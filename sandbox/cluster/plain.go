@@ -25,7 +25,9 @@ func Plain(nodes int) Kind {
 		Services: "10.96.0.0/16",
 		Nodes:    func(version string) []*corev1.Node { return plainNodes(nodes, version) },
 		Objects:  createClasses,
-		Tasks:    []Task{{"volumes", volume.Run}, {"load balancers", balancer.Run}},
+		Tasks: []Task{{"volumes", func(ctx context.Context, client kubernetes.Interface, ready func()) error {
+			return volume.Run(ctx, client, volume.Plain{}, ready)
+		}}, {"load balancers", balancer.Run}},
 	}
 }
 

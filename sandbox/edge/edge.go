@@ -5,6 +5,7 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"forged.dev/forged/sandbox/pki"
 )
 
 const (
@@ -24,10 +27,13 @@ const (
 type Network interface {
 	// Server is the address of the API server of a name in the private network.
 	Server(host string) (address string, ok bool)
+	// Service is what answers at a public name, or address, and port.
+	Service(host string, port int) (Service, bool)
 }
 
 // Config says what to serve.
 type Config struct {
+	Dir     string // of the authority for public names; must exist
 	Network Network
 	Control http.Handler // answers what is asked of the proxy itself
 }
@@ -35,39 +41,57 @@ type Config struct {
 // Edge is a proxy that listens.
 type Edge struct {
 	URL string // of the proxy
+	CA  []byte // by which public names are known, as PEM
 
-	network Network
-	control http.Handler
-	server  *http.Server
-	ended   chan error
+	network           Network
+	control           http.Handler
+	plain, secure     *door // to the servers that answer for services
+	servers           []*http.Server
+	ended             chan error // of each of them
+	authority, nobody *pki.Authority
 
-	mu      sync.Mutex
-	stopped bool
-	open    map[net.Conn]bool // that no server looks after
-	tunnels sync.WaitGroup
+	mu           sync.Mutex
+	stopped      bool
+	open         map[net.Conn]bool // that no server looks after
+	tunnels      sync.WaitGroup
+	certificates map[issued]*tls.Certificate
 }
 
 // Start returns when it answers.
 func Start(ctx context.Context, c Config) (*Edge, error) {
+	e := &Edge{
+		network: c.Network, control: c.Control,
+		plain: newDoor(), secure: newDoor(),
+		open: map[net.Conn]bool{}, certificates: map[issued]*tls.Certificate{},
+	}
+	if err := e.authorities(c.Dir); err != nil {
+		return nil, err
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	e := &Edge{
-		URL:     "http://" + listener.Addr().String(),
-		network: c.Network, control: c.Control,
-		ended: make(chan error, 1), open: map[net.Conn]bool{},
+	e.URL, e.CA = "http://"+listener.Addr().String(), e.authority.CertPEM
+	proxy := &http.Server{Handler: e, ReadHeaderTimeout: headerBound}
+	e.servers = []*http.Server{proxy}
+	serve := append(e.behind(), func() error { return proxy.Serve(listener) })
+	e.ended = make(chan error, len(serve))
+	for _, one := range serve {
+		go func() { e.ended <- one() }()
 	}
-	e.server = &http.Server{Handler: e, ReadHeaderTimeout: headerBound}
-	go func() { e.ended <- e.server.Serve(listener) }()
 	return e, nil
 }
 
 // Stop ends it, and every connection through it.
 func (e *Edge) Stop() error {
-	err := e.server.Close()
-	if ended := <-e.ended; !errors.Is(ended, http.ErrServerClosed) {
-		err = errors.Join(err, ended)
+	var errs []error
+	for _, server := range e.servers {
+		errs = append(errs, server.Close())
+	}
+	for range e.servers {
+		if ended := <-e.ended; !errors.Is(ended, http.ErrServerClosed) {
+			errs = append(errs, ended)
+		}
 	}
 	e.mu.Lock()
 	e.stopped = true
@@ -76,7 +100,7 @@ func (e *Edge) Stop() error {
 	}
 	e.mu.Unlock()
 	e.tunnels.Wait()
-	return err
+	return errors.Join(errs...)
 }
 
 // ServeHTTP is a proxy for whoever uses it as one.
@@ -85,7 +109,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodConnect:
 		e.connect(w, r)
 	case r.URL.IsAbs():
-		refuse(w, r.URL.Hostname())
+		e.forward(w, r)
 	default:
 		e.control.ServeHTTP(w, r)
 	}
@@ -103,7 +127,28 @@ func (e *Edge) connect(w http.ResponseWriter, r *http.Request) {
 		e.tunnel(w, r, address)
 		return
 	}
-	refuse(w, host)
+	to, ok := e.network.Service(name(host), port)
+	if !ok {
+		refuse(w, host)
+		return
+	}
+	if conn, ok := e.hijack(w); ok {
+		e.keep(func() { e.serve(conn, to) }, conn)
+	}
+}
+
+// forward answers a request for a name over plain HTTP.
+func (e *Edge) forward(w http.ResponseWriter, r *http.Request) {
+	port := 80
+	if text := r.URL.Port(); text != "" {
+		port, _ = strconv.Atoi(text) // nothing is at port 0
+	}
+	to, ok := e.network.Service(name(r.URL.Hostname()), port)
+	if !ok || r.URL.Scheme != "http" || to.TLS || !to.HTTP {
+		refuse(w, r.URL.Host)
+		return
+	}
+	say(w, to)
 }
 
 // serverPort is that of the API servers.
@@ -114,7 +159,7 @@ func name(host string) string { return strings.ToLower(strings.TrimSuffix(host, 
 
 // refuse answers for a name that nothing answers at.
 func refuse(w http.ResponseWriter, host string) {
-	http.Error(w, "no such host in the sandbox: "+host, http.StatusBadGateway)
+	http.Error(w, "nothing answers in the sandbox at "+host, http.StatusBadGateway)
 }
 
 // tunnel joins the client to an address until one of the two hangs up.

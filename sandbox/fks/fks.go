@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"forged.dev/forged/internal/flyemulator"
@@ -44,6 +45,9 @@ type Platform interface {
 	ClusterReady(id string, way flyemulator.ClusterWay)
 	ClusterFailed(id, why string)
 	OpensClusters(bearer, org string) (owner string, opens bool)
+	CertificateServed(app, host string) bool
+	Resolve(host string) []string
+	Drift(d flyemulator.Drift) (status int, body []byte)
 }
 
 // Host makes clusters when add-ons ask for them.
@@ -68,6 +72,8 @@ type place struct {
 	cancel  context.CancelFunc
 	made    chan struct{}    // closed when it is, or cannot be
 	cluster *cluster.Cluster // valid once made is closed; nil: it could not be
+
+	services atomic.Pointer[services] // nil until it works
 }
 
 var errClosed = errors.New("closed")

@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"forged.dev/forged/sandbox/cluster"
+	"forged.dev/forged/sandbox/volume"
 )
 
 // Private addresses of the clusters. Each has the same: no cluster reaches
@@ -29,7 +30,19 @@ func (h *Host) kind(p *place) cluster.Kind {
 		ControllerArgs: []string{"--controllers=*,-daemonset-controller,-cronjob-controller,-horizontal-pod-autoscaler-controller"},
 
 		Nodes:   func(version string) []*corev1.Node { return []*corev1.Node{node(p.of.Region, version)} },
-		Objects: func(context.Context, kubernetes.Interface) error { return nil },
+		Objects: createClasses,
+		Tasks: []cluster.Task{
+			{Name: "volumes", Run: func(ctx context.Context, client kubernetes.Interface, ready func()) error {
+				return volume.Run(ctx, client, &volumes{platform: h.platform, of: p.of, made: map[string]string{}}, ready)
+			}},
+			{Name: "services", Run: func(ctx context.Context, client kubernetes.Interface, ready func()) error {
+				s, caches := newServices(h.platform, p.of, client)
+				return s.run(ctx, caches, func() {
+					p.services.Store(s)
+					ready()
+				})
+			}},
+		},
 	}
 }
 

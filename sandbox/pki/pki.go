@@ -61,6 +61,23 @@ func Load(dir string) (*Authority, error) {
 }
 
 func newAuthority(certPath, keyPath string) (*Authority, error) {
+	a, err := New()
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := encodeKey(a.key)
+	if err != nil {
+		return nil, err
+	}
+	// The key first: a certificate without its key would be found and believed.
+	if err := os.WriteFile(keyPath, keyPEM, 0o600); err != nil {
+		return nil, err
+	}
+	return a, os.WriteFile(certPath, a.CertPEM, 0o600)
+}
+
+// New makes an authority that lives no longer than the process.
+func New() (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -77,16 +94,7 @@ func newAuthority(certPath, keyPath string) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyPEM, err := encodeKey(key)
-	if err != nil {
-		return nil, err
-	}
-	a := &Authority{CertPEM: encodeCert(der), cert: cert, key: key}
-	// The key first: a certificate without its key would be found and believed.
-	if err := os.WriteFile(keyPath, keyPEM, 0o600); err != nil {
-		return nil, err
-	}
-	return a, os.WriteFile(certPath, a.CertPEM, 0o600)
+	return &Authority{CertPEM: encodeCert(der), cert: cert, key: key}, nil
 }
 
 // Client issues a client certificate: Kubernetes takes the common name as the

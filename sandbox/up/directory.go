@@ -17,9 +17,10 @@ import (
 
 // Names inside the sandbox's directory.
 const (
-	lockFile  = "lock"  // held for as long as the sandbox runs
-	keepFile  = "keep"  // the data are to be used by the next run
-	readyFile = "ready" // everything answers
+	lockFile  = "lock"   // held for as long as the sandbox runs
+	keepFile  = "keep"   // the data are to be used by the next run
+	readyFile = "ready"  // everything answers
+	caFile    = "ca.crt" // by which Fly's public names are known
 	dataDir   = "clusters"
 )
 
@@ -76,7 +77,7 @@ func (d *directory) prepare(keep bool) error {
 }
 
 // publish tells how to reach the clusters, and then that they are ready.
-func (d *directory) publish(clusters []*cluster.Cluster, more []string) error {
+func (d *directory) publish(clusters []*cluster.Cluster, more []string, files map[string][]byte) error {
 	config := clientcmdapi.NewConfig()
 	if len(clusters) > 0 {
 		config.CurrentContext = clusterName(0)
@@ -89,6 +90,11 @@ func (d *directory) publish(clusters []*cluster.Cluster, more []string) error {
 		return err
 	}
 	env := fmt.Sprintf("export KUBECONFIG=%s\n", shellQuote(d.path("kubeconfig"))) + strings.Join(more, "\n") + "\n"
+	for name, content := range files {
+		if err := d.write(name, content); err != nil {
+			return err
+		}
+	}
 	return errors.Join(
 		d.write("kubeconfig", data),
 		d.write("env", []byte(env)),
@@ -116,7 +122,7 @@ func (d *directory) write(name string, data []byte) error {
 // retract takes back what publish said.
 func (d *directory) retract() error {
 	var errs []error
-	for _, name := range []string{readyFile, "env", "kubeconfig"} {
+	for _, name := range []string{readyFile, "env", "kubeconfig", caFile} {
 		if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -12,7 +12,7 @@ import (
 
 // platform is Fly: the emulator, its Kubernetes, and the way to what runs there.
 type platform struct {
-	opts     Options
+	dir      *directory
 	emulator *fly.Fly
 	clusters *fks.Host
 	edge     *edge.Edge // nil without Kubernetes
@@ -20,18 +20,18 @@ type platform struct {
 
 // startFly returns when Fly answers; clusters are not there yet.
 func startFly(ctx context.Context, dir *directory, opts Options) (*platform, error) {
-	p := &platform{opts: opts}
+	p := &platform{dir: dir}
 	config := fly.Config{State: dir.path(dataDir, "fly.json"), Pace: opts.FlySpeed}
 	if opts.FKSWay == "" {
 		opts.FKSWay = fks.WayProxy
 	}
-	data := dir.path(dataDir, "fks")
+	data, authority := dir.path(dataDir, "fks"), dir.path(dataDir, "edge")
 	p.clusters = fks.New(fks.Config{
 		Clusters: opts.FKS, Dir: data, LogDir: dir.path("logs"), Command: opts.Command, Way: opts.FKSWay, Report: opts.report,
 	})
 	if opts.FKS > 0 {
 		config.Clusters = p.clusters
-		if err := os.MkdirAll(data, 0o700); err != nil {
+		if err := errors.Join(os.MkdirAll(data, 0o700), os.MkdirAll(authority, 0o700)); err != nil {
 			return nil, err
 		}
 	}
@@ -40,7 +40,7 @@ func startFly(ctx context.Context, dir *directory, opts Options) (*platform, err
 		return nil, err
 	}
 	if opts.FKS > 0 {
-		if p.edge, err = edge.Start(ctx, edge.Config{Network: p.clusters, Control: p.clusters}); err != nil {
+		if p.edge, err = edge.Start(ctx, edge.Config{Dir: authority, Network: p.clusters, Control: p.clusters}); err != nil {
 			return nil, errors.Join(err, p.stop())
 		}
 	}
@@ -53,6 +53,14 @@ func (p *platform) open(ctx context.Context) error {
 		return nil
 	}
 	return p.clusters.Open(ctx, p.emulator.Emulator, p.edge.URL)
+}
+
+// files are what is published beside the kubeconfig.
+func (p *platform) files() map[string][]byte {
+	if p.edge == nil {
+		return nil
+	}
+	return map[string][]byte{caFile: p.edge.CA}
 }
 
 func (p *platform) stop() error {
@@ -75,7 +83,7 @@ func (p *platform) env() []string {
 		"export FLY_API_TOKEN=" + shellQuote(fly.Token),
 	}
 	if p.edge != nil {
-		out = append(out, "export FORGED_SANDBOX_PROXY="+shellQuote(p.edge.URL))
+		out = append(out, "export FORGED_SANDBOX_PROXY="+shellQuote(p.edge.URL), "export FORGED_SANDBOX_CA="+shellQuote(p.dir.path(caFile)))
 	}
 	return out
 }

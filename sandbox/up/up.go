@@ -98,7 +98,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer stopAll(clusters)
-	if err := dir.publish(clusters, platform.env()); err != nil {
+	if err := dir.publish(clusters, platform.env(), platform.files()); err != nil {
 		return err
 	}
 	fmt.Fprintf(opts.Out, "ready in %s: export KUBECONFIG=%s\n", seconds(time.Since(began)), dir.path("kubeconfig"))
