@@ -109,6 +109,18 @@ func (t Target) String() string {
 	}
 }
 
+// InCluster tells a target that is a Kubernetes cluster.
+func (t Target) InCluster() bool { return t.Context != "" || t.Cluster != ID{} }
+
+// Kubectl is how a person speaks to the cluster, and to no other. Of one of Fly
+// Kubernetes it names the file that "fly ext kubernetes save-kubeconfig" writes.
+func (t Target) Kubectl() string {
+	if t.Context == "" && t.Cluster != (ID{}) {
+		return "kubectl --kubeconfig " + t.Cluster.Name + ".kubeconfig.yml"
+	}
+	return "kubectl --context " + t.Context
+}
+
 // Resource is the smallest thing the engine reconciles.
 type Resource struct {
 	ID     ID

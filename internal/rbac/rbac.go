@@ -158,8 +158,8 @@ func (c *collector) namespace(id forge.ID, s forge.NamespaceSpec) {
 	c.base(id, s.Name)
 	c.add("", "", "namespaces", []string{s.Name}, follow...)
 	if s.Create {
-		c.note("namespace " + s.Name + " has to be there before the roles in it, and is used as it is: kubectl --context " +
-			c.place.Target.Context + " create namespace " + s.Name)
+		c.note("namespace " + s.Name + " has to be there before the roles in it, and is used as it is: " +
+			c.place.Target.Kubectl() + " create namespace " + s.Name)
 	}
 }
 

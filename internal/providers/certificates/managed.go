@@ -28,7 +28,7 @@ func (managed) want(ctx context.Context, s *scene) ([]objects.Object, error) {
 	if !is {
 		return nil, &reconcile.Error{
 			Kind: reconcile.Invalid, Op: "find GKE's ManagedCertificate",
-			Err:  fmt.Errorf("cluster %s does not serve it: there is no CustomResourceDefinition %s", s.Cluster.Target().Context, managedGVR.GroupResource()),
+			Err:  fmt.Errorf("cluster %s does not serve it: there is no CustomResourceDefinition %s", s.Cluster.Target(), managedGVR.GroupResource()),
 			Hint: "is it a cluster of GKE with HttpLoadBalancing switched on? forged goes on when it is there",
 		}
 	}

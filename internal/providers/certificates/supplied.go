@@ -33,8 +33,8 @@ func (supplied) tell(ctx context.Context, s *scene, o *reconcile.Observed) error
 	o.Exists = live != nil
 	if live == nil {
 		s.all.Alarm(s.ID(), time.Time{})
-		worse(o, reconcile.Failed, fmt.Sprintf("%s does not exist; to make it: kubectl --context %s --namespace %s create secret tls %s --cert=FILE --key=FILE",
-			name, s.Cluster.Target().Context, s.spec.Namespace, s.spec.Secret))
+		worse(o, reconcile.Failed, fmt.Sprintf("%s does not exist; to make it: %s --namespace %s create secret tls %s --cert=FILE --key=FILE",
+			name, s.Cluster.Target().Kubectl(), s.spec.Namespace, s.spec.Secret))
 		return nil
 	}
 	kind, _, _ := unstructured.NestedString(live.Object, "type")

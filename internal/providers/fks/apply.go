@@ -23,7 +23,7 @@ func (c *cluster) Apply(ctx context.Context, step reconcile.Step) error {
 		if err := c.Org.Client().DeleteAddOn(ctx, c.live.ID); err != nil {
 			return fly.Classify(op, c.object(), err)
 		}
-		c.way.close()
+		c.way.close(true)
 		return c.Inventory.Drop(ctx, c.ID())
 	case taskForget:
 		return c.Inventory.Drop(ctx, c.ID())

@@ -40,6 +40,7 @@ type way struct {
 	given   *rest.Config // what text says, without the credential; nil: the user gives a file
 	native  bool         // the credential is a token that flyctl would make
 	appName string
+	gone    bool // it was looked for when nobody asked for it any more, and is not there
 }
 
 func newWay(l fly.Look) *way {
@@ -58,7 +59,7 @@ func (w *way) open(spec forge.FlyClusterSpec, account forge.FlyAccount, live api
 	if w.account.Org != account.Org {
 		w.tokens.forget()
 	}
-	w.spec, w.account, w.addon = spec, account, ""
+	w.spec, w.account, w.addon, w.gone = spec, account, "", false
 	if spec.Kubeconfig != "" {
 		w.given, w.sum = nil, [sha256.Size]byte{}
 		if _, _, err := fromFile(spec); err != nil {
@@ -81,11 +82,11 @@ func (w *way) open(spec forge.FlyClusterSpec, account forge.FlyAccount, live api
 	return nil
 }
 
-// close has the way lead nowhere.
-func (w *way) close() {
+// close has the way lead nowhere: for now, or for good.
+func (w *way) close(gone bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.addon, w.appName = "", ""
+	w.addon, w.appName, w.gone = "", "", gone
 }
 
 // kubeconfig is what Fly gives out; zero where the user gives a file.
@@ -104,9 +105,12 @@ func (w *way) app() string {
 // config is how clients reach the cluster.
 func (w *way) config(context.Context) (*rest.Config, error) {
 	w.mu.Lock()
-	open, spec, given, native, org := w.addon != "", w.spec, w.given, w.native, w.account.Org
+	open, gone, spec, given, native, org := w.addon != "", w.gone, w.spec, w.given, w.native, w.account.Org
 	w.mu.Unlock()
-	if !open {
+	switch {
+	case gone:
+		return nil, &reconcile.Error{Kind: reconcile.Invalid, ID: w.id, Op: "reach", Object: "cluster " + w.id.Name, Err: errors.New("it is not there any more")}
+	case !open:
 		return nil, reconcile.WaitingFor(w.id, forge.OutputKubeconfig)
 	}
 	if given == nil {

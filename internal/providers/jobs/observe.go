@@ -240,8 +240,8 @@ func (l *look) observed(ctx context.Context) reconcile.Observed {
 			o.Health.Message = current.entry.Ref.String() + ": " + o.Health.Message
 		}
 		if o.Health.Status == reconcile.Failed {
-			o.Health.Message += fmt.Sprintf("\nit is tried again when what it is given changes, or after: kubectl --context %s --namespace %s delete job %s",
-				l.cluster.Target().Context, l.spec.Namespace, current.name())
+			o.Health.Message += fmt.Sprintf("\nit is tried again when what it is given changes, or after: %s --namespace %s delete job %s",
+				l.cluster.Target().Kubectl(), l.spec.Namespace, current.name())
 		}
 	case made && l.book.Failed != nil && l.book.Failed.Job == l.name:
 		o.Health = reconcile.Health{

@@ -117,12 +117,12 @@ func (cs *Clusters) Cluster(ctx context.Context, target forge.Target) (*Cluster,
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return nil, Classify("connect to "+target.Context, Ref{}, ctx.Err())
+		return nil, Classify("connect to "+target.String(), Ref{}, ctx.Err())
 	case <-cs.ctx.Done():
-		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.Context, "shutting down")
+		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.String(), "shutting down")
 	}
 	if cs.ctx.Err() != nil {
-		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.Context, "shutting down")
+		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.String(), "shutting down")
 	}
 	if s.cluster != nil {
 		if !s.cluster.outdated() {
