@@ -254,3 +254,19 @@ func TestAppendOnly(t *testing.T) {
 		t.Errorf("%s does not know all rows: go test ./internal/fks -run AppendOnly -update", name)
 	}
 }
+
+func TestReference(t *testing.T) {
+	const name = "../../docs/reference/fks-rules.md"
+	if *update {
+		if err := os.WriteFile(name, []byte(fks.Reference()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), fks.Reference()); diff != "" {
+		t.Errorf("%s is not what the table says: go test ./internal/fks -run Reference -update (-file +made):\n%s", name, diff)
+	}
+}

@@ -141,7 +141,7 @@ func kindRules() []Rule {
 		{
 			ID: "FKS119", Name: "pod-security", Kinds: []string{"Namespace"}, Path: `metadata.labels["pod-security.kubernetes.io/enforce"]`,
 			When: When{OneOf: []string{"restricted"}}, Action: Warn,
-			Message: "Pods without a securityContext are refused in it, and Fly Kubernetes reads none.",
+			Message: "Pods whose containers have no securityContext are refused in it, and it is taken out of them (FKS308).",
 			Hint:    "write baseline",
 			Doc:     docPods,
 		},
@@ -167,7 +167,7 @@ func podRules() []Rule {
 			ID: "FKS203", Name: "host-namespaces", Kinds: podKinds, Path: "{pod}.(hostNetwork|hostPID|hostIPC)", When: When{OneOf: []string{"true"}}, Action: Error,
 			Message: "A pod is a machine of its own: there is no host to share with.",
 			Hint:    "leave it out",
-			Doc:     docBeta,
+			Doc:     docFKS,
 		},
 		{
 			ID: "FKS204", Name: "affinity", Kinds: podKinds, Path: "{pod}.affinity", Action: Drop,
