@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -173,6 +174,35 @@ func TestDownCutAnywhere(t *testing.T) {
 			}
 			if left := y.Inventory(); len(left) > 0 || len(y.Live(id("db")))+len(y.Live(id("app"))) > 0 {
 				t.Errorf("cut after %d: %v is left", cut, left)
+			}
+		})
+	}
+}
+
+// What was in a place that is gone is gone with it; of one that cannot be
+// reached nothing is known.
+func TestDownOfWhatIsGone(t *testing.T) {
+	for name, gone := range map[string]bool{"gone": true, "out of reach": false} {
+		synctest.Test(t, func(t *testing.T) {
+			y := newYard(t)
+			asked := []forge.Resource{one("cluster"), one("app", "cluster")}
+			if _, err := y.engine.Converge(t.Context(), gen(1, policy, asked...)); err != nil {
+				t.Fatal(err)
+			}
+			why := &reconcile.Error{Kind: reconcile.Invalid, Op: "reach", Err: reconcile.ErrGone}
+			if !gone {
+				why.Err = errors.New("no such context")
+			}
+			y.Fail("observe", id("app"), func() error { return why })
+			status, err := y.engine.Converge(t.Context(), down(2, policy, asked...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left := len(status.Environments[0].Resources); (left == 0) != gone {
+				t.Errorf("%s: %d resources are left", name, left)
+			}
+			if items := y.plan(down(2, policy, one("app")), nil).Environments[0].Items; (len(items) == 0) != gone {
+				t.Errorf("%s: planned: %+v", name, items)
 			}
 		})
 	}

@@ -70,7 +70,7 @@ func (e *Engine) learn(u *unit, out *outcome, now time.Time) {
 	}
 	u.seen = true
 	if !equalOutputs(u.outputs, out.obs.Outputs) {
-		u.outputs = out.obs.Outputs
+		u.outputs, u.told = out.obs.Outputs, plain(out.obs.Outputs)
 		e.wakeDependants(u.id, true, now)
 	}
 	if out.err == nil && len(out.held) == 0 {
@@ -236,12 +236,12 @@ func (e *Engine) publish(j *job, out *outcome, now time.Time) {
 	u, old := j.unit, j.unit.status
 	if u.ready && !u.late && old.State == StateReady && old.Objects == out.obs.Objects &&
 		old.Message == out.obs.Health.Message && old.LastAction == u.last && len(u.bouts) == 0 &&
-		old.Expires.Equal(out.obs.Expires) && slices.Equal(old.Notices, out.obs.Notices) {
+		maps.Equal(old.Outputs, u.told) && old.Expires.Equal(out.obs.Expires) && slices.Equal(old.Notices, out.obs.Notices) {
 		return // the steady state: nothing to make, nothing to compare
 	}
 	s := &ResourceStatus{
 		ID: u.id, Since: now, Objects: old.Objects,
-		Error: errorStatus(out.err), NextRetry: u.retryAt, LastAction: u.last,
+		Error: errorStatus(out.err), NextRetry: u.retryAt, LastAction: u.last, Outputs: u.told,
 	}
 	s.Notices, s.Expires = old.Notices, old.Expires
 	if out.read {

@@ -311,7 +311,7 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	item = Item{ID: r.ID, Remove: true, Needs: r.Needs}
 	req := Request{Resource: r, Policy: s.env.Policy, Remove: true, Explain: true}
 	obs, err := e.observe(ctx, p, req)
-	if err == nil && !obs.Exists {
+	if err == nil && !obs.Exists || errors.Is(err, ErrGone) {
 		return item, false
 	}
 	if err == nil {

@@ -147,6 +147,9 @@ func (e *Engine) reconcile(ctx, work context.Context, j *job) (out outcome) {
 	read, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	out.obs, out.err = e.observe(read, j.provider, j.request)
+	if j.orphan && errors.Is(out.err, ErrGone) {
+		out.obs, out.err = Observed{}, nil
+	}
 	if out.err != nil {
 		out.unread = true
 		return out

@@ -109,7 +109,7 @@ func (w *way) config(context.Context) (*rest.Config, error) {
 	w.mu.Unlock()
 	switch {
 	case gone:
-		return nil, &reconcile.Error{Kind: reconcile.Invalid, ID: w.id, Op: "reach", Object: "cluster " + w.id.Name, Err: errors.New("it is not there any more")}
+		return nil, &reconcile.Error{Kind: reconcile.Invalid, ID: w.id, Op: "reach", Object: "cluster " + w.id.Name, Err: reconcile.ErrGone}
 	case !open:
 		return nil, reconcile.WaitingFor(w.id, forge.OutputKubeconfig)
 	}

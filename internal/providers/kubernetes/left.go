@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -110,6 +111,9 @@ func (cs *Clusters) places(ctx context.Context, environment string, wanted []for
 			continue
 		}
 		c, err := cs.Cluster(ctx, r.Target)
+		if errors.Is(err, reconcile.ErrGone) {
+			continue // with all that was in it
+		}
 		if err != nil {
 			return nil, nil, err
 		}
