@@ -144,6 +144,32 @@ func TestClaimGrowsAndDoesNotShrink(t *testing.T) {
 	r.converge(r.ask())
 }
 
+// TestClaimOfARegion: the region stands in what a claim asks for, and a claim
+// that is there stays in its region.
+func TestClaimOfARegion(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.spec.Access, r.spec.Region = "ReadWriteOncePod", "iad"
+	r.converge(r.ask())
+	if s := r.live().Spec; s.Selector == nil || len(s.Selector.MatchLabels) != 1 || s.Selector.MatchLabels["region"] != "iad" {
+		t.Fatalf("it selects %v", s.Selector)
+	}
+	for region, want := range map[string]string{
+		"ord": "its region is iad and cannot become ord; write the region that it has",
+		"":    "its region is iad and cannot become that of the cluster",
+	} {
+		r.spec.Region = region
+		_, steps := r.plan(r.ask())
+		if s := r.single(steps); !strings.Contains(s.Blocked, want) || len(s.Destroys) > 0 {
+			t.Errorf("want %q, planned %s", want, s)
+		}
+	}
+	r.spec.Region = "iad"
+	if _, steps := r.plan(r.ask()); len(steps) > 0 {
+		t.Errorf("planned %v", steps)
+	}
+}
+
 func TestClaimOfAClassThatCannotGrow(t *testing.T) {
 	t.Parallel()
 	r := newClaimRig(t)
