@@ -42,6 +42,8 @@ Flags of up:
                        each starts when a kubernetes add-on is made
   --fks-way WAY        into them, as their kubeconfig has it: proxy (default), or
                        direct, a name that nobody resolves
+  --fks-admission MODE what Fly does not support: ignore (default), pods come
+                       without it; or reject, it is refused
   --keep               keep the data for the next time; otherwise they are
                        discarded on stop
   --quiet              print errors only
@@ -99,6 +101,7 @@ func runUp(args []string, stdout, stderr io.Writer) int {
 	flags.Float64Var(&opts.FlySpeed, "fly-speed", 1, "")
 	flags.IntVar(&opts.FKS, "fks", 0, "")
 	flags.StringVar(&opts.FKSWay, "fks-way", fks.WayProxy, "")
+	flags.StringVar(&opts.FKSAdmission, "fks-admission", fks.AdmissionIgnore, "")
 	flags.BoolVar(&opts.Keep, "keep", false, "")
 	flags.BoolVar(&opts.Quiet, "quiet", false, "")
 	withParent := flags.Bool("exit-with-parent", false, "")

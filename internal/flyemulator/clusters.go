@@ -19,6 +19,7 @@ type Clusters interface {
 // Cluster is one of Fly Kubernetes.
 type Cluster struct {
 	ID     string // of its add-on
+	AddOn  string // its name
 	Name   string // in names of hosts: fks-<organization>-<add-on>
 	Org    string
 	App    string // that its pods run in
@@ -115,7 +116,7 @@ func (e *Emulator) Resolve(host string) []string {
 }
 
 func (a *addOn) cluster() Cluster {
-	return Cluster{ID: a.ID, Name: a.host(), Org: a.Org, App: a.Pods, Region: a.Region}
+	return Cluster{ID: a.ID, AddOn: a.Name, Name: a.host(), Org: a.Org, App: a.Pods, Region: a.Region}
 }
 
 // host is the name of the API server within .flycast.

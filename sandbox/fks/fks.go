@@ -29,11 +29,12 @@ const (
 
 // Config says what to run.
 type Config struct {
-	Clusters int    // how many there may be at a time
-	Dir      string // of their data, each in a directory of its own
-	LogDir   string
-	Command  []string // program and first arguments that run a component
-	Way      string
+	Clusters  int    // how many there may be at a time
+	Dir       string // of their data, each in a directory of its own
+	LogDir    string
+	Command   []string // program and first arguments that run a component
+	Way       string
+	Admission string // of clusters that start
 
 	// Report is called as each part of a cluster becomes ready.
 	Report func(cluster, part string, took time.Duration)
@@ -59,6 +60,7 @@ type Host struct {
 	opened   chan struct{} // closed when the fields below are set
 	platform Platform
 	proxy    string
+	hooks    *hooks
 
 	mu     sync.Mutex
 	places map[string]*place // by the add-on's id
@@ -74,6 +76,8 @@ type place struct {
 	cluster *cluster.Cluster // valid once made is closed; nil: it could not be
 
 	services atomic.Pointer[services] // nil until it works
+
+	admission string // guarded by the host's mu
 }
 
 var errClosed = errors.New("closed")
@@ -88,6 +92,12 @@ func New(cfg Config) *Host {
 // meanwhile. It returns when the former are ready.
 func (h *Host) Open(ctx context.Context, platform Platform, proxy string) error {
 	h.platform, h.proxy = platform, proxy
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+admissionPath+"{cluster}", h.reviewAdmission)
+	var err error
+	if h.hooks, err = startHooks(ctx, mux); err != nil {
+		return err
+	}
 	close(h.opened)
 	kept := map[string]bool{}
 	var waiting []*place
@@ -117,12 +127,16 @@ func (h *Host) Open(ctx context.Context, platform Platform, proxy string) error 
 }
 
 // Close ends all clusters; their data stay.
-func (h *Host) Close() {
+func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
 	h.cancel(errClosed)
 	h.tasks.Wait()
+	if h.hooks == nil {
+		return nil
+	}
+	return h.hooks.stop()
 }
 
 // Done is closed when the host has ended: by Close, or because a cluster failed
@@ -179,7 +193,7 @@ func (h *Host) make(one flyemulator.Cluster) *place {
 	if p := h.places[one.ID]; p != nil {
 		return p // it came while the host opened
 	}
-	p := &place{of: one, made: make(chan struct{})}
+	p := &place{of: one, made: make(chan struct{}), admission: h.cfg.Admission}
 	p.ctx, p.cancel = context.WithCancel(h.ctx)
 	h.places[one.ID] = p
 	if !h.closed {

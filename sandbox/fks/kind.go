@@ -2,6 +2,7 @@ package fks
 
 import (
 	"context"
+	"errors"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -29,8 +30,10 @@ func (h *Host) kind(p *place) cluster.Kind {
 		// What these would do, nobody does at Fly.
 		ControllerArgs: []string{"--controllers=*,-daemonset-controller,-cronjob-controller,-horizontal-pod-autoscaler-controller"},
 
-		Nodes:   func(version string) []*corev1.Node { return []*corev1.Node{node(p.of.Region, version)} },
-		Objects: createClasses,
+		Nodes: func(version string) []*corev1.Node { return []*corev1.Node{node(p.of.Region, version)} },
+		Objects: func(ctx context.Context, client kubernetes.Interface) error {
+			return errors.Join(createClasses(ctx, client), h.createWebhook(ctx, client, p))
+		},
 		Tasks: []cluster.Task{
 			{Name: "volumes", Run: func(ctx context.Context, client kubernetes.Interface, ready func()) error {
 				return volume.Run(ctx, client, &volumes{platform: h.platform, of: p.of, made: map[string]string{}}, ready)

@@ -9,15 +9,18 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 )
 
-// Paths that API servers ask at.
+// Paths below the proxy's own, for API servers and for who runs the sandbox.
 const (
-	root       = "/_sandbox/"
-	tokensPath = root + "tokens/" // and the organization
+	root         = "/_sandbox/"
+	tokensPath   = root + "tokens/"   // and the organization
+	clustersPath = root + "clusters/" // and the name of an add-on
 )
 
 func (h *Host) mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+tokensPath+"{org}", h.reviewToken)
+	mux.HandleFunc("GET "+clustersPath+"{name}/admission", h.switchAdmission)
+	mux.HandleFunc("PUT "+clustersPath+"{name}/admission", h.switchAdmission)
 	return mux
 }
 

@@ -80,20 +80,14 @@ func (v *volumes) Name() string { return provisioner }
 
 // Provision implements volume.Provider.
 func (v *volumes) Provision(_ context.Context, claim *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume) error {
-	region, err := v.region(claim)
-	if err != nil {
+	if err := supported(claim); err != nil {
 		return err
 	}
-	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
-	limit := resource.MustParse(fmt.Sprintf("%dGi", maxVolume))
-	switch {
-	case !slices.Equal(claim.Spec.AccessModes, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}):
-		return &volume.Refusal{Why: fmt.Sprintf("access modes %v are not supported: only ReadWriteOncePod is", claim.Spec.AccessModes)}
-	case size.Cmp(limit) > 0:
-		return &volume.Refusal{Why: fmt.Sprintf("%s is too large: a volume has at most %d GB", size.String(), maxVolume)}
-	case ptr.Deref(claim.Spec.VolumeMode, corev1.PersistentVolumeFilesystem) != corev1.PersistentVolumeFilesystem:
-		return &volume.Refusal{Why: "volumeMode Block is not supported"}
+	region := v.of.Region
+	if claim.Spec.Selector != nil {
+		region = claim.Spec.Selector.MatchLabels[regionLabel]
 	}
+	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
 	id, err := v.id(pv.Name, region, size)
 	if err != nil {
 		return err
@@ -104,17 +98,25 @@ func (v *volumes) Provision(_ context.Context, claim *corev1.PersistentVolumeCla
 	return nil
 }
 
-// region is the one that the claim's selector asks for, or the cluster's.
-func (v *volumes) region(claim *corev1.PersistentVolumeClaim) (string, error) {
-	selector := claim.Spec.Selector
-	if selector == nil {
-		return v.of.Region, nil
+// supported returns a *volume.Refusal for a claim that Fly has no volume for.
+func supported(claim *corev1.PersistentVolumeClaim) error {
+	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	limit := resource.MustParse(fmt.Sprintf("%dGi", maxVolume))
+	why := ""
+	switch selector := claim.Spec.Selector; {
+	case !slices.Equal(claim.Spec.AccessModes, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}):
+		why = fmt.Sprintf("access modes %v are not supported: only ReadWriteOncePod is", claim.Spec.AccessModes)
+	case size.Cmp(limit) > 0:
+		why = fmt.Sprintf("%s is too large: a volume has at most %d GB", size.String(), maxVolume)
+	case ptr.Deref(claim.Spec.VolumeMode, corev1.PersistentVolumeFilesystem) != corev1.PersistentVolumeFilesystem:
+		why = "volumeMode Block is not supported"
+	case selector != nil && (selector.MatchLabels[regionLabel] == "" || len(selector.MatchLabels) > 1 || len(selector.MatchExpressions) > 0):
+		why = "the selector is not supported: it may only match the label region"
 	}
-	region, ok := selector.MatchLabels[regionLabel]
-	if !ok || len(selector.MatchLabels) > 1 || len(selector.MatchExpressions) > 0 {
-		return "", &volume.Refusal{Why: "the selector is not supported: it may only match the label region"}
+	if why == "" {
+		return nil
 	}
-	return region, nil
+	return &volume.Refusal{Why: why}
 }
 
 // id is that of Fly's volume, which is made once.

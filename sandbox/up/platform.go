@@ -25,9 +25,12 @@ func startFly(ctx context.Context, dir *directory, opts Options) (*platform, err
 	if opts.FKSWay == "" {
 		opts.FKSWay = fks.WayProxy
 	}
+	if opts.FKSAdmission == "" {
+		opts.FKSAdmission = fks.AdmissionIgnore
+	}
 	data, authority := dir.path(dataDir, "fks"), dir.path(dataDir, "edge")
 	p.clusters = fks.New(fks.Config{
-		Clusters: opts.FKS, Dir: data, LogDir: dir.path("logs"), Command: opts.Command, Way: opts.FKSWay, Report: opts.report,
+		Clusters: opts.FKS, Dir: data, LogDir: dir.path("logs"), Command: opts.Command, Way: opts.FKSWay, Admission: opts.FKSAdmission, Report: opts.report,
 	})
 	if opts.FKS > 0 {
 		config.Clusters = p.clusters
@@ -64,10 +67,9 @@ func (p *platform) files() map[string][]byte {
 }
 
 func (p *platform) stop() error {
-	p.clusters.Close()
-	var err error
+	err := p.clusters.Close()
 	if p.edge != nil {
-		err = p.edge.Stop()
+		err = errors.Join(err, p.edge.Stop())
 	}
 	return errors.Join(err, p.emulator.Stop())
 }

@@ -34,8 +34,9 @@ type Options struct {
 	FlySpeed float64 // how much faster the emulator of Fly works than Fly; 0: 1
 	Quiet    bool    // report errors only
 
-	FKS    int    // clusters of Fly Kubernetes that there may be; they start when an add-on asks
-	FKSWay string // into them: one of those of package fks; empty: fks.WayProxy
+	FKS          int    // clusters of Fly Kubernetes that there may be; they start when an add-on asks
+	FKSWay       string // into them: one of those of package fks; empty: fks.WayProxy
+	FKSAdmission string // what becomes of what Fly does not support; empty: fks.AdmissionIgnore
 
 	Restart <-chan os.Signal // kills the API servers and starts them again; may be nil
 
@@ -59,6 +60,8 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return fmt.Errorf("%d clusters of Fly Kubernetes: a sandbox has at most %d", opts.FKS, fks.MaxClusters)
 	case opts.FKSWay != "" && opts.FKSWay != fks.WayProxy && opts.FKSWay != fks.WayDirect:
 		return fmt.Errorf("--fks-way %s: want %s or %s", opts.FKSWay, fks.WayProxy, fks.WayDirect)
+	case opts.FKSAdmission != "" && !fks.ValidAdmission(opts.FKSAdmission):
+		return fmt.Errorf("--fks-admission %s: want %s or %s", opts.FKSAdmission, fks.AdmissionIgnore, fks.AdmissionReject)
 	}
 	if opts.Quiet {
 		opts.Out = io.Discard
