@@ -17,13 +17,22 @@ import (
 const dialTimeout = 10 * time.Second
 
 // network is what lies between here and a cluster.
-type network struct{ cluster, org, server string }
+type network struct {
+	cluster, org, server string
+	connect              connect
+}
+
+// connect is what a net.Dialer does.
+type connect func(ctx context.Context, network, address string) (net.Conn, error)
+
+func dialer() connect {
+	return (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
+}
 
 // dial connects, to the cluster or to the proxy that its kubeconfig names, and
 // says what is missing where that fails.
 func (n network) dial(ctx context.Context, kind, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	c, err := d.DialContext(ctx, kind, address)
+	c, err := n.connect(ctx, kind, address)
 	if err != nil {
 		return nil, n.explain(address, err)
 	}

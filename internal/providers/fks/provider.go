@@ -17,6 +17,7 @@ import (
 // that it has seen.
 type Provider struct {
 	*fly.Service
+	connect connect
 
 	mu   sync.Mutex
 	ways map[forge.ID]*way
@@ -31,7 +32,7 @@ var (
 
 // New makes the provider.
 func New(a *fly.Accounts) *Provider {
-	p := &Provider{ways: map[forge.ID]*way{}}
+	p := &Provider{ways: map[forge.ID]*way{}, connect: dialer()}
 	p.Service = &fly.Service{Accounts: a, Kind: forge.KindFlyCluster, Look: p.look}
 	return p
 }
@@ -97,7 +98,7 @@ func (p *Provider) wayOf(l fly.Look) *way {
 	defer p.mu.Unlock()
 	w := p.ways[l.ID()]
 	if w == nil {
-		w = newWay(l)
+		w = newWay(l, p.connect)
 		p.ways[l.ID()] = w
 	}
 	return w

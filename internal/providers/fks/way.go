@@ -30,6 +30,7 @@ type way struct {
 	id       forge.ID
 	accounts *fly.Accounts
 	tokens   *tokens
+	connect  connect
 
 	mu      sync.Mutex
 	spec    forge.FlyClusterSpec
@@ -43,8 +44,8 @@ type way struct {
 	gone    bool // it was looked for when nobody asked for it any more, and is not there
 }
 
-func newWay(l fly.Look) *way {
-	w := &way{id: l.ID(), accounts: l.Accounts}
+func newWay(l fly.Look, c connect) *way {
+	w := &way{id: l.ID(), accounts: l.Accounts, connect: c}
 	w.tokens = newTokens(w.mint)
 	return w
 }
@@ -120,7 +121,7 @@ func (w *way) config(context.Context) (*rest.Config, error) {
 		}
 	}
 	cfg := rest.CopyConfig(given)
-	n := network{cluster: spec.Name, org: org, server: hostOf(cfg.Host)}
+	n := network{cluster: spec.Name, org: org, server: hostOf(cfg.Host), connect: w.connect}
 	cfg.Dial = n.dial
 	if native {
 		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &bearer{next: next, tokens: w.tokens} })
