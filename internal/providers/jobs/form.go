@@ -19,6 +19,8 @@ type form interface {
 	gvk() schema.GroupVersionKind
 	// object is the object around a pod, but for its metadata.
 	object(s forge.JobSpec, labels, pod map[string]any) map[string]any
+	// pod is what runs, of an object.
+	pod(obj *unstructured.Unstructured) map[string]any
 	// expires tells whether one that has failed may go without anybody's wish.
 	expires(live *unstructured.Unstructured) bool
 	// again is how a person asks for another run of one that has failed.
@@ -62,6 +64,11 @@ func (clusterJob) object(s forge.JobSpec, labels, pod map[string]any) map[string
 	return map[string]any{"spec": spec}
 }
 
+func (clusterJob) pod(obj *unstructured.Unstructured) map[string]any {
+	pod, _, _ := unstructured.NestedMap(obj.Object, "spec", "template", "spec")
+	return pod
+}
+
 func (clusterJob) expires(live *unstructured.Unstructured) bool {
 	_, expires, _ := unstructured.NestedFieldNoCopy(live.Object, "spec", "ttlSecondsAfterFinished")
 	return expires
@@ -77,6 +84,11 @@ func (plainPod) gvk() schema.GroupVersionKind { return corev1.SchemeGroupVersion
 func (plainPod) object(s forge.JobSpec, _, pod map[string]any) map[string]any {
 	limit(s, pod)
 	return map[string]any{"spec": pod}
+}
+
+func (plainPod) pod(obj *unstructured.Unstructured) map[string]any {
+	pod, _, _ := unstructured.NestedMap(obj.Object, "spec")
+	return pod
 }
 
 // expires: a cluster clears Pods away that have ended, with their node for

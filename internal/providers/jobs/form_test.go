@@ -135,11 +135,11 @@ func TestFittedProcess(t *testing.T) {
 		}
 		r.until("failed", is(reconcile.Failed))
 		// Another table may be what makes it succeed.
-		r.life, r.digest = "", "2"
+		r.life, r.grace = "", 2
 		if steps := r.until("complete", is(reconcile.Ready)); created(steps) != 1 {
 			t.Errorf("steps: %v", steps)
 		}
-		r.digest = "3"
+		r.grace = 3
 		if o, steps := r.look(); !is(reconcile.Ready)(o, steps) || len(o.Notices) > 0 {
 			t.Errorf("what has run is nobody's concern: %+v %v", o, steps)
 		}

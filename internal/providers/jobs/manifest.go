@@ -39,7 +39,7 @@ func manifest(s forge.JobSpec) *unstructured.Unstructured {
 // fit brings what is to run into the form that the cluster can run. That it
 // cannot be had there is told when it is planned: what has run stays known.
 func (l *look) fit(ctx context.Context) error {
-	l.object, l.fitted, l.refused = manifest(l.spec), kubernetes.Fitted{}, nil
+	l.object, l.fitted, l.refused, l.fits = manifest(l.spec), kubernetes.Fitted{}, nil, ""
 	rules := l.spec.Rules
 	if rules.Table == "" || l.done() {
 		return nil
@@ -63,6 +63,9 @@ func (l *look) fit(ctx context.Context) error {
 		return reconcile.Errorf(reconcile.Internal, "make", "the table of rules %q makes something else of a %s", rules.Table, l.object.GetKind())
 	}
 	l.object, l.fitted = fitted.Objects[0], fitted
+	// What came of the table counts, and not the table: a failure is not tried
+	// again because of what has nothing to do with it.
+	l.fits = digest(formOf(l.spec).pod(l.object))
 	return nil
 }
 

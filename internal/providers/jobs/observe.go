@@ -61,6 +61,7 @@ type look struct {
 	next    book   // as it is when the object is made
 	object  *unstructured.Unstructured
 	fitted  kubernetes.Fitted // what was made of it
+	fits    string            // a digest of what came of that
 	refused error             // it cannot be had in the cluster
 }
 
@@ -151,7 +152,7 @@ func (l *look) refresh(ctx context.Context) (err error) {
 	if err := l.fit(ctx); err != nil {
 		return err
 	}
-	l.attempt = attempt(l.spec, sums, l.next.Run, l.fitted.Digest)
+	l.attempt = attempt(l.spec, sums, l.next.Run, l.fits)
 	l.name = jobName(l.spec.Name, l.attempt)
 	return nil
 }

@@ -74,7 +74,7 @@ type rig struct {
 	stop     func()
 
 	refuses string // what cannot be had, as Fit has it
-	digest  string
+	grace   int64  // seconds that the table gives to pods
 
 	mu       sync.Mutex
 	requests int
@@ -114,9 +114,18 @@ func (r *rig) Fit(_ context.Context, _ *kubernetes.Cluster, _ forge.Rules, objec
 	if r.refuses != "" {
 		return kubernetes.Fitted{}, reconcile.Errorf(reconcile.Invalid, "fit", "%s", r.refuses)
 	}
-	out := kubernetes.Fitted{Digest: r.digest}
+	out := kubernetes.Fitted{Digest: "another one each time " + time.Now().String()}
 	for _, o := range objects {
 		o = o.DeepCopy()
+		if r.grace > 0 {
+			path := []string{"spec", "terminationGracePeriodSeconds"}
+			if o.GetKind() == "Job" {
+				path = append([]string{"spec", "template"}, path...)
+			}
+			if err := unstructured.SetNestedField(o.Object, r.grace, path...); err != nil {
+				return kubernetes.Fitted{}, err
+			}
+		}
 		if r.life != "" {
 			path := []string{"metadata", "annotations", "sandbox.forged.dev/pod"}
 			if o.GetKind() == "Job" {
