@@ -85,14 +85,8 @@ func (l line) others(ctx context.Context, q question) map[string]verdict {
 func (l line) ask(ctx context.Context, q question, name string, verify bool) (v verdict, bad bool) {
 	ctx, cancel := context.WithTimeout(ctx, q.timeout)
 	defer cancel()
-	var handshake atomic.Pointer[error] // a dial may go on for a moment when its time is over
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
-			if err != nil {
-				handshake.Store(&err)
-			}
-		},
-	})
+	var h handshake
+	ctx = httptrace.WithClientTrace(ctx, h.trace())
 	if parent, wild := strings.CutPrefix(name, "*."); wild {
 		name = "forged-asks." + parent // any will do
 	}
@@ -105,9 +99,8 @@ func (l line) ask(ctx context.Context, q question, name string, verify bool) (v 
 	if err != nil {
 		return verdict{trouble: "path " + q.path + " makes no URL"}, false
 	}
-	request.Host = name
-	if name == q.host && q.port != map[string]int{"http": 80, "https": 443}[scheme] {
-		request.Host = at
+	if request.Host = name; name == q.host { // an address of IPv6 has brackets there
+		request.Host = strings.TrimSuffix(at, usualPort(q.tls))
 	}
 	request.Header.Set("User-Agent", "forged")
 	transport := l.transport(name, verify)
@@ -115,13 +108,52 @@ func (l line) ask(ctx context.Context, q question, name string, verify bool) (v 
 	client := http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(request)
 	if err != nil {
-		return q.why(err, handshake.Load())
+		return q.why(err, &h)
 	}
 	defer func() { _ = response.Body.Close() }() // what the app says is its own business
 	if response.StatusCode >= http.StatusBadRequest {
 		return verdict{trouble: strings.TrimSpace(fmt.Sprintf("it answers %d %s", response.StatusCode, http.StatusText(response.StatusCode)))}, false
 	}
 	return verdict{}, false
+}
+
+// usualPort is what nobody writes.
+func usualPort(tls bool) string {
+	if tls {
+		return ":443"
+	}
+	return ":80"
+}
+
+// handshake is how far TLS came. A dial may go on for a moment when its time is
+// over.
+type handshake struct {
+	begun, done atomic.Bool
+	failed      atomic.Pointer[error]
+}
+
+func (h *handshake) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		TLSHandshakeStart: func() { h.begun.Store(true) },
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			if err != nil {
+				h.failed.Store(&err)
+				return
+			}
+			h.done.Store(true)
+		},
+	}
+}
+
+// err is why there is no TLS; nil: that is not what is wrong.
+func (h *handshake) err(otherwise error) error {
+	if failed := h.failed.Load(); failed != nil {
+		return *failed
+	}
+	if h.begun.Load() && !h.done.Load() {
+		return otherwise
+	}
+	return nil
 }
 
 func (l line) transport(name string, verify bool) *http.Transport {

@@ -105,13 +105,16 @@ func (p *Provider) forget(id forge.ID) {
 	delete(p.known, id)
 }
 
-// begin takes the right to ask: one at a time does. first is for a look, which
-// asks only when nothing is known; or when nobody else would ask.
-func (p *Provider) begin(id forge.ID, m *memory, first bool) bool {
+// begin takes the right to ask, which one has at a time. A look has it when
+// nothing is known, and when nobody else would ask.
+func (p *Provider) begin(id forge.ID, m *memory, look bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	alone := p.watchers == 0 && !m.due.After(time.Now())
-	if p.known[id] != m || m.asking || m.sight.host == "" || first && m.asked && !alone {
+	due := !m.due.After(time.Now())
+	if look {
+		due = !m.asked || due && p.watchers == 0
+	}
+	if !due || p.known[id] != m || m.asking || m.sight.host == "" {
 		return false
 	}
 	m.asking = true

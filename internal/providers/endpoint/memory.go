@@ -3,7 +3,9 @@ package endpoint
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -188,18 +190,11 @@ func (m *memory) health(now time.Time) reconcile.Health {
 // url is where the app is asked for.
 func (m *memory) url() string {
 	q := m.question
-	scheme, usual := "http", 80
+	scheme := "http://"
 	if q.tls {
-		scheme, usual = "https", 443
+		scheme = "https://"
 	}
-	at := q.host
-	if strings.Contains(at, ":") {
-		at = "[" + at + "]"
-	}
-	if q.port != usual {
-		at = fmt.Sprintf("%s:%d", at, q.port)
-	}
-	return scheme + "://" + at + q.path
+	return scheme + strings.TrimSuffix(net.JoinHostPort(q.host, strconv.Itoa(q.port)), usualPort(q.tls)) + q.path
 }
 
 // observed is what an observation says.

@@ -16,7 +16,7 @@ import (
 
 // why says why there was no answer. Its texts are made here: what libraries say
 // names more than anybody needs, and changes.
-func (q question) why(err error, handshake *error) (v verdict, bad bool) {
+func (q question) why(err error, h *handshake) (v verdict, bad bool) {
 	var name *net.DNSError
 	var op *net.OpError
 	var proxy refusedByProxy
@@ -28,8 +28,8 @@ func (q question) why(err error, handshake *error) (v verdict, bad bool) {
 		}, false
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		return verdict{trouble: "the proxy of this machine cannot be reached", blind: true}, false
-	case handshake != nil:
-		return q.unencrypted(*handshake)
+	case h.err(err) != nil:
+		return q.unencrypted(h.err(err))
 	case errors.As(err, &name):
 		return lookup(name), false
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENETDOWN):
@@ -42,8 +42,6 @@ func (q question) why(err error, handshake *error) (v verdict, bad bool) {
 		return verdict{trouble: "no way leads to it"}, false
 	case cut(err):
 		return verdict{trouble: "the connection ends without an answer"}, false
-	case errors.Is(err, http.ErrSchemeMismatch):
-		return verdict{trouble: "it answers without TLS", encryption: true}, false
 	}
 	return verdict{trouble: "what answers there does not speak HTTP"}, false
 }

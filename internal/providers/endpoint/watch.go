@@ -27,11 +27,10 @@ func (p *Provider) Watch(ctx context.Context, notify func(reconcile.Event)) erro
 	p.count(1)
 	defer p.count(-1)
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var all sync.WaitGroup
 	defer all.Wait()
+	defer cancel()
 	all.Go(func() { p.run(ctx, &all, notify) })
-	defer cancel() // before the wait
 	return p.place.watch(ctx, notify)
 }
 

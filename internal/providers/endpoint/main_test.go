@@ -1,0 +1,35 @@
+package endpoint
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"forged.dev/forged/internal/sandboxtest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(askedFor) != "" {
+		askAsAnotherProcess()
+		return
+	}
+	os.Exit(sandboxtest.Main(leakless{m}))
+}
+
+type leakless struct{ *testing.M }
+
+func (l leakless) Run() int {
+	code := l.M.Run()
+	// Clients of the tests' own share connections that stay for later ones.
+	idle := []goleak.Option{
+		goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"),
+		goleak.IgnoreAnyFunction("net/http.(*http2clientConnReadLoop).run"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+	}
+	if err := goleak.Find(idle...); err != nil && code == 0 {
+		os.Stderr.WriteString(err.Error() + "\n")
+		return 1
+	}
+	return code
+}
