@@ -144,7 +144,7 @@ func TestARolloutIsReadyWhenItAnswers(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		s.wants(reconcile.Ready, "") // both are there; either may have answered
 		s.app.takes(time.Second)
-		s.set(func(now *sight) { now.pods, now.revisions = "b ready", "2" }) // the old one has gone
+		s.set(func(now *sight) { now.pods, now.revisions = "b ready", "2" })                   // the old one has gone
 		s.wants(reconcile.Progressing, health+" has not answered since its pods have changed") // although it did a moment ago
 		time.Sleep(2 * time.Second)
 		s.wants(reconcile.Ready, "")
