@@ -92,16 +92,17 @@ func (w *way) findApp(ctx context.Context) bool {
 	return app != "" && w.setApp(addon, app)
 }
 
-// appOfServices is what the hosts of load balancers say: NAME.svc.APP.fly.dev.
+// appOfServices is what the hosts of load balancers say: NAME.svc.APP.fly.dev,
+// perhaps with more before the svc where the namespace is not the default one.
 // Those of this environment count more than others; empty: it cannot be told.
 func appOfServices(services []corev1.Service, environment, instance string) string {
 	var ours, all []string
 	for i := range services {
 		s := &services[i]
 		for _, in := range s.Status.LoadBalancer.Ingress {
-			rest, is := strings.CutPrefix(in.Hostname, s.Name+".svc.")
+			of, rest, is := strings.Cut(in.Hostname, ".svc.")
 			app, ends := strings.CutSuffix(rest, appSuffix)
-			if !is || !ends || strings.Contains(app, ".") {
+			if !is || !ends || strings.Contains(app, ".") || of != s.Name && !strings.HasPrefix(of, s.Name+".") {
 				continue
 			}
 			all = append(all, app)

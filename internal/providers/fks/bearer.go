@@ -29,8 +29,16 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 		with.Body = body
 		with.Header.Set("Authorization", "Bearer "+string(token.Reveal()))
 		resp, err := b.next.RoundTrip(with)
-		if err != nil || resp.StatusCode != http.StatusUnauthorized || !again || !b.tokens.refused(token) {
-			return resp, err
+		switch {
+		case err != nil:
+			return nil, err
+		case resp.StatusCode != http.StatusUnauthorized:
+			if resp.StatusCode < http.StatusInternalServerError {
+				b.tokens.accepted(token)
+			}
+			return resp, nil
+		case !again || !b.tokens.refused(token):
+			return resp, nil
 		}
 		if r.Body != nil && r.Body != http.NoBody {
 			if r.GetBody == nil {

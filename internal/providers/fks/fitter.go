@@ -92,7 +92,7 @@ func refusal(findings []fks.Finding) error {
 	}
 	return &reconcile.Error{
 		Kind: reconcile.Invalid, Op: "fit to Fly Kubernetes", Err: errors.New(strings.Join(lines, "\n")),
-		Hint: "platform.allow takes ids of rules that only warn",
+		Hint: "platform.allowUnsupported takes ids of rules that only warn",
 	}
 }
 
@@ -124,27 +124,38 @@ func changes(findings []fks.Finding) []reconcile.Change {
 	return all
 }
 
-// notices are what a person should know: what was taken out, and what may not do
-// what it says.
+// notices are what a person should know, each rule once: what was taken out, and
+// what may not do what it says. A plan shows each place.
 func notices(findings []fks.Finding) []reconcile.Notice {
-	var all []reconcile.Notice
-	left := 0
+	var rules []string
+	of := map[string][]fks.Finding{}
 	for _, f := range findings {
 		if f.Action != fks.Warn && f.Action != fks.Drop {
 			continue
 		}
-		if len(all) == maxTold {
-			left++
-			continue
+		if of[f.Rule] == nil {
+			rules = append(rules, f.Rule)
 		}
-		n := reconcile.Notice{Code: noticeCode, Object: f.Object, Message: f.Rule + ": " + strings.TrimSuffix(f.Message, ".")}
-		if f.Path != "" {
-			n.Message = f.Rule + ": " + f.Path + ": " + strings.TrimSuffix(f.Message, ".")
+		of[f.Rule] = append(of[f.Rule], f)
+	}
+	all := make([]reconcile.Notice, 0, len(rules))
+	for _, rule := range rules {
+		first := of[rule][0]
+		n := reconcile.Notice{Code: noticeCode, Object: first.Object, Message: rule + ": " + strings.TrimSuffix(first.Message, ".")}
+		var objects []string
+		for _, f := range of[rule][1:] {
+			if f.Object != first.Object && !slices.Contains(objects, f.Object) {
+				objects = append(objects, f.Object)
+			}
+		}
+		switch len(objects) {
+		case 0:
+		case 1:
+			n.Message += " (and " + objects[0] + ")"
+		default:
+			n.Message += fmt.Sprintf(" (and %d other objects)", len(objects))
 		}
 		all = append(all, n)
-	}
-	if left > 0 {
-		all = append(all, reconcile.Notice{Code: noticeCode, Message: fmt.Sprintf("and %d more; forged validate lists them all", left)})
 	}
 	return all
 }

@@ -28,7 +28,7 @@ const (
 	tokenSpare   = 30 * time.Second // of its life is not used: a request is on its way for a while
 	tokenRetry   = 30 * time.Second // between attempts while the old one is still good
 	tokenPause   = 5 * time.Second  // between attempts while there is none
-	tokenRefused = 30 * time.Second // one that is younger and was refused is not replaced: another would not help
+	tokenRefused = 30 * time.Second // one that is younger, and never was accepted, is not replaced: another would not help
 	mintTimeout  = 30 * time.Second
 	renewTimeout = 10 * time.Second // while the old one is still good
 )
@@ -42,6 +42,7 @@ type tokens struct {
 
 	mu     sync.Mutex
 	value  secret.Value // zero: none
+	opens  bool         // it was accepted once
 	minted time.Time
 	life   time.Duration
 	failed error // of the last attempt, unless it succeeded
@@ -126,7 +127,7 @@ func (t *tokens) renew(ctx context.Context, old secret.Value, is state) (secret.
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.failed = err; err == nil {
-		t.value, t.minted, t.life = value, asked, life
+		t.value, t.opens, t.minted, t.life = value, false, asked, life
 		return value, nil
 	}
 	t.tried = time.Now()
@@ -144,11 +145,20 @@ func (t *tokens) refused(value secret.Value) bool {
 	if !bytes.Equal(t.value.Reveal(), value.Reveal()) {
 		return true // it was replaced meanwhile
 	}
-	if time.Since(t.minted) < tokenRefused {
+	if !t.opens && time.Since(t.minted) < tokenRefused {
 		return false
 	}
 	t.value = secret.Value{}
 	return true
+}
+
+// accepted notes that a token opens the cluster.
+func (t *tokens) accepted(value secret.Value) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.opens {
+		t.opens = bytes.Equal(t.value.Reveal(), value.Reveal())
+	}
 }
 
 // forget has the next request mint.
