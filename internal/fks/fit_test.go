@@ -261,7 +261,7 @@ func FuzzFit(f *testing.F) {
 		f.Add(breaking(f, r.ID), "")
 		f.Add(breaking(f, r.ID), r.ID)
 	}
-	chart, err := os.ReadFile("testdata/chart/rendered.yaml")
+	chart, err := os.ReadFile("testdata/bazaar.yaml")
 	if err == nil {
 		f.Add(string(chart), "FKS201")
 	}

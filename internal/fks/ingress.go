@@ -111,7 +111,7 @@ func becomeService(f *fitting, m match) string {
 	var said []string
 	for _, r := range mine {
 		o := f.backend(m.of, r)
-		expose(o)
+		f.expose(o)
 		o.rules["FKS101"] = true
 		said = append(said, fmt.Sprintf("%s: LoadBalancer %s", cmp.Or(r.host, "every host"), r.service))
 	}
@@ -122,7 +122,7 @@ func becomeService(f *fitting, m match) string {
 
 // expose makes a Service what an Ingress was: it answers on port 80, and on 443
 // behind TLS.
-func expose(o *object) {
+func (f *fitting) expose(o *object) {
 	spec := below(o.fields, "spec")
 	spec["type"] = "LoadBalancer"
 	metadata := o.fields["metadata"].(map[string]any)
@@ -141,6 +141,11 @@ func expose(o *object) {
 	target := port["targetPort"]
 	if target == nil {
 		target = port["port"]
+	}
+	if name, ok := target.(string); ok {
+		if number := f.numberOf(o, name); number != nil {
+			target = number
+		}
 	}
 	for number, handlers := range map[string]string{"80": "http", "443": "http,tls"} {
 		name := text(port, "name")
