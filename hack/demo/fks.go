@@ -169,30 +169,60 @@ func (d *demo) answers(ctx context.Context, at *flyPlace) error {
 	if err != nil {
 		return err
 	}
-	for _, host := range []string{service.Status.LoadBalancer.Ingress[0].Hostname, flyDomain} {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/health/ready", nil)
-		if err != nil {
-			return err
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		resp.Body.Close()
-		d.say("GET https://%s/health/ready: %s", host, resp.Status)
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s answers with %s", host, resp.Status)
-		}
+	host := service.Status.LoadBalancer.Ingress[0].Hostname
+	if err := ask(ctx, client, host); err != nil {
+		return err
 	}
-	return d.forged(ctx, at, "status", "--address", d.daemon.Address)
+	d.say("GET https://%s/health/ready: 200", host)
+	if err := d.forged(ctx, at, "status", "--address", d.daemon.Address); err != nil {
+		return err
+	}
+	d.title("Its domain is led there", "somebody sets the record that forged status shows")
+	if err := at.meddles(ctx, http.MethodPost, "/_emulator/dns", fmt.Sprintf(`{%q: {"cname": %q}}`, flyDomain, host)); err != nil {
+		return err
+	}
+	began := time.Now()
+	err = child.Until(ctx, d.daemon.Child, 2*time.Minute, "an answer of "+flyDomain, func() (bool, error) {
+		err := ask(ctx, client, flyDomain)
+		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
+	d.say("GET https://%s/health/ready: 200, after %.1f s", flyDomain, time.Since(began).Seconds())
+	return d.ready(ctx)
 }
 
-// forged runs it as a person would, and shows what it prints.
+// ask has no answer but that the app is well.
+func ask(ctx context.Context, client *http.Client, host string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/health/ready", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers with %s", host, resp.Status)
+	}
+	return nil
+}
+
+// forged runs it as a person would, and shows what it prints. What the daemon has
+// healed it writes down within some seconds: until then another forged may see
+// that as undone.
 func (d *demo) forged(ctx context.Context, at *flyPlace, args ...string) error {
 	d.say("$ forged %s", strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "forged"), args...)
-	cmd.Env = append(os.Environ(), at.environ()...)
-	text, err := cmd.CombinedOutput()
+	var text []byte
+	err := child.Until(ctx, d.daemon.Child, 30*time.Second, "success of forged "+args[0], func() (bool, error) {
+		cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "forged"), args...)
+		cmd.Env = append(os.Environ(), at.environ()...)
+		var err error
+		text, err = cmd.CombinedOutput()
+		return err == nil, err
+	})
 	for line := range strings.Lines(string(bytes.TrimSpace(text))) {
 		d.say("  %s", strings.TrimRight(line, "\n"))
 	}
@@ -202,6 +232,9 @@ func (d *demo) forged(ctx context.Context, at *flyPlace, args ...string) error {
 // changesNothing has a second forged look at all of it.
 func (d *demo) changesNothing(ctx context.Context, at *flyPlace) error {
 	d.title("A second look changes nothing", "forged plan ends with 0 when there is nothing to do")
+	if err := d.ready(ctx); err != nil {
+		return err
+	}
 	return d.forged(ctx, at, "plan", "--config", d.config)
 }
 

@@ -344,6 +344,9 @@ func (c *clusterBuilder) chartRelease(name string, chart forge.Chart) forge.Rele
 // ours do. It does not refuse them: what a cluster injects is not our business.
 func (b builder) namespaceLabels() map[string]string {
 	labels := b.labels()
+	if b.env.Platform.Kind == forge.PlatformFKS {
+		return labels // where a container's securityContext is not read, each would be warned of
+	}
 	labels["pod-security.kubernetes.io/warn"] = "restricted"
 	labels["pod-security.kubernetes.io/audit"] = "restricted"
 	return labels

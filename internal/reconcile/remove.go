@@ -94,7 +94,8 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 		wait := max(r.after, r.block, retryFirst)
 		s.notBefore = now.Add(wait)
 		e.after(sweepID(name), wait)
-		if text := err.Error(); text != s.said {
+		// What has yet to be made tells nothing of what is owned there.
+		if text := err.Error(); text != s.said && KindOf(err) != Waiting {
 			s.said = text
 			e.log.Warn("could not list what is owned; nothing is removed until then",
 				"environment", name, "kind", KindOf(err), "error", err, "retry", wait)
