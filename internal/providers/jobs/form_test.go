@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
@@ -104,6 +105,24 @@ func TestPodsThatAreClearedAway(t *testing.T) {
 	}
 }
 
+// A node that goes away is no failure of what ran there: Jobs have their
+// controller for that.
+func TestDisruptedPodIsRunAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.spec.Pod, r.life = true, "run"
+	r.until("it runs", is(reconcile.Progressing))
+	r.begun()
+	r.life = ""
+	gone := []byte(`{"status":{"phase":"Failed","reason":"Terminated","conditions":[{"type":"DisruptionTarget","status":"True","reason":"TerminationByKubelet"}]}}`)
+	if _, err := r.Client.CoreV1().Pods(r.Namespace).Patch(t.Context(), r.jobs()[0], types.MergePatchType, gone, person, "status"); err != nil {
+		t.Fatal(err)
+	}
+	if steps := r.until("it has run", is(reconcile.Ready)); created(steps) != 1 {
+		t.Errorf("steps: %v", steps)
+	}
+}
+
 // What the cluster cannot run is refused before anything is made; what was made
 // of the rest is shown to who asks.
 func TestFittedProcess(t *testing.T) {
@@ -165,7 +184,7 @@ func TestWhatCannotBePutBack(t *testing.T) {
 	r.until("it runs", is(reconcile.Progressing))
 	r.begun()
 	name := r.jobs()[0]
-	if _, err := r.Client.CoreV1().Pods(r.Namespace).Patch(t.Context(), name, "application/merge-patch+json", []byte(`{"spec":{"activeDeadlineSeconds":5}}`), person); err != nil {
+	if _, err := r.Client.CoreV1().Pods(r.Namespace).Patch(t.Context(), name, types.MergePatchType, []byte(`{"spec":{"activeDeadlineSeconds":5}}`), person); err != nil {
 		t.Fatal(err)
 	}
 	req := r.request()

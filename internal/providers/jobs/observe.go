@@ -21,7 +21,7 @@ type job struct {
 	entry kubernetes.Entry
 	state kubernetes.State
 	drift bool // it is not as it was applied
-	asked bool // it is over, and a person asks for another run
+	asked bool // it is over, and another run is asked for: by a person, or since the cluster has stopped it
 	ended bool // it came to its end, and was cleaned away
 }
 
@@ -178,7 +178,7 @@ func (l *look) seen(ctx context.Context, e kubernetes.Entry) (job, error) {
 			}
 		}
 	}
-	j.asked = j.state.Exists && j.state.Health == kubernetes.RunAgain
+	j.asked = j.state.Exists && (j.state.Health == kubernetes.RunAgain || j.state.Health == kubernetes.Disrupted)
 	j.drift = j.state.Exists && (j.state.UID != e.Baseline.UID || j.state.Digest != e.Baseline.Digest)
 	return j, nil
 }
@@ -218,8 +218,9 @@ func (l *look) note(ctx context.Context) error {
 	return nil
 }
 
-// request is the Job by which a person asks for another run of what is wanted
-// now: it bears the annotation, or it had failed and was deleted.
+// request is the object by which another run is asked for of what is wanted
+// now: it bears a person's annotation, it had failed and was deleted, or the
+// cluster has stopped it.
 func (l *look) request() string {
 	for _, j := range l.jobs {
 		if j.code() != l.code || j.name() == l.book.Asked {

@@ -86,7 +86,7 @@ func (l *look) plan(ctx context.Context) ([]reconcile.Step, error) {
 	step := l.step(reconcile.ActionCreate, reconcile.ReasonAbsent, ref, run)
 	switch {
 	case l.next.Run > l.book.Run:
-		step.Action, step.Reason.Code, step.Reason.Text = reconcile.ActionUpdate, reconcile.ReasonDeleted, "a person has asked for another run by way of "+l.next.Asked
+		step.Action, step.Reason.Code, step.Reason.Text = reconcile.ActionUpdate, reconcile.ReasonDeleted, "another run was asked for by way of "+l.next.Asked
 	case l.record.Pending:
 		step.Action, step.Reason.Code = reconcile.ActionRepair, reconcile.ReasonInterrupted
 	case len(l.record.Entries) > 0:

@@ -167,6 +167,10 @@ const AnnotationRunAgain = "forged.dev/run-again"
 // RunAgain is the health of a Job that is over and bears AnnotationRunAgain.
 var RunAgain = reconcile.Health{Status: reconcile.Unknown, Message: "another run was asked for"}
 
+// Disrupted is the health of a pod of a job that was stopped from outside: its
+// node went away, or its place was needed.
+var Disrupted = reconcile.Health{Status: reconcile.Unknown, Message: "was stopped by the cluster, which says nothing of what it ran"}
+
 // jobHealth goes by the conditions alone: a Job may have failed attempts and
 // still succeed.
 func jobHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
@@ -208,6 +212,8 @@ func podHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
 		return RunAgain, true
 	case phase == "Succeeded":
 		return ready()
+	case phase == "Failed" && conditionOf(conditionsOf(obj.Object, "status"), "DisruptionTarget").status == "True":
+		return Disrupted, true
 	case phase == "Failed":
 		why, _, _ := unstructured.NestedString(obj.Object, "status", "reason")
 		more, _, _ := unstructured.NestedString(obj.Object, "status", "message")
