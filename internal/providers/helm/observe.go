@@ -30,6 +30,7 @@ type seen struct {
 	notes    notes
 	drifts   []kubernetes.Drift
 	unready  string             // why the revision has failed to become ready; empty: it has not
+	back     int                // the revision that a person goes back to
 	limits   []reconcile.Notice // of objects that serve, and are not all that they should be
 	unfit    bool               // what was rendered cannot be had in the cluster
 }
@@ -106,6 +107,8 @@ func (s *seen) listen(ctx context.Context) (string, error) {
 	switch {
 	case s.h.req.Remove, s.desired.key == "", s.h.req.Policy.Mode == forge.ModeHeal:
 		return "", nil
+	case s.notes.Back > 0:
+		return fmt.Sprintf("a person went back to revision %d", s.notes.Back), nil
 	case !s.h.seal.made(s.notes.Key):
 		return "what it was made of cannot be compared: the key of checksums is another one", nil
 	case s.desired.key != s.notes.Key:
