@@ -109,7 +109,11 @@ func (c *collector) resource(r forge.Resource) {
 		}
 	case forge.JobSpec:
 		c.base(r.ID, s.Namespace)
-		c.add(s.Namespace, "batch", "jobs", nil, own...)
+		if s.Pod {
+			c.add(s.Namespace, "", "pods", nil, own...)
+		} else {
+			c.add(s.Namespace, "batch", "jobs", nil, own...)
+		}
 		c.workload(s.Namespace, "Job")
 	case forge.ProbeSpec:
 		c.base(r.ID, s.Namespace)
