@@ -70,7 +70,7 @@ func (b builder) appValues() map[string]any {
 			"timeoutSeconds":  atLeastOne(seconds(app.Health.Timeout)),
 			"failures":        int64(app.Health.Failures),
 		},
-		"preStopSeconds": seconds(appPreStop),
+		"preStopSeconds": seconds(b.preStop()),
 		"graceSeconds":   seconds(appGrace),
 		"scaling":        scalingValues(b.at.scaling),
 		"service":        b.serviceValues(),
@@ -106,6 +106,14 @@ func (b builder) addOptional(values map[string]any) {
 	if b.env.Expose.Kind == forge.ExposeGateway {
 		values["route"] = b.routeValues()
 	}
+}
+
+// preStop is none where nobody would wait for it.
+func (b builder) preStop() time.Duration {
+	if b.onFKS() {
+		return 0
+	}
+	return appPreStop
 }
 
 func (b builder) appNetworkValues() map[string]any {
@@ -165,6 +173,9 @@ func (b builder) redisValues() (map[string]any, error) {
 	resources := b.sizes.redis
 	if resources.MemoryLimit, err = redisMemoryLimit(redis.MaxMemory); err != nil {
 		return nil, fmt.Errorf("environment %q: services.redis.maxMemory %w", b.env.Name, err)
+	}
+	if b.onFKS() {
+		resources.MemoryLimit = fmt.Sprintf("%dMi", redisMemoryMB(redis.MaxMemory))
 	}
 	storage := b.storageValues(b.redisName(), redis.Storage, redis.StorageClass)
 	if !redis.Persistence {
