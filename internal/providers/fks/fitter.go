@@ -161,8 +161,16 @@ func notices(findings []fks.Finding) []reconcile.Notice {
 }
 
 // digest changes with the table, with what is allowed and with what the cluster
-// can do.
+// can do, as far as that makes rules void: whatever else is installed there is no
+// reason to fit anything anew.
 func digest(rules forge.Rules, has fks.Capabilities) string {
+	all := has.APIGroups
+	has.APIGroups = nil
+	for _, r := range fks.Rules() {
+		if group := r.Unless.APIGroup; slices.Contains(all, group) && !slices.Contains(has.APIGroups, group) {
+			has.APIGroups = append(has.APIGroups, group)
+		}
+	}
 	b, _ := json.Marshal([]any{fks.Version, rules, has}) // plain data: it never fails
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:8])
