@@ -56,14 +56,23 @@ func FKS(t testing.TB) *Fly {
 	if atFly.err != nil {
 		t.Fatalf("no sandbox: %v", atFly.err)
 	}
-	vars, err := readEnv(atFly.dir)
+	fly, err := FlyAt(atFly.dir)
 	if err != nil {
 		t.Fatalf("sandbox: %v", err)
+	}
+	return fly
+}
+
+// FlyAt is the one of the sandbox in a directory.
+func FlyAt(dir string) (*Fly, error) {
+	vars, err := readEnv(dir)
+	if err != nil {
+		return nil, err
 	}
 	return &Fly{
 		URL: vars["FLY_API_BASE_URL"], Token: vars["FLY_API_TOKEN"], Organization: "acme",
 		Proxy: vars[proxyVariable], CA: vars["FORGED_SANDBOX_CA"], Env: vars,
-	}
+	}, nil
 }
 
 // readEnv reads the variables that a sandbox gives to a shell.
@@ -181,52 +190,75 @@ type FlyCluster struct {
 func (f *Fly) Cluster(t testing.TB) *FlyCluster {
 	t.Helper()
 	name := f.Name(t)
-	org, err := f.organization(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	f.DeleteCluster(t, name)
-	if err := f.Graph(t.Context(), `mutation($o:ID!,$n:String!){createAddOn(input:{type:kubernetes,organizationId:$o,name:$n,primaryRegion:"iad"}){addOn{id}}}`,
-		map[string]any{"o": org, "n": name}, nil); err != nil {
+	if err := f.CreateCluster(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	c := &FlyCluster{Name: name, Kubeconfig: f.awaitCluster(t, name)}
-	kubeconfig, err := clientcmd.Load(c.Kubeconfig)
+	return f.Open(t, name)
+}
+
+// CreateCluster asks for a cluster, and does not wait for it.
+func (f *Fly) CreateCluster(ctx context.Context, name string) error {
+	org, err := f.organization(ctx)
 	if err != nil {
-		t.Fatal(err)
+		return err
+	}
+	return f.Graph(ctx, `mutation($o:ID!,$n:String!){createAddOn(input:{type:kubernetes,organizationId:$o,name:$n,primaryRegion:"iad"}){addOn{id}}}`,
+		map[string]any{"o": org, "n": name}, nil)
+}
+
+// Open is the way into a cluster, when it is ready.
+func (f *Fly) Open(t testing.TB, name string) *FlyCluster {
+	t.Helper()
+	kubeconfig, failure := f.AwaitCluster(t, name)
+	if failure != "" {
+		t.Fatalf("cluster %s: %s", name, failure)
 	}
 	token, err := f.ClusterToken(t.Context(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for user := range kubeconfig.AuthInfos {
-		kubeconfig.AuthInfos[user] = &clientcmdapi.AuthInfo{Token: token}
-	}
-	if c.Config, err = clientcmd.NewDefaultClientConfig(*kubeconfig, nil).ClientConfig(); err != nil {
+	c := &FlyCluster{Name: name, Kubeconfig: kubeconfig}
+	if c.Config, err = withToken(kubeconfig, token); err != nil {
 		t.Fatal(err)
 	}
-	c.Config.QPS = -1
 	if c.Client, err = kubernetes.NewForConfig(c.Config); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
+// withToken puts a token in the place of the command that would make one.
+func withToken(kubeconfig []byte, token string) (*rest.Config, error) {
+	parsed, err := clientcmd.Load(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	for user := range parsed.AuthInfos {
+		parsed.AuthInfos[user] = &clientcmdapi.AuthInfo{Token: token}
+	}
+	config, err := clientcmd.NewDefaultClientConfig(*parsed, nil).ClientConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.QPS = -1
+	return config, nil
+}
+
 // DeleteCluster deletes a cluster at the end of the test, if it is there then.
 // Its place is wanted by other tests.
 func (f *Fly) DeleteCluster(t testing.TB, name string) {
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-		defer cancel()
-		err := f.Graph(ctx, `mutation($n:String!){deleteAddOn(input:{name:$n,provider:"kubernetes"}){deletedAddOnName}}`, map[string]any{"n": name}, nil)
+		err := f.Graph(context.Background(), `mutation($n:String!){deleteAddOn(input:{name:$n,provider:"kubernetes"}){deletedAddOnName}}`, map[string]any{"n": name}, nil)
 		if err != nil && !strings.Contains(err.Error(), "Could not find AddOn") {
 			t.Errorf("delete cluster %s: %v", name, err)
 		}
 	})
 }
 
-// awaitCluster returns the kubeconfig of a cluster when it is ready.
-func (f *Fly) awaitCluster(t testing.TB, name string) []byte {
+// AwaitCluster returns the kubeconfig of a cluster when it is ready, or why it
+// will never be.
+func (f *Fly) AwaitCluster(t testing.TB, name string) (kubeconfig []byte, failure string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), clusterTimeout)
 	defer cancel()
@@ -244,9 +276,9 @@ func (f *Fly) awaitCluster(t testing.TB, name string) []byte {
 		}
 		switch data.AddOn.Status {
 		case "ready":
-			return []byte(data.AddOn.Metadata.Kubeconfig)
+			return []byte(data.AddOn.Metadata.Kubeconfig), ""
 		case "error":
-			t.Fatalf("cluster %s: %s", name, data.AddOn.ErrorMessage)
+			return nil, data.AddOn.ErrorMessage
 		}
 		select {
 		case <-tick.C:
