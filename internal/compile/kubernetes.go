@@ -212,6 +212,7 @@ func (c *clusterBuilder) postgres() error {
 	}
 	c.release(partPostgres, chartPostgres, c.postgresName(), values, names, needs...)
 	c.feedCertificate()
+	c.answers(partPostgres, chartPostgres, c.postgresName(), postgresImages[postgres.Version], postgresAsk, databaseUser, postgres.Database)
 	return nil
 }
 
@@ -254,6 +255,7 @@ func (c *clusterBuilder) redis() error {
 		needs = c.claim(partRedis, chartRedis, c.redisName(), "cache", redis.Storage, redis.StorageClass)
 	}
 	c.release(partRedis, chartRedis, c.redisName(), values, []string{c.redisName()}, needs...)
+	c.answers(partRedis, chartRedis, c.redisName(), redisImages[c.env.Services.Redis.Version], redisAsk)
 	return nil
 }
 

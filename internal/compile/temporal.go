@@ -158,7 +158,7 @@ func (c *clusterBuilder) temporal() error {
 	running := c.id(forge.KindRelease, chartTemporal)
 	c.add(partTemporal, c.resource(forge.KindJob, "temporal-"+componentNamespace,
 		job(componentNamespace, map[string]string{"TEMPORAL_ADDRESS": address(c.temporalName(), portTemporal)}, nil, nil,
-			temporalNamespaceScript, temporal.Namespace, retention(temporal.Retention)),
+			c.namespaceScript(), temporal.Namespace, retention(temporal.Retention)),
 		c.namespace, c.secrets, running))
 	return nil
 }
