@@ -139,7 +139,9 @@ func (e *Engine) planEnvironment(ctx context.Context, env *environment, filter f
 		}
 	}
 	orphans, err := s.orphans(ctx)
-	out.Error = errorStatus(err)
+	if _, waits := waitingOf(err); !waits { // nothing is owned in what has yet to be made
+		out.Error = errorStatus(err)
+	}
 	out.Items = append(out.Items, orphans...)
 	s.limit(out.Items)
 	return out
@@ -170,7 +172,11 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	obs, err := e.observe(ctx, p, req)
 	if err != nil {
 		item.Health = Health{Status: Unknown}
-		item.Error = errorStatus(err)
+		if w, ok := waitingOf(err); ok { // it lives in what has yet to be made
+			item.Waiting = s.until(w)
+		} else {
+			item.Error = errorStatus(err)
+		}
 		s.record(item, nil)
 		return
 	}
@@ -178,9 +184,9 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	item.Health = Health{Status: healthOf(obs), Message: obs.Health.Message}
 	steps, err := e.plan(ctx, p, req, obs)
 	item.Steps = steps
-	var waiting *Error
+	waiting, waits := waitingOf(err)
 	switch {
-	case errors.As(err, &waiting) && waiting.Kind == Waiting:
+	case waits:
 		item.Waiting = s.until(waiting)
 		if slices.ContainsFunc(steps, Step.Rollout) {
 			item.Waiting = "some values are " + item.Waiting
@@ -196,6 +202,12 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 		}
 	}
 	s.record(item, obs.Outputs)
+}
+
+// waitingOf is the error that says what is waited for.
+func waitingOf(err error) (waiting *Error, ok bool) {
+	ok = errors.As(err, &waiting) && waiting.Kind == Waiting
+	return waiting, ok
 }
 
 // until says when a missing output will be there.

@@ -125,7 +125,7 @@ func (e *Engine) owned(ctx context.Context, env *environment) ([]forge.Resource,
 	var first error // the others most likely say the same
 	for _, o := range e.owners() {
 		rs, err := e.askOwner(ctx, o, env.Name, places)
-		if first == nil {
+		if _, waits := waitingOf(first); err != nil && (first == nil || waits) {
 			first = err
 		}
 		all = append(all, rs...)
