@@ -13,6 +13,7 @@ import (
 	"forged.dev/forged/charts"
 	"forged.dev/forged/internal/faultproxy"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fks"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/reconcile/providertest"
@@ -37,11 +38,11 @@ func TestConforms(t *testing.T) {
 	providertest.Test(t, func(t *testing.T) providertest.Harness { return newHarness(t, nil, nil) })
 }
 
-// Fitted to what the cluster can run.
+// Fitted to what Fly Kubernetes can run.
 func TestConformsFitted(t *testing.T) {
 	t.Parallel()
 	providertest.Test(t, func(t *testing.T) providertest.Harness {
-		return newHarness(t, &table{version: "1"}, func(*rig) map[string]string {
+		return newHarness(t, fks.NewFitter(), func(*rig) map[string]string {
 			return map[string]string{"templates/probed.yaml": probed, "templates/hooks.yaml": hook("ConfigMap", "before", `"pre-install,pre-upgrade,pre-rollback"`)}
 		})
 	})
@@ -85,7 +86,7 @@ func newHarness(t *testing.T, fitter kubernetes.Fitter, more func(*rig) map[stri
 	keys := forge.ID{Environment: "prod", Kind: forge.KindSecrets, Name: "shop"}
 	var rules forge.Rules
 	if fitter != nil {
-		rules.Table = "test"
+		rules.Table = forge.TableFKS
 	}
 	ask := func(values map[string]any) forge.Resource {
 		return forge.Resource{

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fks"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -320,6 +321,80 @@ func TestWhatCannotRunTouchesNothing(t *testing.T) {
 	}
 	if h := r.history(); h != "deployed" {
 		t.Errorf("history %q", h)
+	}
+}
+
+// unsupported is what Fly Kubernetes does not do, all in one chart: far from
+// all of it can be fitted.
+func unsupported() map[string]string {
+	pod := func(spec string) string {
+		return "spec: {selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: a}}, spec: " + spec + "}}\n"
+	}
+	const c = `{name: c, image: i}`
+	files := map[string]string{}
+	for name, text := range map[string]string{
+		"daemon":  "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: a}\n" + pod("{containers: ["+c+"]}"),
+		"sidecar": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: two}\n" + pod("{containers: ["+c+", {name: d, image: i}]}"),
+		"init":    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: init}\n" + pod("{initContainers: [{name: d, image: i}], containers: ["+c+"]}"),
+		"host":    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: host}\n" + pod("{hostNetwork: true, volumes: [{name: v, hostPath: {path: /}}], containers: ["+c+"]}"),
+		"cron":    "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: nightly}\nspec: {schedule: '@daily', jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [" + c + "]}}}}}\n",
+		"claim":   "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: shared}\nspec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Ti}}}\n",
+		"policy":  "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: none}\nspec: {podSelector: {}}\n",
+		"scaler":  "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: two}\nspec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: two}}\n",
+		"udp":     "apiVersion: v1\nkind: Service\nmetadata: {name: dns}\nspec: {selector: {app: a}, ports: [{port: 53, protocol: UDP}]}\n",
+		"paths": `
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: two}
+spec:
+  rules:
+  - {host: a.example.com, http: {paths: [{path: /a, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}, {path: /b, pathType: Prefix, backend: {service: {name: dns, port: {number: 80}}}}]}}
+`,
+		"hook": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: before, annotations: {helm.sh/hook: pre-install}}\nspec: {template: {spec: {restartPolicy: Never, initContainers: [{name: d, image: i}], containers: [" + c + "]}}}\n",
+	} {
+		files["templates/"+name+".yaml"] = text
+	}
+	return files
+}
+
+// A chart of everything that Fly Kubernetes does not do is refused with all that
+// is wrong with it, before anything is made.
+func TestEverythingUnsupportedIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.fitter, r.rules = fks.NewFitter(), forge.Rules{Table: forge.TableFKS}
+	r.with(unsupported())
+	r.restart()
+	_, err := r.pass(t.Context(), r.request())
+	if reconcile.KindOf(err) != reconcile.Invalid {
+		t.Fatalf("error %v", err)
+	}
+	for _, what := range []string{"DaemonSet", "Deployment " + r.env.Namespace + "/two", "Deployment " + r.env.Namespace + "/init", "CronJob", "Job " + r.env.Namespace + "/before", "PersistentVolumeClaim", "Service " + r.env.Namespace + "/dns"} {
+		if !strings.Contains(err.Error(), what) {
+			t.Errorf("%s is not named in: %v", what, err)
+		}
+	}
+	for _, list := range []func() (int, error){
+		func() (int, error) {
+			l, err := r.env.Client.CoreV1().Secrets(r.env.Namespace).List(t.Context(), metav1.ListOptions{})
+			return len(l.Items), err
+		},
+		func() (int, error) {
+			l, err := r.env.Client.CoreV1().ConfigMaps(r.env.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: kubernetes.LabelInstance})
+			return len(l.Items), err
+		},
+		func() (int, error) {
+			l, err := r.env.Client.AppsV1().Deployments(r.env.Namespace).List(t.Context(), metav1.ListOptions{})
+			return len(l.Items), err
+		},
+		func() (int, error) {
+			l, err := r.env.Client.BatchV1().Jobs(r.env.Namespace).List(t.Context(), metav1.ListOptions{})
+			return len(l.Items), err
+		},
+	} {
+		if n, err := list(); n != 0 || err != nil {
+			t.Errorf("%d objects were made, %v", n, err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -48,6 +49,21 @@ func (p *Provider) History(ctx context.Context, r forge.Resource) ([]Revision, e
 		all = append(all, s.shownAs(rev, rel))
 	}
 	return all, nil
+}
+
+// Objects are those that the applied revision of a release is made of, and the
+// cluster that they are in.
+func (p *Provider) Objects(ctx context.Context, r forge.Resource) (*kubernetes.Cluster, []kubernetes.Ref, error) {
+	h, err := p.open(ctx, reconcile.Request{Resource: r})
+	if err != nil {
+		return nil, nil, err
+	}
+	record, _ := h.inventory.Record(h.id)
+	refs := make([]kubernetes.Ref, len(record.Entries))
+	for i, e := range record.Entries {
+		refs[i] = e.Ref
+	}
+	return h.cluster, refs, nil
 }
 
 // shownAs is a revision as people see it. Of what a record holds, values and
