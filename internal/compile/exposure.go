@@ -262,8 +262,8 @@ func (c *clusterBuilder) dns() {
 			from.Namespace = c.env.Expose.Gateway.Namespace
 		}
 	}
-	if from.Kind == "" || len(c.at.domains) == 0 || c.env.Platform.Kind == forge.PlatformFKS {
-		return // on Fly, certificates say so
+	if from.Kind == "" || len(c.at.domains) == 0 {
+		return
 	}
 	c.add("", c.resource(forge.KindDNS, partApp, forge.DNSSpec{
 		Namespace: c.at.namespace, Hosts: append([]string(nil), c.at.domains...), From: from,

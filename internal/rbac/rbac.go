@@ -128,6 +128,9 @@ func (c *collector) resource(r forge.Resource) {
 		c.certificate(s)
 	case forge.DNSSpec:
 		c.dns(s)
+	case forge.EndpointSpec:
+		c.add(s.Namespace, "", "services", []string{s.Service}, follow...)
+		c.add(s.Namespace, "", "pods", nil, follow...)
 	case forge.ReleaseSpec:
 		c.base(r.ID, s.Namespace)
 		c.release(r.ID, s)

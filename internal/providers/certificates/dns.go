@@ -177,23 +177,28 @@ func (p *dns) verdict(environment, host string, a answer) string {
 	return "leads to " + strings.Join(is, ", ") + ", which is right only if something stands in between that passes requests on"
 }
 
-// records are what has to be in DNS for a name, or in a file.
+// records are what has to be in DNS for a name, or in a file. Where there are
+// both a name and addresses to lead to, either will do; at the top of a zone
+// there can be no CNAME.
 func records(host string, to []string, local bool) string {
-	var all []string
+	var names, numbers []string
 	for _, target := range to {
 		ip, err := netip.ParseAddr(target)
 		switch {
 		case err != nil:
-			all = append(all, host+" CNAME "+target)
+			names = append(names, host+" CNAME "+target)
 		case local:
-			all = append(all, fmt.Sprintf("the line %q in /etc/hosts", target+" "+host))
+			numbers = append(numbers, fmt.Sprintf("the line %q in /etc/hosts", target+" "+host))
 		case ip.Unmap().Is4():
-			all = append(all, host+" A "+target)
+			numbers = append(numbers, host+" A "+target)
 		default:
-			all = append(all, host+" AAAA "+target)
+			numbers = append(numbers, host+" AAAA "+target)
 		}
 	}
-	return strings.Join(all, ", ")
+	if len(names) > 0 && len(numbers) > 0 {
+		return strings.Join(names, ", ") + ", or, where a zone allows none: " + strings.Join(numbers, ", ")
+	}
+	return strings.Join(append(names, numbers...), ", ")
 }
 
 // addresses are those in the status of the way in; or why there are none.
