@@ -114,7 +114,10 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Charts)) {
-		l.ruleAt(p.with("charts", name), "fks-support", "charts often hold what Fly Kubernetes ignores: probes, init containers, Ingresses", "forged explain F453 lists it: look for that in its templates")
+		if e.Charts[name].Kind == forge.ChartPath {
+			continue // it can be looked at
+		}
+		l.ruleAt(p.with("charts", name), "fks-support", "charts often hold what Fly Kubernetes does not have: init containers, sidecars, Ingresses", "forged plan looks at it, and refuses what cannot run")
 	}
 }
 

@@ -178,3 +178,7 @@ func stringMap(m map[string]string) map[string]any {
 	}
 	return all
 }
+
+// Manifest is what is to run, before it is fitted to a cluster and without the
+// marks of forged.
+func Manifest(s forge.JobSpec) *unstructured.Unstructured { return manifest(s) }
