@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"forged.dev/forged/internal/flyemulator"
 	"forged.dev/forged/sandbox/cluster"
 )
@@ -70,11 +72,13 @@ type Host struct {
 // place is where one cluster is.
 type place struct {
 	of      flyemulator.Cluster
+	kept    bool            // of an earlier run
 	ctx     context.Context // ends when it is not wanted any more
 	cancel  context.CancelFunc
 	made    chan struct{}    // closed when it is, or cannot be
 	cluster *cluster.Cluster // valid once made is closed; nil: it could not be
 
+	busy     sync.Mutex               // while its parts are started and stopped
 	services atomic.Pointer[services] // nil until it works
 
 	admission string // guarded by the host's mu
@@ -103,7 +107,7 @@ func (h *Host) Open(ctx context.Context, platform Platform, proxy string) error 
 	var waiting []*place
 	for _, one := range platform.Clusters() {
 		kept[one.ID] = true
-		waiting = append(waiting, h.make(one))
+		waiting = append(waiting, h.make(one, true))
 	}
 	left, err := os.ReadDir(h.cfg.Dir)
 	if err != nil {
@@ -121,6 +125,8 @@ func (h *Host) Open(ctx context.Context, platform Platform, proxy string) error 
 		case <-p.made:
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-h.ctx.Done():
+			return h.Err()
 		}
 	}
 	return nil
@@ -155,7 +161,7 @@ func (h *Host) Err() error {
 // is locked meanwhile.
 func (h *Host) Make(one flyemulator.Cluster) {
 	if h.taken() < h.cfg.Clusters {
-		h.make(one)
+		h.make(one, false)
 		return
 	}
 	h.task(func() {
@@ -187,13 +193,13 @@ func (h *Host) Delete(one flyemulator.Cluster) {
 	}
 }
 
-func (h *Host) make(one flyemulator.Cluster) *place {
+func (h *Host) make(one flyemulator.Cluster, kept bool) *place {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p := h.places[one.ID]; p != nil {
 		return p // it came while the host opened
 	}
-	p := &place{of: one, made: make(chan struct{}), admission: h.cfg.Admission}
+	p := &place{of: one, kept: kept, made: make(chan struct{}), admission: h.cfg.Admission}
 	p.ctx, p.cancel = context.WithCancel(h.ctx)
 	h.places[one.ID] = p
 	if !h.closed {
@@ -209,18 +215,22 @@ func (h *Host) live(p *place) {
 		return
 	}
 	err := h.start(p)
-	close(p.made)
+	if err == nil || !p.kept {
+		close(p.made)
+	}
 	switch {
 	case err == nil:
 		h.platform.ClusterReady(p.of.ID, h.way(p.cluster))
 		select {
 		case <-p.ctx.Done():
-			p.cluster.Stop()
 		case <-p.cluster.Done():
-			err = p.cluster.Err()
-			p.cluster.Stop()
-			h.cancel(err)
+			h.cancel(p.cluster.Err())
 		}
+		p.busy.Lock()
+		p.cluster.Stop()
+		p.busy.Unlock()
+	case p.ctx.Err() == nil && p.kept:
+		h.cancel(err) // its data are not ours to discard
 	case p.ctx.Err() == nil:
 		h.platform.ClusterFailed(p.of.ID, err.Error())
 	}
@@ -274,18 +284,23 @@ func (h *Host) task(do func()) {
 	}
 }
 
-// each does something with every cluster that is up.
-func (h *Host) each(do func(*cluster.Cluster) error) error {
-	var errs []error
-	for _, p := range h.up() {
-		errs = append(errs, do(p.cluster))
-	}
-	return errors.Join(errs...)
-}
-
 // RestartServers kills the API servers and starts them again.
 func (h *Host) RestartServers(ctx context.Context) error {
-	return h.each(func(c *cluster.Cluster) error { return c.RestartServer(ctx) })
+	var group errgroup.Group
+	for _, p := range h.up() {
+		group.Go(func() error {
+			p.busy.Lock()
+			defer p.busy.Unlock()
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(p.ctx, cancel)()
+			if err := p.cluster.RestartServer(ctx); err != nil && p.ctx.Err() == nil {
+				return err // one that is being deleted needs no server
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // up are the places whose cluster is there.
