@@ -52,7 +52,9 @@ Flags of up:
 When everything answers, DIR holds
   kubeconfig   contexts cluster-1, cluster-2, ...
   env          a file for the shell to source: KUBECONFIG, and FLY_* for an
-               emulator of Fly with the organization acme
+               emulator of Fly with the organization acme; with --fks, the proxy
+               that leads to what runs there, as FORGED_SANDBOX_PROXY
+  ca.crt       with --fks: by which Fly's public names are known behind it
   ready        exists for as long as the clusters can be used
   logs/        one log per component, also after the end
 
@@ -60,6 +62,7 @@ Examples:
   forged-sandbox up --dir /tmp/sandbox
   forged-sandbox up --dir /tmp/sandbox --clusters 2 --keep
   . /tmp/sandbox/env && kubectl --context cluster-1 get nodes
+  forged-sandbox up --dir /tmp/sandbox --clusters 0 --fks 2 --fly-speed 60
 `
 
 func main() {

@@ -88,23 +88,23 @@ func TestServices(t *testing.T) {
 	}})
 	for _, c := range []struct {
 		url    string
-		config tls.Config
+		config *tls.Config
 		want   string // status, protocol and version of TLS; or a part of the error
 	}{
-		{"https://web.example.org/any", tls.Config{}, "200 HTTP/2.0 304"},
-		{"https://WEB.example.org", tls.Config{NextProtos: []string{"http/1.1"}}, "200 HTTP/1.1 304"},
-		{"https://ill.example.org", tls.Config{}, "500 HTTP/2.0 304"},
-		{"https://bare.example.org", tls.Config{}, "handshake|internal error"},
-		{"https://alone.example.org", tls.Config{}, "unknown authority"},
-		{"https://alone.example.org", tls.Config{InsecureSkipVerify: true}, "200 HTTP/2.0 304"}, //nolint:gosec // that is what is tried
-		{"https://grpc.example.org", tls.Config{}, "200 HTTP/2.0 304"},
-		{"https://old.example.org", tls.Config{}, "200 HTTP/2.0 303"},
-		{"https://old.example.org", tls.Config{MinVersion: tls.VersionTLS13}, "protocol version"},
-		{"https://none.example.org", tls.Config{}, "Bad Gateway"},
-		{"https://web.example.org:8443", tls.Config{}, "Bad Gateway"},
-		{"http://web.example.org", tls.Config{}, "200 HTTP/1.1 0"},
-		{"http://raw.example.org", tls.Config{}, "502 HTTP/1.1 0"},
-		{"http://secure.example.org", tls.Config{}, "502 HTTP/1.1 0"},
+		{"https://web.example.org/any", &tls.Config{}, "200 HTTP/2.0 304"},
+		{"https://WEB.example.org", &tls.Config{NextProtos: []string{"http/1.1"}}, "200 HTTP/1.1 304"},
+		{"https://ill.example.org", &tls.Config{}, "500 HTTP/2.0 304"},
+		{"https://bare.example.org", &tls.Config{}, "handshake|internal error"},
+		{"https://alone.example.org", &tls.Config{}, "unknown authority"},
+		{"https://alone.example.org", &tls.Config{InsecureSkipVerify: true}, "200 HTTP/2.0 304"}, //nolint:gosec // that is what is tried
+		{"https://grpc.example.org", &tls.Config{}, "200 HTTP/2.0 304"},
+		{"https://old.example.org", &tls.Config{}, "200 HTTP/2.0 303"},
+		{"https://old.example.org", &tls.Config{MinVersion: tls.VersionTLS13}, "protocol version"},
+		{"https://none.example.org", &tls.Config{}, "Bad Gateway"},
+		{"https://web.example.org:8443", &tls.Config{}, "Bad Gateway"},
+		{"http://web.example.org", &tls.Config{}, "200 HTTP/1.1 0"},
+		{"http://raw.example.org", &tls.Config{}, "502 HTTP/1.1 0"},
+		{"http://secure.example.org", &tls.Config{}, "502 HTTP/1.1 0"},
 	} {
 		t.Run(c.url, func(t *testing.T) {
 			got := ""
@@ -112,7 +112,7 @@ func TestServices(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			resp, err := client(t, e, &c.config).Do(req)
+			resp, err := client(t, e, c.config).Do(req)
 			if err != nil {
 				got = err.Error()
 			} else {

@@ -3,6 +3,7 @@ package fks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -157,8 +158,8 @@ type apiError struct {
 func (e *apiError) Error() string { return fmt.Sprintf("%d: %s", e.status, e.text) }
 
 func isMissing(err error) bool {
-	failed, ok := err.(*apiError)
-	return ok && failed.status == http.StatusNotFound
+	var failed *apiError
+	return errors.As(err, &failed) && failed.status == http.StatusNotFound
 }
 
 // ask asks the Machines API as Fly itself does, which needs no token.
