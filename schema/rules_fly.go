@@ -104,6 +104,9 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 		l.ruleAt(p.with("services", "redis"), "fks-data", oneDisk, `write mode: "upstash", or persistence: false`)
 	}
 	l.checkFlyVolumes(p.with("volumes"), e)
+	for _, name := range slices.Sorted(maps.Keys(e.Volumes)) {
+		l.checkRegion(p.with("volumes", name, "region"), e.Volumes[name].Region, flyRegions, false)
+	}
 	l.checkFlyServices(p.with("services"), e)
 	if e.Services.Postgres.Backup.Enabled {
 		l.ruleAt(p.with("services", "postgres", "backup"), "fks-support", "Fly Kubernetes has no CronJob, so that no dump is made", `write mode: "fly-managed", which keeps backups`)
