@@ -217,6 +217,9 @@ func (e *Engine) wakeDependants(id forge.ID, outputs bool, now time.Time) {
 			if outputs {
 				u.inputsFresh, u.moved = false, true
 				u.unsettle("not looked at since "+id.String()+" has changed", now)
+			} else if _, judges := u.provider.(Judge); judges {
+				u.moved = true
+				u.unsettle("not looked at since "+id.String()+" is ready", now)
 			}
 			e.enqueue(u)
 		}

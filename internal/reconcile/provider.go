@@ -47,6 +47,11 @@ type Owner interface {
 	Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error)
 }
 
+// Judge is implemented by providers of resources that only tell how what they
+// need is doing. What they have said does not outlive that: when something they
+// need comes to be ready, they are not, until they have been looked at again.
+type Judge interface{ Judges() }
+
 // Request is what the engine wants to know about or to have.
 type Request struct {
 	Resource forge.Resource

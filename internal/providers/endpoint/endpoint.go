@@ -40,6 +40,7 @@ type Provider struct {
 var (
 	_ reconcile.Provider = (*Provider)(nil)
 	_ reconcile.Follower = (*Provider)(nil)
+	_ reconcile.Judge    = (*Provider)(nil)
 )
 
 // New makes the provider.
@@ -141,6 +142,10 @@ func (p *Provider) ask(ctx context.Context, m *memory) {
 		m.answered(at, time.Now(), q, revisions, v, others)
 	}
 }
+
+// Judges implements reconcile.Judge: after a rollout it is not ready before the
+// app has answered again.
+func (p *Provider) Judges() {}
 
 // Plan implements reconcile.Provider. There is never anything to do.
 func (p *Provider) Plan(context.Context, reconcile.Request, reconcile.Observed) ([]reconcile.Step, error) {
