@@ -39,6 +39,7 @@ type world struct {
 	charts    *chartsource.Source
 	templates *render.Child
 	leases    reconcile.Leases
+	releases  *helm.Provider
 	engine    *reconcile.Engine
 }
 
@@ -88,6 +89,7 @@ func newWorld(o worldOptions) (*world, error) {
 	}
 	secrets := &secret.Resolver{Dir: o.dir}
 	exposure := certificates.New(certificates.Options{Clusters: w.clusters})
+	w.releases = helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: w.templates, Fitter: fks.NewFitter(), Logger: o.log})
 	options.Providers = map[string]reconcile.Provider{
 		forge.KindNamespace:   kubernetes.NewNamespaces(w.clusters),
 		forge.KindSecrets:     kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
@@ -102,7 +104,7 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindImage:       minikube.NewImages(),
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindProbe:       external.NewProbes(w.clusters, ownImage(os.Getenv)),
-		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: w.templates, Fitter: fks.NewFitter(), Logger: o.log}),
+		forge.KindRelease:     w.releases,
 
 		forge.KindFlyApp:         fly.NewApps(w.fly),
 		forge.KindFlyIPs:         fly.NewIPs(w.fly),
