@@ -22,7 +22,8 @@ type form interface {
 	// pod is what runs, of an object.
 	pod(obj *unstructured.Unstructured) map[string]any
 	// expires tells whether one that has failed may go without anybody's wish.
-	expires(live *unstructured.Unstructured) bool
+	// Live is nil when it has gone since: then that may not be known.
+	expires(live *unstructured.Unstructured) (expires, known bool)
 	// again is how a person asks for another run of one that has failed.
 	again(name string) string
 }
@@ -69,9 +70,12 @@ func (clusterJob) pod(obj *unstructured.Unstructured) map[string]any {
 	return pod
 }
 
-func (clusterJob) expires(live *unstructured.Unstructured) bool {
-	_, expires, _ := unstructured.NestedFieldNoCopy(live.Object, "spec", "ttlSecondsAfterFinished")
-	return expires
+func (clusterJob) expires(live *unstructured.Unstructured) (expires, known bool) {
+	if live == nil {
+		return false, false
+	}
+	_, expires, _ = unstructured.NestedFieldNoCopy(live.Object, "spec", "ttlSecondsAfterFinished")
+	return expires, true
 }
 
 func (clusterJob) again(name string) string { return "delete job " + name }
@@ -94,7 +98,7 @@ func (plainPod) pod(obj *unstructured.Unstructured) map[string]any {
 // expires: a cluster clears Pods away that have ended, with their node for
 // example, and does not say so. That one has failed and is gone does not mean
 // that somebody wants it run again.
-func (plainPod) expires(*unstructured.Unstructured) bool { return true }
+func (plainPod) expires(*unstructured.Unstructured) (expires, known bool) { return true, true }
 
 func (plainPod) again(name string) string {
 	return fmt.Sprintf("annotate pod %s %s=yes", name, kubernetes.AnnotationRunAgain)

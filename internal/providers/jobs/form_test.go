@@ -105,6 +105,18 @@ func TestPodsThatAreClearedAway(t *testing.T) {
 	}
 }
 
+// That a Pod has failed was seen, and holds when it has gone before it could be
+// read; of a Job a person has deleted it.
+func TestFailureIsKnownOfWhatIsGone(t *testing.T) {
+	t.Parallel()
+	if expires, known := (plainPod{}).expires(nil); !expires || !known {
+		t.Errorf("a Pod: %t %t", expires, known)
+	}
+	if _, known := (clusterJob{}).expires(nil); known {
+		t.Error("a Job that is gone is noted as failed")
+	}
+}
+
 // A node that goes away is no failure of what ran there: Jobs have their
 // controller for that.
 func TestDisruptedPodIsRunAgain(t *testing.T) {

@@ -204,8 +204,8 @@ func (l *look) note(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if live != nil {
-			now.Failed = &failure{Job: failed.name(), Expires: formOfKind(failed.entry.Ref.GVK).expires(live)}
+		if expires, known := formOfKind(failed.entry.Ref.GVK).expires(live); known {
+			now.Failed = &failure{Job: failed.name(), Expires: expires}
 		}
 	}
 	raw, err := now.write()
