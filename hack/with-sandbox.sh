@@ -7,7 +7,7 @@
 # KUBECONFIG. Where FORGED_SANDBOX_DIR already names a sandbox that is up, that
 # one is used and left alone. FORGED_SANDBOX_CLUSTERS says how many clusters it
 # has (default 2), FORGED_SANDBOX_FKS how many of Fly Kubernetes there may be
-# (default 2; one starts when a test asks for it), with a Fly that works fast.
+# (default 4; one starts when a test asks for it), with a Fly that works fast.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -39,7 +39,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 "$root/bin/forged-sandbox" up --dir "$dir" --clusters "${FORGED_SANDBOX_CLUSTERS:-2}" \
-	--fks "${FORGED_SANDBOX_FKS:-2}" --fly-speed 60 --quiet --exit-with-parent &
+	--fks "${FORGED_SANDBOX_FKS:-4}" --fly-speed 60 --quiet --exit-with-parent &
 sandbox=$!
 limit=$((SECONDS + 180))
 until [ -e "$dir/ready" ]; do
