@@ -53,25 +53,29 @@ spec:
 		want     []string
 	}{
 		{
-			"elsewhere", forge.Platform{Kind: forge.PlatformKubernetes},
+			"elsewhere",
+			forge.Platform{Kind: forge.PlatformKubernetes},
 			map[string]string{"templates/web.yaml": web},
 			map[string]any{"wait": true},
 			nil,
 		},
 		{
-			"what is taken out", forge.Platform{Kind: forge.PlatformFKS},
+			"what is taken out",
+			forge.Platform{Kind: forge.PlatformFKS},
 			map[string]string{"templates/web.yaml": web},
 			map[string]any{"memory": "500Mi"},
 			[]string{unsaid, at("fks-support", "some of what it renders to is left out or written differently: FKS301, FKS306")},
 		},
 		{
-			"what cannot be had", forge.Platform{Kind: forge.PlatformFKS},
+			"what cannot be had",
+			forge.Platform{Kind: forge.PlatformFKS},
 			map[string]string{"templates/web.yaml": web},
 			map[string]any{"wait": true},
 			[]string{at("fks-refused", refused), unsaid, at("fks-support", "some of what it renders to is left out or written differently: FKS306")},
 		},
 		{
-			"what is let through", forge.Platform{Kind: forge.PlatformFKS, Allow: []string{"FKS202", "FKS306"}},
+			"what is let through",
+			forge.Platform{Kind: forge.PlatformFKS, Allow: []string{"FKS202", "FKS306"}},
 			map[string]string{"templates/web.yaml": web},
 			map[string]any{"wait": true},
 			[]string{
@@ -80,13 +84,15 @@ spec:
 			},
 		},
 		{
-			"many places", forge.Platform{Kind: forge.PlatformFKS},
+			"many places",
+			forge.Platform{Kind: forge.PlatformFKS},
 			map[string]string{"templates/pods.yaml": sidecars},
 			nil,
 			[]string{at("fks-refused", "FKS201: A pod has one container: sidecars are not supported (Pod pod-0, spec.containers; Pod pod-1, spec.containers; Pod pod-2, spec.containers; and 2 more)")},
 		},
 		{
-			"a chart that does not render", forge.Platform{Kind: forge.PlatformFKS},
+			"a chart that does not render",
+			forge.Platform{Kind: forge.PlatformFKS},
 			map[string]string{"templates/a.yaml": "a: {{ required \"name the host\" .Values.host }}\n"},
 			nil,
 			[]string{at("chart-render", "it does not render without a cluster: execution error at (templates/a.yaml:1:6): name the host")},
