@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -101,18 +102,22 @@ func trustedBy(s *httptest.Server) []*httptest.Server {
 func TestTroubles(t *testing.T) {
 	t.Parallel()
 	fine := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	plain, encrypted := httptest.NewServer(fine), httptest.NewTLSServer(fine)
-	encrypted.Config.ErrorLog = nil
+	plain, encrypted := httptest.NewUnstartedServer(fine), httptest.NewUnstartedServer(fine)
+	for _, s := range []*httptest.Server{plain, encrypted} {
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	}
+	plain.Start()
+	encrypted.StartTLS()
 	defer plain.Close()
 	defer encrypted.Close()
-	closed := accept(t, nil)
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	refused := nobody.Addr().String()
 	_ = nobody.Close()
-	closed = accept(t, func(net.Conn) {})
+	closed := accept(t, func(net.Conn) {})
+	late := accept(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	silent := accept(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	gibberish := accept(t, func(c net.Conn) {
 		_, _ = io.WriteString(c, "220 mail.test ESMTP\r\n")
@@ -131,6 +136,7 @@ func TestTroubles(t *testing.T) {
 	}{
 		{"refused", refused, false, "", direct(), verdict{trouble: "the connection is refused"}},
 		{"cut", closed, false, "", direct(), verdict{trouble: "the connection ends without an answer"}},
+		{"cut when it was asked", late, false, "", direct(), verdict{trouble: "the connection ends without an answer"}},
 		{"silent", silent, false, "", direct(), verdict{trouble: "no answer within 200ms"}},
 		{"not HTTP", gibberish, false, "", direct(), verdict{trouble: "what answers there does not speak HTTP"}},
 		{"silent, with TLS", silent, true, "", direct(), verdict{trouble: "no answer within 200ms", encryption: true}},
@@ -150,7 +156,7 @@ func TestTroubles(t *testing.T) {
 			if tt.address == silent {
 				q.timeout = 200 * time.Millisecond
 			}
-			got := verdict{}
+			var got verdict
 			if tt.host == "" {
 				got = tt.line.own(t.Context(), q)
 			} else {

@@ -45,9 +45,12 @@ func (r *rollouts) Apply(ctx context.Context, q reconcile.Request, _ reconcile.S
 	id := q.Resource.ID
 	r.mu.Lock()
 	r.is[id], r.at[id] = q.Resource.Spec.(forge.ReleaseSpec).Chart, time.Now()
-	notify, takes := r.notify, r.takes
 	r.mu.Unlock()
-	time.AfterFunc(takes, func() { notify(reconcile.Event{ID: id}) })
+	time.AfterFunc(r.takes, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.notify(reconcile.Event{ID: id})
+	})
 	return r.Observe(ctx, q)
 }
 

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -14,13 +15,7 @@ func TestMain(m *testing.M) {
 		askAsAnotherProcess()
 		return
 	}
-	os.Exit(sandboxtest.Main(leakless{m}))
-}
-
-type leakless struct{ *testing.M }
-
-func (l leakless) Run() int {
-	code := l.M.Run()
+	code := sandboxtest.Main(m)
 	// Clients of the tests' own share connections that stay for later ones.
 	idle := []goleak.Option{
 		goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"),
@@ -28,8 +23,8 @@ func (l leakless) Run() int {
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
 	}
 	if err := goleak.Find(idle...); err != nil && code == 0 {
-		os.Stderr.WriteString(err.Error() + "\n")
-		return 1
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
-	return code
+	os.Exit(code)
 }

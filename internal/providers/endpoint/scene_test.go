@@ -132,7 +132,6 @@ type scene struct {
 
 	mu     sync.Mutex
 	events int
-	seen   reconcile.Observed
 }
 
 type asking struct{ *outside }

@@ -52,7 +52,8 @@ func late(err error) bool {
 }
 
 func cut(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	const early = "server closed idle connection" // before it was asked; net/http has no name for that error
+	return strings.Contains(err.Error(), early) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // lookup tells a name that is not known from name servers that do not answer:
