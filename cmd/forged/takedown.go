@@ -34,7 +34,14 @@ type stay struct {
 	Why    string   `json:"why"`
 	Remove string   `json:"remove,omitempty"`
 	token  string   // that lets it be destroyed
+	person bool     // somebody has to do something about it before it can go
 }
+
+// Why something stays.
+const (
+	isKept    = "it is kept"
+	holdsData = "it holds data"
+)
 
 // keptBack are the resources that stay for the sake of others that need them
 // and stay.
@@ -100,13 +107,13 @@ func (t *takedown) planned(env reconcile.EnvironmentPlan) []stay {
 // stays is what a step leaves: what it says it does, and all if it is blocked.
 func (t *takedown) stays(id forge.ID, s reconcile.Step) (all []stay) {
 	for _, left := range s.Stays {
-		all = append(all, stay{ID: id, Object: left.Object, Why: "it is kept", Remove: left.Remove})
+		all = append(all, stay{ID: id, Object: left.Object, Why: isKept, Remove: left.Remove})
 	}
 	switch {
 	case !blocked(s):
 	case len(s.Destroys) > 0:
 		for _, data := range s.Destroys {
-			all = append(all, stay{ID: id, Object: data, Why: "it holds data", Remove: t.destroying(s.Approve), token: s.Approve})
+			all = append(all, stay{ID: id, Object: data, Why: holdsData, Remove: t.destroying(s.Approve), token: s.Approve})
 		}
 	case id.Kind == forge.KindNamespace && !t.bare():
 		// What is in it now may go; what does not is listed by itself.
@@ -115,7 +122,7 @@ func (t *takedown) stays(id forge.ID, s reconcile.Step) (all []stay) {
 		if object == "" {
 			object = id.String()
 		}
-		all = append(all, stay{ID: id, Object: object, Why: s.Blocked})
+		all = append(all, stay{ID: id, Object: object, Why: s.Blocked, person: id.Kind != forge.KindNamespace})
 	}
 	return all
 }
@@ -242,7 +249,7 @@ func (t *takedown) settle(env reconcile.EnvironmentStatus) {
 			t.done[i.ID] = true
 			t.Removed = append(t.Removed, i.ID)
 			for _, s := range t.Stays {
-				if s.ID == i.ID && s.Why == "it is kept" {
+				if s.ID == i.ID && s.Why == isKept {
 					stays = append(stays, s)
 				}
 			}
@@ -277,7 +284,7 @@ func (t *takedown) verdict() error {
 		return errors.New("what is owned could not be listed, and nothing is removed before; the log says why")
 	case len(t.Left) > 0:
 		return fmt.Errorf("%s could not be removed; run it again", count(len(t.Left), "resource"))
-	case t.flags.destroy && slices.ContainsFunc(t.Stays, func(s stay) bool { return s.Why == "it holds data" }):
+	case slices.ContainsFunc(t.Stays, func(s stay) bool { return s.person || t.flags.destroy && s.Why == holdsData }):
 		return &exit{exitPending, nil}
 	}
 	return nil
