@@ -59,7 +59,13 @@ func (l *look) plan(ctx context.Context) ([]reconcile.Step, error) {
 		return nil, nil // nobody has asked for another run
 	case made && current.state.Deleting:
 		step := l.step(reconcile.ActionHeal, reconcile.ReasonDeleted, ref, run)
-		step.Blocked = "it is being deleted; it is run again when it is gone"
+		live, err := l.cluster.Get(ctx, current.entry.Ref) // the watch may not have seen it go
+		if err != nil {
+			return nil, err
+		}
+		if live != nil {
+			step.Blocked = "it is being deleted; it is run again when it is gone"
+		}
 		return []reconcile.Step{step}, nil
 	case made && current.running() && current.drift:
 		step := l.step(reconcile.ActionHeal, reconcile.ReasonEdited, ref, run)
