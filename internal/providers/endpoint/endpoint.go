@@ -64,6 +64,7 @@ func (p *Provider) Observe(ctx context.Context, r reconcile.Request) (reconcile.
 	}
 	seen, err := p.place.see(ctx, r.Resource)
 	if err != nil {
+		p.noted(id)
 		return reconcile.Observed{}, kubernetes.About(err, id)
 	}
 	m := p.remember(id, spec, seen, r.Settled)
@@ -97,6 +98,15 @@ func (p *Provider) remember(id forge.ID, spec forge.EndpointSpec, seen sight, se
 	}
 	m.see(time.Now(), seen, q, l, settled)
 	return m
+}
+
+// noted is for a look that shows nothing: somebody wants to know.
+func (p *Provider) noted(id forge.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.known[id]; m != nil {
+		m.looked = time.Now()
+	}
 }
 
 func (p *Provider) forget(id forge.ID) {

@@ -47,10 +47,11 @@ type memory struct {
 	settled  time.Time // when all that is needed came to be ready
 	told     string    // what an observation last said
 
-	asking bool
-	moved  time.Time // when what is behind the name changed last
-	due    time.Time
-	looked time.Time // when somebody last wanted to know
+	asking   bool
+	moved    time.Time // when what is behind the name changed last
+	due      time.Time
+	looked   time.Time // when somebody last wanted to know
+	reminded time.Time // when somebody was told to
 
 	asked  bool // at least once
 	last   verdict

@@ -59,7 +59,10 @@ func (p *Provider) run(ctx context.Context, all *sync.WaitGroup, notify func(rec
 		case <-p.wake:
 		case <-timer.C:
 		}
-		ids, next := p.due(time.Now())
+		ids, silent, next := p.due(time.Now())
+		for _, id := range silent {
+			notify(reconcile.Event{ID: id, Cause: causeAnswer, At: time.Now()})
+		}
 		for id, m := range ids {
 			all.Go(func() {
 				if p.begin(id, m, false) {
@@ -73,25 +76,37 @@ func (p *Provider) run(ctx context.Context, all *sync.WaitGroup, notify func(rec
 	}
 }
 
-// due takes those that are to be asked now, and says when there are more.
-func (p *Provider) due(now time.Time) (ids map[forge.ID]*memory, next time.Duration) {
+// due takes those that are to be asked now, and those that nobody has looked at
+// for long; it says when there are more.
+func (p *Provider) due(now time.Time) (ids map[forge.ID]*memory, silent []forge.ID, next time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ids, next = map[forge.ID]*memory{}, longestSleep
 	for id, m := range p.known {
-		wait := m.due.Sub(now)
+		idle := now.Sub(m.looked)
 		switch {
-		case m.asking || m.sight.host == "":
-		case now.Sub(m.looked) >= forgotten:
+		case idle >= forgotten:
 			delete(p.known, id)
 			p.place.forget(id)
+			continue
+		case idle < remind:
+			next = min(next, remind-idle)
+		default:
+			next = min(next, forgotten-idle)
+			if !m.reminded.After(m.looked) {
+				m.reminded = now
+				silent = append(silent, id)
+			}
+		}
+		switch wait := m.due.Sub(now); {
+		case m.asking || m.sight.host == "":
 		case wait > 0:
 			next = min(next, wait)
 		default:
 			ids[id] = m
 		}
 	}
-	return ids, next
+	return ids, silent, next
 }
 
 // tell tells of an answer if it differs from what was said last.
@@ -99,7 +114,7 @@ func (p *Provider) tell(id forge.ID, m *memory, notify func(reconcile.Event)) {
 	p.mu.Lock()
 	now := time.Now()
 	o := m.observed(now)
-	quiet := p.known[id] != m || m.told == print(o) && now.Sub(m.looked) < remind
+	quiet := p.known[id] != m || m.told == print(o)
 	p.mu.Unlock()
 	if !quiet {
 		notify(reconcile.Event{ID: id, Cause: causeAnswer, At: now, Retry: o.Health.Status == reconcile.Ready})
