@@ -72,6 +72,7 @@ func (e *Engine) learn(u *unit, out *outcome, now time.Time) {
 	if !equalOutputs(u.outputs, out.obs.Outputs) {
 		u.outputs, u.told = out.obs.Outputs, plain(out.obs.Outputs)
 		e.wakeDependants(u.id, true, now)
+		e.wakeSweep(u.id)
 	}
 	if out.err == nil && len(out.held) == 0 {
 		u.deletes, u.deleteCount, u.drifts = nil, 0, nil

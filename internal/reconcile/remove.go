@@ -14,7 +14,8 @@ type sweep struct {
 	done      bool
 	attempts  int
 	err       error
-	said      string // of err, in the log: once for as long as it stays the same
+	said      string   // of err, in the log: once for as long as it stays the same
+	waits     forge.ID // whose output is missing: the way into a cluster, for example
 	notBefore time.Time
 }
 
@@ -88,10 +89,17 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 			e.enqueue(u)
 		}
 	}
+	s.waits = forge.ID{}
 	if s.err = err; err != nil {
 		s.attempts++
 		r := react(err, s.attempts, staleInRow+1)
 		wait := max(r.after, r.block, retryFirst)
+		if missing, waits := waitingOf(err); waits {
+			wait = backoff(retryFirst, s.attempts)
+			if u := e.units[missing.From]; u == nil || !has(u.outputs, missing.Output) { // else it has come meanwhile
+				s.waits = missing.From
+			}
+		}
 		s.notBefore = now.Add(wait)
 		e.after(sweepID(name), wait)
 		// What has yet to be made tells nothing of what is owned there.
@@ -114,6 +122,24 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 		e.touch()
 	}
 	e.wakeOrphans(name)
+}
+
+func has(outputs Outputs, name string) bool {
+	_, ok := outputs[name]
+	return ok
+}
+
+// wakeSweep has an environment swept that has waited for an output of id. The
+// caller holds mu.
+func (e *Engine) wakeSweep(id forge.ID) {
+	s := e.sweeps[id.Environment]
+	if s == nil || s.done || s.waits != id {
+		return
+	}
+	s.waits, s.attempts, s.notBefore = forge.ID{}, 0, time.Time{}
+	if e.queue != nil {
+		e.queue.Add(sweepID(id.Environment))
+	}
 }
 
 // owned lists what is owned in an environment. With an error it is not all.

@@ -176,7 +176,7 @@ func (e *Engine) assemble() *Status {
 				es.State = worse(es.State, r.State)
 			}
 		}
-		if sw := e.sweeps[env.Name]; sw != nil && sw.err != nil {
+		if sw := e.sweeps[env.Name]; sw != nil && sw.err != nil && sw.waits == (forge.ID{}) {
 			es.Error = errorStatus(sw.err)
 			es.State = worse(es.State, StateUnknown)
 		}
