@@ -139,7 +139,7 @@ func TestDownDestroysData(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)
 	h.write("token", "canary")
-	h.write("forge.cue", downFrom(`services: redis: {storage: "1Gi", password: file: "token"}`, "with-token"))
+	h.write("forge.cue", downFrom(`services: {redis: {storage: "1Gi", password: file: "token"}, postgres: password: file: "token"}`, "with-token"))
 	h.forged(0, "apply", "--yes")
 
 	_, errs := h.forged(2, "down", "--yes", "--destroy-data", "--approve", "0123456789ab")
@@ -168,9 +168,9 @@ func TestDownDestroysData(t *testing.T) {
 	if !json.Valid([]byte(out)) {
 		t.Errorf("no JSON:\n%s", out)
 	}
-	_, err := h.Client.CoreV1().Namespaces().Get(t.Context(), h.Namespace, metav1.GetOptions{})
-	if !apierrors.IsNotFound(err) {
-		t.Errorf("the namespace is there: %v", err)
+	ns, err := h.Client.CoreV1().Namespaces().Get(t.Context(), h.Namespace, metav1.GetOptions{})
+	if err == nil && ns.DeletionTimestamp == nil || err != nil && !apierrors.IsNotFound(err) {
+		t.Errorf("the namespace is not going: %v", err)
 	}
 	out, _ = h.forged(0, "down", "--yes")
 	wantText(t, out, "Nothing to remove.")
@@ -191,4 +191,52 @@ func TestDownLeavesTheNamespaceOfOthers(t *testing.T) {
 	}
 	out, _ := h.forged(0, "down", "--yes")
 	wantText(t, out, "Nothing to remove.")
+}
+
+// A release is put back to what it was, on a person's word and not while a
+// daemon acts; forge.cue still asks for the other version, and that comes again.
+func TestRollback(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.write("token", "canary")
+	forge := downFrom("", "never")
+	h.write("forge.cue", forge)
+	h.forged(0, "apply", "--yes")
+	h.write("forge.cue", strings.Replace(forge, "1.4.2", "1.4.3", 1))
+	h.forged(0, "apply", "--yes")
+
+	out, _ := h.forged(0, "history", "app")
+	wantText(t, out, "2 0s deployed, runs forged app 0.1.0 ghcr.io/acme/shop-api:1.4.3", "1 ", "superseded forged app 0.1.0 ghcr.io/acme/shop-api:1.4.2")
+	_, errs := h.forged(1, "rollback")
+	wantText(t, errs, "there is nobody to ask: add --yes")
+	_, errs = h.forged(1, "rollback", "--yes", "--to", "2")
+	wantText(t, errs, "revision 2 is what runs")
+	_, errs = h.forged(1, "history", "none")
+	wantText(t, errs, `prod has no release "none"; it has `)
+	out, _ = h.forged(0, "rollback", "--dry-run")
+	wantText(t, out, "ghcr.io/acme/shop-api:1.4.3 → ghcr.io/acme/shop-api:1.4.2")
+	if got := h.image(); !strings.HasSuffix(got, "1.4.3") {
+		t.Fatalf("the image is %s", got)
+	}
+
+	d := h.run("-e", "prod")
+	d.await("it has the lease", func(s server.Snapshot) bool {
+		l := environment(s, "prod").Lease
+		return ready(1)(s) && l != nil && l.Held
+	})
+	_, errs = h.forged(1, "rollback", "--yes")
+	wantText(t, errs, "another forged acts on prod and would undo this: ")
+	out, _ = h.forged(0, "history", "--address", d.address)
+	wantText(t, out, "The forged that runs has done nothing here yet.")
+	d.stop()
+
+	out, _ = h.forged(0, "rollback", "--yes")
+	wantText(t, out, "prod/release/app is put back to what revision 1 was.", "forge.cue still asks for what it asked for")
+	if got := h.image(); !strings.HasSuffix(got, "1.4.2") {
+		t.Errorf("the image is %s", got)
+	}
+	out, _ = h.forged(2, "plan")
+	wantText(t, out, "a person went back to revision 1", "Plan: 1 to update.")
+	out, _ = h.forged(0, "logs")
+	wantText(t, out, " app | ")
 }
