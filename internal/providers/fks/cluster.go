@@ -142,7 +142,7 @@ func (c *cluster) entry() *fly.Entry {
 
 func (c *cluster) object() string { return "cluster " + c.spec.Name }
 
-// ours tells that forged looks after the cluster, or may use it.
+// usable tells that forged looks after the cluster, or may use it.
 func (c *cluster) usable() bool { return c.place == known || c.place == used || c.place == begun }
 
 // tell has the way into the cluster known, or that there is none any more.
@@ -152,10 +152,10 @@ func (c *cluster) tell(ctx context.Context, clusters int) error {
 		return nil
 	}
 	c.wrong = c.way.open(c.spec, c.Account, c.live)
-	if c.wrong != nil || c.Request.Remove || c.way.app() != "" || clusters != 1 {
-		return nil
+	if c.wrong == nil && !c.Request.Remove && c.way.app() == "" && clusters == 1 {
+		return c.onlyApp(ctx)
 	}
-	return c.onlyApp(ctx)
+	return nil
 }
 
 // Observed implements fly.View.
@@ -212,9 +212,6 @@ func said(text string) string {
 	}
 	return text
 }
-
-// ready tells whether the cluster can be used.
-func (c *cluster) ready() bool { return c.Observed().Health.Status == reconcile.Ready }
 
 // Print implements fly.View.
 func (c *cluster) Print() string {

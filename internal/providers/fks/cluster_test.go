@@ -147,7 +147,7 @@ func TestFailure(t *testing.T) {
 func TestStrangeKubeconfigs(t *testing.T) {
 	const flys = "apiVersion: v1\nkind: Config\ncurrent-context: k\nclusters: [{name: k, cluster: {server: 'https://k.flycast:6443'}}]\ncontexts: [{name: k, context: {cluster: k, user: k}}]\nusers: [{name: k, user: {%s}}]\n"
 	for _, tt := range []struct{ what, kubeconfig, want string }{
-		{"none", "", "gives out no kubeconfig"},
+		{"none", "", "no kubeconfig is given out"},
 		{"another language", "\tfm2_secret: [", "cannot be read"},
 		{"nothing in it", "{}", "no context"},
 		{"a command", fmt.Sprintf(flys, "exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, kubectl-token]}"), "runs a command"},

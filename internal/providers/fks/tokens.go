@@ -190,7 +190,7 @@ func (w *way) mint(ctx context.Context) (secret.Value, time.Duration, error) {
 	}
 	value := strings.TrimSpace(strings.TrimPrefix(string(made.Header.Reveal()), scheme))
 	if value == "" || strings.ContainsAny(value, "\r\n") {
-		return secret.Value{}, 0, &reconcile.Error{Kind: reconcile.Internal, Op: op, Object: object, Err: errors.New("Fly has answered with none")}
+		return secret.Value{}, 0, &reconcile.Error{Kind: reconcile.Internal, Op: op, Object: object, Err: errors.New("none is in what Fly has answered")}
 	}
 	return secret.New([]byte(value)), tokenLife, nil
 }

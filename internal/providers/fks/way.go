@@ -70,7 +70,7 @@ func (w *way) open(spec forge.FlyClusterSpec, account forge.FlyAccount, live api
 		return nil
 	}
 	if len(live.Kubeconfig.Reveal()) == 0 {
-		return fmt.Errorf("Fly gives out no kubeconfig for cluster %s: nothing in it can be used; delete it by hand (\"fly ext kubernetes destroy %s\"), and have it made again", spec.Name, spec.Name)
+		return fmt.Errorf("no kubeconfig is given out by Fly for cluster %s: nothing in it can be used; delete it by hand (\"fly ext kubernetes destroy %s\"), and have it made again", spec.Name, spec.Name)
 	}
 	if sum := sha256.Sum256(live.Kubeconfig.Reveal()); w.given == nil || sum != w.sum {
 		given, native, err := fromFly(live.Kubeconfig)
