@@ -104,7 +104,7 @@ func TestLookup(t *testing.T) {
 	// So does what is taken back from somebody's helm.
 	r.drain()
 	r.helmUpgrade(map[string]any{"level": "theirs"})
-	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.helmActed()
 	r.converge()
 	if r.token() != token {
 		t.Error("taking back made another token")

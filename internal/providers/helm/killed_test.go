@@ -61,7 +61,7 @@ var killings = []killing{
 			r.converge()
 			r.helmUpgrade(map[string]any{"level": "theirs", "extra": true})
 		},
-		do: func(r *rig) { r.changed("release " + r.env.Namespace + "/" + releaseName) },
+		do: func(r *rig) { r.helmActed() },
 	},
 	{
 		name: "go back",
