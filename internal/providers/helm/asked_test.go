@@ -83,7 +83,8 @@ func TestLookup(t *testing.T) {
 	if h := r.history(); h != "superseded deployed" {
 		t.Errorf("history %q", h)
 	}
-	r.converge()
+	r.untilReady() // nobody looks after pods any more
+	r.eventually("all is written down", r.written)
 	before := r.requests.Load()
 	for range 20 {
 		r.converge()

@@ -15,6 +15,7 @@ func TestHealIsThreeRequests(t *testing.T) {
 	r.converge()
 	r.untilReady() // nobody looks after pods any more
 	r.caughtUp()
+	r.eventually("all is written down", r.written)
 	r.drain()
 	r.patchMap(`{"data":{"level":"x"}}`)
 	r.changed("ConfigMap " + r.env.Namespace + "/settings")
