@@ -12,7 +12,7 @@ CUE           := .cache/tools/cue@v0.17.1/cue
 GOVULNCHECK   := .cache/tools/govulncheck@v1.8.0/govulncheck
 
 .DEFAULT_GOAL := build
-.PHONY: help build forged sandbox demo run test test-faults soak soak-fly check lint format vuln bench bench-validate bench-go docs image clean
+.PHONY: help build forged sandbox demo demo-fks run test test-faults soak soak-fly check lint format vuln bench bench-validate bench-go docs image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ sandbox: ## build bin/forged-sandbox, a real control plane (minutes the first ti
 
 demo: build ## show what forged does, on a control plane started for it
 	go run ./hack/demo
+
+demo-fks: build ## the same on Fly Kubernetes, with Fly's own databases, from nothing
+	go run ./hack/demo -fks
 
 run: build ## the same, without the people: left running for you to meddle with
 	go run ./hack/demo -interactive

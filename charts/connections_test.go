@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -53,11 +52,12 @@ func TestAddresses(t *testing.T) {
 				services[o.Name] = o
 			case *corev1.ConfigMap:
 				config = o.Data
-			case *appsv1.StatefulSet:
-				variables[o.Name] = map[string]string{}
-				for _, v := range o.Spec.Template.Spec.Containers[0].Env {
-					variables[o.Name][v.Name] = v.Value
-				}
+			}
+		}
+		for _, w := range workloadsOf(e.objects(t)) {
+			variables[w.name] = map[string]string{}
+			for _, v := range w.template.Spec.Containers[0].Env {
+				variables[w.name][v.Name] = v.Value
 			}
 		}
 		for _, object := range e.secrets.Secrets {

@@ -251,6 +251,19 @@ func TestPostgresCutOff(t *testing.T) {
 	d.must(nil, "SELECT id FROM kept", "7")
 }
 
+// TestPostgresEmptyLock: a server that was cut off while it wrote its number
+// left an empty file, with which none starts.
+func TestPostgresEmptyLock(t *testing.T) {
+	d := newDatabase(t, false)
+	d.up()
+	d.server.kill()
+	if err := os.Truncate(filepath.Join(d.volume("data"), "pgdata", "postmaster.pid"), 0); err != nil {
+		t.Fatal(err)
+	}
+	d.up()
+	d.must(nil, "SELECT 1", "1")
+}
+
 // TestPostgresRefusesToStart: with a reason, instead of running with less.
 func TestPostgresRefusesToStart(t *testing.T) {
 	t.Run("a role without a password", func(t *testing.T) {
@@ -361,7 +374,7 @@ func TestPostgresPodRanges(t *testing.T) {
 	d.values["podCIDRs"] = []any{"10.42.0.0/16", "fd00:42::/48"}
 	d.up() // the probes log in
 	set, _ := d.objects()
-	script := set.Spec.Template.Spec.Containers[0].Command[2]
+	script := set.Spec.Template.Spec.Containers[0].Command[3]
 	var hosts []string
 	for line := range strings.Lines(script) {
 		if strings.HasPrefix(line, "host") && strings.HasSuffix(line, "scram-sha-256\n") {

@@ -32,7 +32,7 @@ func TestServices(t *testing.T) {
 					}
 					found++
 					for _, port := range service.Spec.Ports {
-						if !slices.ContainsFunc(w.template.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.Name == port.TargetPort.String() }) {
+						if !slices.ContainsFunc(w.template.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.ContainerPort == port.TargetPort.IntVal }) {
 							t.Errorf("%s: %s sends to port %s, which %s does not have", r.name, service.Name, port.TargetPort.String(), w.name)
 						}
 						if port.Protocol != corev1.ProtocolTCP {

@@ -15,7 +15,7 @@ import (
 // as it is. Both stores are in the databases that its role is given, checked
 // against the certificate that is mounted.
 func TestTemporalConfig(t *testing.T) {
-	variables := map[string]string{"POD_IP": "fd00::7", "POSTGRES_SEEDS": "till-postgres", "DB_PORT": "5432", "POSTGRES_USER": "temporal", "POSTGRES_PWD": awkwardText}
+	variables := map[string]string{"POD_IP": "fd00::7", "LISTEN_ON": "::", "POSTGRES_SEEDS": "till-postgres", "DB_PORT": "5432", "POSTGRES_USER": "temporal", "POSTGRES_PWD": awkwardText}
 	var text string
 	var databases []any
 	for _, e := range environments(t) {
@@ -47,6 +47,13 @@ func TestTemporalConfig(t *testing.T) {
 			data, err := json.Marshal(value)
 			return string(data), err
 		},
+		"contains": func(part, text string) bool { return strings.Contains(text, part) },
+		"ternary": func(yes, no any, is bool) any {
+			if is {
+				return yes
+			}
+			return no
+		},
 		"dict": func(pairs ...any) map[string]any {
 			all := map[string]any{}
 			for i := 0; i < len(pairs); i += 2 {
@@ -75,6 +82,12 @@ func TestTemporalConfig(t *testing.T) {
 				}
 			}
 		}
+		Global struct {
+			Membership struct{ BroadcastAddress string }
+		}
+		ClusterMetadata struct {
+			ClusterInformation map[string]struct{ RPCAddress string }
+		}
 		Services map[string]struct {
 			RPC struct {
 				GRPCPort, MembershipPort int
@@ -100,8 +113,14 @@ func TestTemporalConfig(t *testing.T) {
 			t.Errorf("%s: %+v", name, store.TLS)
 		}
 	}
+	if at := config.Global.Membership.BroadcastAddress; at != "fd00::7" {
+		t.Errorf("others find it at %s", at)
+	}
+	if at := config.ClusterMetadata.ClusterInformation["active"].RPCAddress; at != "[fd00::7]:7233" {
+		t.Errorf("its own cluster is at %s", at)
+	}
 	for name, ports := range map[string][2]int{"frontend": {7233, 6933}, "history": {7234, 6934}, "matching": {7235, 6935}, "worker": {7239, 6939}} {
-		if rpc := config.Services[name].RPC; rpc.GRPCPort != ports[0] || rpc.MembershipPort != ports[1] || rpc.BindOnIP != "fd00::7" {
+		if rpc := config.Services[name].RPC; rpc.GRPCPort != ports[0] || rpc.MembershipPort != ports[1] || rpc.BindOnIP != "::" {
 			t.Errorf("%s: %+v", name, rpc)
 		}
 	}

@@ -66,7 +66,7 @@ func set(values map[string]any, path []string, value any) map[string]any {
 // other is a value of the same type, different from all of testdata.
 func other(path []string, value any) any {
 	choices := map[string]any{
-		"pullPolicy": "Never", "type": "LoadBalancer", "eviction": "noeviction", "maxMemory": "77mb",
+		"pullPolicy": "Never", "type": "LoadBalancer", "access": "ReadWriteOncePod", "workload": "Deployment", "listenOn": "::1", "eviction": "noeviction", "maxMemory": "77mb",
 		"reference": "example.invalid/other:1", "live": "/other", "ready": "/other",
 		"NUM_HISTORY_SHARDS": "7", "cpu": "777m", "memory": "777Mi", "cpuLimit": "7", "memoryLimit": "7Gi", "size": "7Gi", "sharedMemory": "7Mi",
 	}
@@ -79,6 +79,8 @@ func other(path []string, value any) any {
 		return "Always"
 	case "type":
 		return "ClusterIP"
+	case "workload":
+		return "StatefulSet"
 	case "clients":
 		return []any{map[string]any{"a": "b"}}
 	case "egress":
@@ -272,6 +274,11 @@ func TestSchemaRefuses(t *testing.T) {
 		{"postgres", "roles", []any{map[string]any{"name": "a", "secretName": "a", "key": "b", "databases": []any{"c; rm -rf /"}}}},
 		{"postgres", "podCIDRs", []any{"all"}},
 		{"postgres", "backup.schedule", "0 3 * * *"}, // without a claim
+		{"postgres", "workload", "Deployment"},       // without a claim: its data would go with the pod
+		{"redis", "workload", "Deployment"},
+		{"postgres", "storage.access", "ReadWriteMany"}, // two servers
+		{"temporal", "listenOn", "everywhere"},
+		{"temporal", "addressVariable", "$(id)"},
 		{"temporal", "env.POD_IP", "127.0.0.1"},
 		{"postgres", "networkPolicy.clients", []any{map[string]any{}}}, // would let in every pod
 		{"redis", "maxMemory", "0"},

@@ -6,7 +6,8 @@
 # The command finds the sandbox through FORGED_SANDBOX_DIR, and through
 # KUBECONFIG. Where FORGED_SANDBOX_DIR already names a sandbox that is up, that
 # one is used and left alone. FORGED_SANDBOX_CLUSTERS says how many clusters it
-# has (default 2).
+# has (default 2), FORGED_SANDBOX_FKS how many of Fly Kubernetes there may be
+# (default 4; one starts when a test asks for it), with a Fly that works fast.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -37,7 +38,8 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$root/bin/forged-sandbox" up --dir "$dir" --clusters "${FORGED_SANDBOX_CLUSTERS:-2}" --quiet --exit-with-parent &
+"$root/bin/forged-sandbox" up --dir "$dir" --clusters "${FORGED_SANDBOX_CLUSTERS:-2}" \
+	--fks "${FORGED_SANDBOX_FKS:-4}" --fly-speed 60 --quiet --exit-with-parent &
 sandbox=$!
 limit=$((SECONDS + 180))
 until [ -e "$dir/ready" ]; do

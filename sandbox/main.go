@@ -20,6 +20,7 @@ import (
 	"k8s.io/component-base/version"
 
 	"forged.dev/forged/sandbox/component"
+	"forged.dev/forged/sandbox/fks"
 	"forged.dev/forged/sandbox/process"
 	"forged.dev/forged/sandbox/up"
 )
@@ -37,6 +38,12 @@ Flags of up:
   --clusters N         number of clusters (default 1); 0: Fly alone
   --nodes N            nodes per cluster (default 3)
   --fly-speed N        how much faster than Fly its emulator works (default 1)
+  --fks N              clusters of Fly Kubernetes that there may be (default 0);
+                       each starts when a kubernetes add-on is made
+  --fks-way WAY        into them, as their kubeconfig has it: proxy (default), or
+                       direct, a name that nobody resolves
+  --fks-admission MODE what Fly does not support: ignore (default), pods come
+                       without it; or reject, it is refused
   --keep               keep the data for the next time; otherwise they are
                        discarded on stop
   --quiet              print errors only
@@ -45,7 +52,9 @@ Flags of up:
 When everything answers, DIR holds
   kubeconfig   contexts cluster-1, cluster-2, ...
   env          a file for the shell to source: KUBECONFIG, and FLY_* for an
-               emulator of Fly with the organization acme
+               emulator of Fly with the organization acme; with --fks, the proxy
+               that leads to what runs there, as FORGED_SANDBOX_PROXY
+  ca.crt       with --fks: by which Fly's public names are known behind it
   ready        exists for as long as the clusters can be used
   logs/        one log per component, also after the end
 
@@ -53,6 +62,7 @@ Examples:
   forged-sandbox up --dir /tmp/sandbox
   forged-sandbox up --dir /tmp/sandbox --clusters 2 --keep
   . /tmp/sandbox/env && kubectl --context cluster-1 get nodes
+  forged-sandbox up --dir /tmp/sandbox --clusters 0 --fks 2 --fly-speed 60
 `
 
 func main() {
@@ -92,6 +102,9 @@ func runUp(args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&opts.Clusters, "clusters", 1, "")
 	flags.IntVar(&opts.Nodes, "nodes", 3, "")
 	flags.Float64Var(&opts.FlySpeed, "fly-speed", 1, "")
+	flags.IntVar(&opts.FKS, "fks", 0, "")
+	flags.StringVar(&opts.FKSWay, "fks-way", fks.WayProxy, "")
+	flags.StringVar(&opts.FKSAdmission, "fks-admission", fks.AdmissionIgnore, "")
 	flags.BoolVar(&opts.Keep, "keep", false, "")
 	flags.BoolVar(&opts.Quiet, "quiet", false, "")
 	withParent := flags.Bool("exit-with-parent", false, "")

@@ -157,7 +157,7 @@ func (e *wireEnv) environment(app forge.App, dir string) forge.Environment {
 			v.Access = "ReadWriteOncePod" // there is no other
 		}
 		env.Volumes = append(env.Volumes, forge.Volume{
-			Name: name, Mount: v.Mount, Size: v.Size, StorageClass: v.StorageClass, Access: v.Access, Retain: v.Retain,
+			Name: name, Mount: v.Mount, Size: v.Size, StorageClass: v.StorageClass, Access: v.Access, Retain: v.Retain, Region: v.Region,
 		})
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Charts)) {
@@ -175,6 +175,7 @@ func (e *wireEnv) platform(app, dir string) forge.Platform {
 		Namespace: e.namespace(app), CreateNamespace: p.CreateNamespace,
 		StorageClass: p.StorageClass, Impersonate: p.Impersonate, PodCIDRs: orNil(p.PodCIDRs), LoadImages: p.LoadImages,
 		Org: p.Org, Cluster: p.Cluster, Create: p.Create, Region: p.Region, AcceptsBeta: p.AcceptsBeta,
+		StatefulSets: p.StatefulSets, Allow: orNil(slices.Compact(slices.Sorted(slices.Values(p.Allow)))),
 		AppName: p.AppName, Network: p.Network, Guest: forge.Guest(p.Guest), Deployment: p.Strategy,
 		Project: p.Project, DataDir: beside(dir, p.DataDir), Bind: p.Bind,
 	}
@@ -239,6 +240,10 @@ func (e *wireEnv) expose(app string) forge.Expose {
 			Mode: x.TLS.Mode, Secret: cmp.Or(x.TLS.SecretName, x.TLS.Name), Valid: duration(x.TLS.Validity),
 			ARN: x.TLS.ARN, Certificate: x.TLS.Certificate, StaticIP: x.TLS.StaticIP,
 			Issuer: forge.Issuer{Kind: x.TLS.Issuer.Kind, Name: x.TLS.Issuer.Name},
+		},
+		Edge: forge.Edge{
+			Concurrency: x.Concurrency.Kind, SoftLimit: x.Concurrency.Soft, HardLimit: x.Concurrency.Hard,
+			ALPN: orNil(x.TLS.ALPN), TLSVersions: orNil(x.TLS.Versions), SelfSigned: x.TLS.SelfSigned,
 		},
 	}
 	if c := x.TLS.Issuer.Create; c != nil {

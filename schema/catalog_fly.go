@@ -220,14 +220,7 @@ var flyRules = []Rule{
 		ID: "F453", Name: "fks-support", Severity: SeverityWarning,
 		Title: "Nothing is asked of Fly Kubernetes that it ignores or rewrites.",
 		Why:   "Fly Kubernetes is Kubernetes with parts missing. What it does not have is left out or written differently when it is applied, and this says where.",
-		Details: `What Fly's documentation of August 2026 says is not there, not read, or different:
-
-- Kinds: Ingress, Gateway and its routes, NetworkPolicy, HorizontalPodAutoscaler, CronJob, DaemonSet. The way in is a Service of type LoadBalancer, and Fly ends TLS.
-- Pods: more than one container, init containers, emptyDir volumes, hostPath, more than one volume, affinity, node selectors, spreading.
-- Containers: probes, lifecycle hooks, ports, workingDir, imagePullPolicy, securityContext, fieldRef and resourceFieldRef.
-- Services: NodePort, UDP, names of ports as targetPort.
-- Volumes: ReadWriteOncePod only, of the classes flyio-volume and flyio-volume-retain, and at most 500 GB. A volume is a disk of one host without a copy.
-- Addresses are IPv6.
+		Details: `The table of docs/reference/fks-rules.md says what is missing, and what is done about it. forged explain tells one row of it, such as FKS302.
 `,
 		Wrong: `environments: prod: {
 	platform: {
@@ -249,6 +242,66 @@ var flyRules = []Rule{
 		acknowledgeClosedBeta: true
 	}
 	workers: mail: args: ["work"]
+}
+`,
+	},
+	{
+		ID: "F454", Name: "fks-refused", Severity: SeverityError,
+		Title: "Everything that a chart renders to can run on Fly Kubernetes.",
+		Why: "A chart of your own is rendered with the values it will have, and looked at by the rules of Fly Kubernetes. What it does not have, and what cannot be said " +
+			"in another way, would fail at the rollout, halfway. forged explain says more about the rule that is named, such as FKS201; platform.allowUnsupported lets one pass.",
+	},
+	{
+		ID: "F455", Name: "fks-rule", Severity: SeverityError,
+		Title: "A rule of Fly Kubernetes that is to warn only is one of the table.",
+		Why:   "An id that forged does not know allows nothing, and what it was to allow would be refused. forged explain has all of them.",
+		Wrong: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+		allowUnsupported: ["FKS999"]
+	}
+}
+`,
+		Right: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+		allowUnsupported: ["FKS112"]
+	}
+}
+`,
+	},
+	{
+		ID: "F456", Name: "fks-limits", Severity: SeverityError,
+		Title: "A pod takes at least as much as it takes before others are preferred.",
+		Why:   "Fly's proxy prefers other pods from the soft limit on, and gives a pod no more than the hard limit. A hard limit below the soft one leaves the soft one without meaning.",
+		Wrong: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+	}
+	expose: concurrency: {soft: 50}
+}
+`,
+		Right: `environments: prod: {
+	platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "prod"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+	}
+	expose: concurrency: {soft: 50, hard: 60}
 }
 `,
 	},

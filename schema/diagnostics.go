@@ -246,7 +246,7 @@ func (d Diagnostics) sorted() Diagnostics {
 // that different words are different mistakes.
 func many(rule string) bool {
 	switch rule {
-	case "unsupported", "compile", "chart-impure", "chart-render", "chart-replicas", "fks-support", "tag":
+	case "unsupported", "compile", "chart-impure", "chart-render", "chart-replicas", "fks-support", "fks-refused", "tag":
 		return true
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"forged.dev/forged/internal/fks"
 	"forged.dev/forged/internal/forge"
 )
 
@@ -87,6 +88,14 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 	if !e.Platform.AcceptsBeta {
 		l.ruleAt(p.with("platform"), "fks-beta", "Fly Kubernetes is a closed beta and not for critical production", "write acknowledgeClosedBeta: true when you know")
 	}
+	for i, id := range e.Platform.Allow {
+		if !slices.ContainsFunc(fks.Rules(), func(r fks.Rule) bool { return r.ID == id }) {
+			l.rule(p.with("platform", "allowUnsupported", strconv.Itoa(i)), "fks-rule", fmt.Sprintf("there is no rule %s", id), "forged validate names the rule that refuses")
+		}
+	}
+	if c := e.Expose.Concurrency; c.Soft > c.Hard {
+		l.ruleAt(p.with("expose", "concurrency"), "fks-limits", fmt.Sprintf("other pods are preferred from %d on, and more than %d a pod never gets", c.Soft, c.Hard), "write hard: "+strconv.Itoa(c.Soft)+" or more")
+	}
 	const oneDisk = "its volume would be a disk of one host, without a copy"
 	if e.Services.Postgres.Mode == forge.ModeInCluster {
 		l.ruleAt(p.with("services", "postgres"), "fks-data", oneDisk, `write mode: "fly-managed"`)
@@ -95,6 +104,9 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 		l.ruleAt(p.with("services", "redis"), "fks-data", oneDisk, `write mode: "upstash", or persistence: false`)
 	}
 	l.checkFlyVolumes(p.with("volumes"), e)
+	for _, name := range slices.Sorted(maps.Keys(e.Volumes)) {
+		l.checkRegion(p.with("volumes", name, "region"), e.Volumes[name].Region, flyRegions, false)
+	}
 	l.checkFlyServices(p.with("services"), e)
 	if e.Services.Postgres.Backup.Enabled {
 		l.ruleAt(p.with("services", "postgres", "backup"), "fks-support", "Fly Kubernetes has no CronJob, so that no dump is made", `write mode: "fly-managed", which keeps backups`)
@@ -105,7 +117,10 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Charts)) {
-		l.ruleAt(p.with("charts", name), "fks-support", "charts often hold what Fly Kubernetes ignores: probes, init containers, Ingresses", "forged explain F453 lists it: look for that in its templates")
+		if e.Charts[name].Kind == forge.ChartPath {
+			continue // it can be looked at
+		}
+		l.ruleAt(p.with("charts", name), "fks-support", "charts often hold what Fly Kubernetes does not have: init containers, sidecars, Ingresses", "forged plan looks at it, and refuses what cannot run")
 	}
 }
 

@@ -25,8 +25,11 @@ func (l *loader) checkVolumes(p path, e *wireEnv, app *wireApp) {
 			continue
 		}
 		if n := e.Scaling.max(); n > 1 {
-			l.ruleAt(at, "volume-shared", fmt.Sprintf("up to %d replicas would mount it, and it can be mounted on one node only", n),
-				`write access: "ReadWriteMany" with a storageClass that has it, or one replica`)
+			where, hint := "on one node", `write access: "ReadWriteMany" with a storageClass that has it, or one replica`
+			if e.Platform.Kind == forge.PlatformFKS {
+				where, hint = "by one pod", "keep what they share in a service, or write one replica"
+			}
+			l.ruleAt(at, "volume-shared", fmt.Sprintf("up to %d replicas would mount it, and it can be mounted %s only", n, where), hint)
 		}
 	}
 	if n := len(e.Regions); n > 1 && len(e.Volumes) > 0 && e.onKubernetes() {

@@ -126,6 +126,7 @@ type wireVolume struct {
 	StorageClass string `json:"storageClass"`
 	Access       string `json:"access"`
 	Retain       bool   `json:"retain"`
+	Region       string `json:"region"`
 }
 
 type wirePlatform struct {
@@ -146,6 +147,8 @@ type wirePlatform struct {
 	Create          bool        `json:"create"`
 	Region          string      `json:"region"`
 	AcceptsBeta     bool        `json:"acknowledgeClosedBeta"`
+	StatefulSets    bool        `json:"statefulSets"`
+	Allow           []string    `json:"allowUnsupported"`
 	AppName         string      `json:"appName"`
 	Network         string      `json:"network"`
 	Guest           wireGuest   `json:"guest"`
@@ -179,7 +182,12 @@ type wireExpose struct {
 	PublicIPv4   string                     `json:"publicIPv4"`
 	PublicIPv6   bool                       `json:"publicIPv6"`
 	Certificates map[string]wireCertificate `json:"certificates"`
-	TLS          wireTLS                    `json:"tls"`
+	Concurrency  struct {
+		Kind string `json:"kind"`
+		Soft int    `json:"soft"`
+		Hard int    `json:"hard"`
+	} `json:"concurrency"`
+	TLS wireTLS `json:"tls"`
 }
 
 type wireCertificate struct {
@@ -188,13 +196,16 @@ type wireCertificate struct {
 }
 
 type wireTLS struct {
-	Mode        string `json:"mode"`
-	Name        string `json:"name"`
-	SecretName  string `json:"secretName"`
-	Validity    string `json:"validity"`
-	ARN         string `json:"arn"`
-	Certificate string `json:"certificate"`
-	StaticIP    string `json:"staticIP"`
+	Mode        string   `json:"mode"`
+	Name        string   `json:"name"`
+	SecretName  string   `json:"secretName"`
+	Validity    string   `json:"validity"`
+	ARN         string   `json:"arn"`
+	Certificate string   `json:"certificate"`
+	StaticIP    string   `json:"staticIP"`
+	ALPN        []string `json:"alpn"`
+	Versions    []string `json:"versions"`
+	SelfSigned  bool     `json:"selfSigned"`
 	Issuer      struct {
 		Kind   string `json:"kind"`
 		Name   string `json:"name"`

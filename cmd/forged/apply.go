@@ -42,10 +42,6 @@ something is left to do that a policy does not allow.`,
 	c.Flags().DurationVar(&grace, "grace", 30*time.Second, "time to finish what is under way when stopping")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx := c.Context()
-		who := newAsker(ctx, s, unchanged)
-		if who == nil && !yes {
-			return &exit{usageCode(c), errors.New("there is nobody to ask: add --yes, or look with forged plan")}
-		}
 		e, err := newEvaluator(false)
 		if err != nil {
 			return err
@@ -77,6 +73,10 @@ something is left to do that a policy does not allow.`,
 			return nil
 		}
 		if !yes {
+			who := newAsker(ctx, s, unchanged)
+			if who == nil {
+				return &exit{usageCode(c), errors.New("there is nobody to ask: add --yes, or look with forged plan")}
+			}
 			if err := who.agree(ctx, "Do it?"); err != nil {
 				return err
 			}

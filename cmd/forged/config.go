@@ -103,7 +103,7 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 // allowed, and for the machine that keeps the inventory, which takes in at once
 // what many have to write.
 func workersOf(env forge.Environment) int {
-	if env.Platform.Kind == forge.PlatformFly {
+	if env.Platform.Kind == forge.PlatformFly || env.Platform.Kind == forge.PlatformFKS {
 		return 16
 	}
 	return 0 // the engine's
@@ -115,6 +115,8 @@ func targetOf(env forge.Environment) string {
 	switch {
 	case env.Platform.Kind == forge.PlatformFly:
 		return env.Platform.Org
+	case env.Platform.Kind == forge.PlatformFKS:
+		return env.Platform.Org + "/" + env.Platform.Cluster
 	case len(regions) == 0:
 		return env.Platform.Context
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"forged.dev/forged/internal/fks"
 	"forged.dev/forged/schema"
 )
 
@@ -16,8 +17,10 @@ func newExplain(s streams) *cobra.Command {
 		Short: "Say more about a rule that forged validate names",
 		Long: `Say what a rule asks for and why, with an example of the mistake, of what forged says
 of it, and of what to write instead. RULE is an id or a name, such as F101 or
-unknown-key, and several may be given; without any all rules are listed.`,
+unknown-key, and several may be given; without any all rules are listed. FKS101 and its
+like are rules about what Fly Kubernetes can run.`,
 		Example: `  forged explain F101
+  forged explain FKS302
   forged explain same-namespace F503
   forged explain | grep -i secret`,
 		Args: cobra.ArbitraryArgs,
@@ -25,6 +28,9 @@ unknown-key, and several may be given; without any all rules are listed.`,
 			var words []string
 			for _, r := range schema.Rules() {
 				words = append(words, r.ID+"\t"+r.Title, r.Name+"\t"+r.Title)
+			}
+			for _, r := range fks.Rules() {
+				words = append(words, r.ID+"\t"+r.Name+": "+r.Message)
 			}
 			return words, cobra.ShellCompDirectiveNoFileComp
 		},
@@ -35,24 +41,30 @@ unknown-key, and several may be given; without any all rules are listed.`,
 			listRules(p)
 			return p.err
 		}
-		var rules []schema.Rule
+		var pages []func() error
 		for _, name := range args {
+			if r, ok := fks.RuleNamed(strings.Trim(name, "[],")); ok && strings.EqualFold(strings.Trim(name, "[],"), r.ID) {
+				pages = append(pages, func() error { return explainFKS(p, r) })
+				continue
+			}
 			r, err := ruleNamed(name)
 			if err != nil {
 				return err
 			}
-			rules = append(rules, r)
+			pages = append(pages, func() error {
+				_, said, err := judge(c.Context(), schema.Example(r.Wrong))
+				if r.Wrong != "" && err != nil && !errors.As(err, &said) {
+					return err
+				}
+				return explain(p, r, said)
+			})
 		}
-		for i, r := range rules {
-			_, said, err := judge(c.Context(), schema.Example(r.Wrong))
-			if r.Wrong != "" && err != nil && !errors.As(err, &said) {
-				return err
-			}
+		for i, page := range pages {
 			if i > 0 {
 				p.line(plain, "")
 				p.line(plain, "")
 			}
-			if err := explain(p, r, said); err != nil {
+			if err := page(); err != nil {
 				return err
 			}
 		}
@@ -93,6 +105,52 @@ func listRules(p *printer) {
 		}
 		return plain
 	})
+	rules := fks.Rules()
+	p.line(plain, "")
+	p.wrapped(plain, "", fmt.Sprintf("%s to %s are about what Fly Kubernetes can run: %s", rules[0].ID, rules[len(rules)-1].ID, fksPage))
+}
+
+// fksPage is where the rules about Fly Kubernetes stand in one table.
+const fksPage = "https://forged.dev/docs/reference/fks-rules"
+
+// explainFKS writes what a rule about Fly Kubernetes is about, and what happens.
+func explainFKS(p *printer, r fks.Rule) error {
+	tone := plain
+	switch r.Action {
+	case fks.Error:
+		tone = red
+	case fks.Warn:
+		tone = yellow
+	}
+	p.line(plain, p.paint(bold, r.ID+" "+r.Name)+" ("+p.paint(tone, string(r.Action))+")")
+	p.line(plain, "")
+	p.wrapped(plain, "", r.Message)
+	if r.Hint != "" {
+		p.wrapped(plain, "", "What to do: "+r.Hint+".")
+	}
+	p.line(plain, "")
+	p.wrapped(plain, "- ", "It is about "+r.About()+".")
+	switch r.Action {
+	case fks.Error:
+		p.wrapped(plain, "- ", "forged refuses what breaks it, before anything is touched.")
+	case fks.Warn:
+		p.wrapped(plain, "- ", "What breaks it stays as it is, and may not do what it says.")
+	case fks.Drop:
+		p.wrapped(plain, "- ", "It is taken out of what is rendered; forged plan shows it.")
+	case fks.Rewrite:
+		p.wrapped(plain, "- ", "What is rendered says it in another way; forged plan shows both.")
+	case fks.Note:
+		p.wrapped(plain, "- ", "It stays as it is, and is of no consequence.")
+	}
+	if void := r.Unless.String(); void != "" {
+		p.wrapped(plain, "- ", "It is void where "+void+".")
+	}
+	if r.Action != fks.Note && r.Action != fks.Warn {
+		p.wrapped(plain, "- ", fmt.Sprintf("platform: allowUnsupported: [%q] lets it through as it is.", r.ID))
+	}
+	p.line(plain, "")
+	p.wrapped(dim, "", "The documentation of "+fks.Version+": "+r.Doc)
+	return p.err
 }
 
 func severityColor(s schema.Severity) color {

@@ -34,9 +34,9 @@ Errors go to standard error as ` + "`forged: …`" + ` with what to do next. Tex
 into 100 columns; colours only on a terminal, and never when ` + "`NO_COLOR`" + ` is set. ` + "`-o json`" + `
 is stable.
 
-| exit code | validate | plan | run --once, apply | the others |
+| exit code | validate | plan | run --once, apply, down, rollback | the others |
 |---|---|---|---|---|
-| 0 | all valid | nothing to change | all as it should be | fine |
+| 0 | all valid | nothing to change | done, all as it should be | fine |
 | 1 | at least one invalid | error | error | error |
 | 2 | could not run | changes pending | something left to do | |
 | 130 | | | | init: Ctrl-C at a question; nothing was written |

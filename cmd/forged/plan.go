@@ -162,24 +162,33 @@ func showStep(p *printer, step reconcile.Step) {
 	blocked := step.Blocked
 	step.Blocked = ""
 	p.wrapped(m.color, "    "+m.sign+" ", step.String())
-	for _, c := range step.Changes[:min(mostChanges, len(step.Changes))] {
-		switch {
-		case c.From == "" && c.To == "":
-			p.wrapped(dim, "        ", c.Path)
-		case c.From == "" && wholeObject(c.Path):
-			p.wrapped(dim, "        ", c.Path+": "+c.To)
-		default:
-			p.wrapped(dim, "        ", fmt.Sprintf("%s: %s → %s", c.Path, orNone(c.From), orNone(c.To)))
-		}
-	}
-	if more := len(step.Changes) - mostChanges; more > 0 {
-		p.line(dim, fmt.Sprintf("        and %d more; -o json shows all", more))
+	showChanges(p, "        ", step.Changes)
+	if len(step.Fitted) > 0 {
+		p.line(dim, "        fitted to Fly Kubernetes:")
+		showChanges(p, "          ", step.Fitted)
 	}
 	for _, lost := range step.Destroys {
 		p.wrapped(red, "      destroys: ", lost)
 	}
 	if blocked != "" {
 		p.wrapped(red, "      blocked: ", blocked)
+	}
+}
+
+// showChanges shows the first of some changes.
+func showChanges(p *printer, indent string, changes []reconcile.Change) {
+	for _, c := range changes[:min(mostChanges, len(changes))] {
+		switch {
+		case c.From == "" && c.To == "":
+			p.wrapped(dim, indent, c.Path)
+		case c.From == "" && wholeObject(c.Path):
+			p.wrapped(dim, indent, c.Path+": "+c.To)
+		default:
+			p.wrapped(dim, indent, fmt.Sprintf("%s: %s → %s", c.Path, orNone(c.From), orNone(c.To)))
+		}
+	}
+	if more := len(changes) - mostChanges; more > 0 {
+		p.line(dim, fmt.Sprintf("%sand %d more; -o json shows all", indent, more))
 	}
 }
 

@@ -73,6 +73,7 @@ func unseen(item reconcile.Item) bool {
 // tally is what a plan comes to.
 type tally struct {
 	counts  map[reconcile.Action]int
+	blocked int // steps that will not be carried out
 	waiting int // not known yet
 	items   int
 	unseen  int // of the items
@@ -106,6 +107,10 @@ func (t *tally) add(env reconcile.EnvironmentPlan) {
 			t.waiting++
 		}
 		for _, step := range item.Steps {
+			if step.Blocked != "" {
+				t.blocked++
+				continue
+			}
 			t.counts[step.Action]++
 		}
 	}
@@ -124,6 +129,9 @@ func (t *tally) String() string {
 		if t.counts[a] > 0 {
 			parts = append(parts, fmt.Sprintf("%d to %s", t.counts[a], a))
 		}
+	}
+	if t.blocked > 0 {
+		parts = append(parts, fmt.Sprintf("%d blocked", t.blocked))
 	}
 	if t.waiting > 0 {
 		parts = append(parts, fmt.Sprintf("%d not known yet", t.waiting))

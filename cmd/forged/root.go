@@ -93,7 +93,7 @@ when forge.cue changes, and when somebody changes what runs.`,
 	root.Version = versionLine(buildInfo())
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "say which forged this is")
-	root.AddCommand(newInit(s), newSchema(s), newValidate(s), newRender(s), newExplain(s), newRBAC(s), newPlan(s), newApply(s), newRun(s), newStatus(s), newApprove(s), newVersion(s), newGenDocs(s), newEvaluate(s), newTemplatesCommand(s), newProbe(s))
+	root.AddCommand(newInit(s), newSchema(s), newValidate(s), newRender(s), newExplain(s), newRBAC(s), newPlan(s), newApply(s), newRun(s), newStatus(s), newApprove(s), newHistory(s), newRollback(s), newLogs(s), newDown(s), newVersion(s), newGenDocs(s), newEvaluate(s), newTemplatesCommand(s), newProbe(s))
 	// cobra adds these two late; they are wanted now, for their texts.
 	root.InitDefaultCompletionCmd("validate")
 	root.InitDefaultHelpCmd()
@@ -238,4 +238,5 @@ func (f *configFlags) add(c *cobra.Command) {
 	c.Flags().StringSliceVarP(&f.environments, "environment", "e", nil, "only these environments (may be repeated)")
 	c.Flags().StringVar(&f.instance, "instance", "", "name under which forged owns what it makes (default: the app's name)")
 	_ = c.MarkFlagFilename("config", "cue")
+	_ = c.RegisterFlagCompletionFunc("environment", f.completeEnvironments)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -151,6 +152,7 @@ func showStatus(p *printer, status reconcile.Status, now time.Time) error {
 		}
 		return plain
 	})
+	showOutputs(p, status)
 	for _, env := range status.Environments {
 		if env.Lease != nil && !env.Lease.Held {
 			p.wrapped(yellow, env.Name+"  ", "another forged acts on this environment: "+env.Lease.Holder)
@@ -161,6 +163,28 @@ func showStatus(p *printer, status reconcile.Status, now time.Time) error {
 	}
 	showHeals(p, status.History, now)
 	return p.err
+}
+
+// showOutputs lists the addresses and the names that resources have been given.
+func showOutputs(p *printer, status reconcile.Status) {
+	rows := [][]string{{"ENVIRONMENT", "RESOURCE", "OUTPUT", "VALUE"}}
+	for _, env := range status.Environments {
+		for _, r := range env.Resources {
+			for _, name := range slices.Sorted(maps.Keys(r.Outputs)) {
+				rows = append(rows, []string{env.Name, r.ID.Kind + "/" + r.ID.Name, name, r.Outputs[name]})
+			}
+		}
+	}
+	if len(rows) == 1 {
+		return
+	}
+	p.line(plain, "")
+	p.table(rows, 3, func(row, _ int) color {
+		if row == 0 {
+			return bold
+		}
+		return plain
+	})
 }
 
 // shownHeals is how many of the latest heals are listed.

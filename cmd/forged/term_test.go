@@ -133,6 +133,7 @@ func TestShowPlan(t *testing.T) {
 					Action: reconcile.ActionUpdate, ID: id("prod/release/app"), Object: "Deployment shop/app",
 					Reason:  reconcile.Reason{Code: reconcile.ReasonConfig},
 					Changes: []reconcile.Change{{Path: "spec.replicas", From: "1", To: "2"}, {Path: "data.key"}, {Path: "x", To: long}},
+					Fitted:  []reconcile.Change{{Path: "Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314)", From: "{httpGet: {path: /}}"}},
 				},
 				{
 					Action: reconcile.ActionDelete, ID: id("prod/release/app"), Object: "Service shop/old", Deletes: 1,
@@ -164,6 +165,9 @@ func TestShowPlan(t *testing.T) {
         x: (none) → value value value value value value value value value value value value value
         value value value value value value value value value value value value value value value
         value value
+        fitted to Fly Kubernetes:
+          Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314): {httpGet:
+          {path: /}} → (none)
     - delete Service shop/old: unwanted
       blocked: more than policy.maxDelete
   claim/uploads
@@ -178,7 +182,7 @@ func TestShowPlan(t *testing.T) {
 test  minikube minikube, mode paused
   not looked at: the mode is paused
 
-Plan: 1 to update, 1 to delete, 1 to forget, 1 not known yet. Could not look at 1 of 7 resources.
+Plan: 1 to update, 1 to forget, 1 blocked, 1 not known yet. Could not look at 1 of 7 resources.
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)

@@ -189,6 +189,12 @@ func (v validator) one(ctx context.Context, reading schema.Reading) report.Forge
 			out.Err = err
 			return out
 		}
+		unfit, unjudged := fits(ctx, f)
+		if unjudged != nil {
+			out.Err = unjudged
+			return out
+		}
+		found = append(found, unfit...)
 		if v.resolve != nil {
 			var missing []forge.Finding
 			missing, out.Err = v.resolve(ctx, src.Dir, f)

@@ -12,7 +12,9 @@ import (
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/certificates"
+	"forged.dev/forged/internal/providers/endpoint"
 	"forged.dev/forged/internal/providers/external"
+	"forged.dev/forged/internal/providers/fks"
 	"forged.dev/forged/internal/providers/fly"
 	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/providers/flypostgres"
@@ -36,6 +38,8 @@ type world struct {
 	fly       *fly.Accounts
 	charts    *chartsource.Source
 	templates *render.Child
+	leases    reconcile.Leases
+	releases  *helm.Provider
 	engine    *reconcile.Engine
 }
 
@@ -74,28 +78,33 @@ func newWorld(o worldOptions) (*world, error) {
 	if o.metrics != nil {
 		organizations.OnRequest = func(org, action string, status int, _ time.Duration) { o.metrics.Request(org, action, status) }
 	}
+	accounts := fly.NewAccounts(organizations)
+	onFly := fks.New(accounts)
+	clusters.Ways = onFly
 	w := &world{
 		clusters:  kubernetes.NewClusters(clusters),
-		fly:       fly.NewAccounts(organizations),
+		fly:       accounts,
 		charts:    chartsource.New(chartsource.Options{CacheDir: chartsDir(), Logger: o.log}),
 		templates: newTemplates(),
 	}
 	secrets := &secret.Resolver{Dir: o.dir}
 	exposure := certificates.New(certificates.Options{Clusters: w.clusters})
+	w.releases = helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: w.templates, Fitter: fks.NewFitter(), Logger: o.log})
 	options.Providers = map[string]reconcile.Provider{
 		forge.KindNamespace:   kubernetes.NewNamespaces(w.clusters),
 		forge.KindSecrets:     kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindConfig:      objects.NewConfig(w.clusters, o.dir),
 		forge.KindClaim:       objects.NewClaims(w.clusters),
-		forge.KindJob:         jobs.New(jobs.Options{Clusters: w.clusters}),
+		forge.KindJob:         jobs.New(jobs.Options{Clusters: w.clusters, Fitter: fks.NewFitter()}),
 		forge.KindCertificate: exposure.Certificates,
 		forge.KindIssuer:      exposure.Issuers,
 		forge.KindDNS:         exposure.DNS,
+		forge.KindEndpoint:    endpoint.New(endpoint.Options{Clusters: w.clusters}),
 		forge.KindRoles:       external.NewRoles(w.clusters, &secret.Resolver{Dir: o.dir}, o.instance),
 		forge.KindImage:       minikube.NewImages(),
 		forge.KindCheck:       external.NewChecks(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindProbe:       external.NewProbes(w.clusters, ownImage(os.Getenv)),
-		forge.KindRelease:     helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: w.templates, Logger: o.log}),
+		forge.KindRelease:     w.releases,
 
 		forge.KindFlyApp:         fly.NewApps(w.fly),
 		forge.KindFlyIPs:         fly.NewIPs(w.fly),
@@ -105,8 +114,10 @@ func newWorld(o worldOptions) (*world, error) {
 		forge.KindFlyPostgres:    flypostgres.NewManaged(w.fly),
 		forge.KindFlyPostgresApp: flypostgres.NewApp(w.fly),
 		forge.KindUpstashRedis:   upstash.New(w.fly),
+		forge.KindFlyCluster:     onFly,
 	}
-	options.Leases = leases{kubernetes.NewLeases(w.clusters), fly.NewLeases(w.fly)}
+	w.leases = leases{kubernetes.NewLeases(w.clusters), fly.NewLeases(w.fly)}
+	options.Leases = w.leases
 	w.engine = reconcile.New(options)
 	return w, nil
 }

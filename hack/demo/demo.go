@@ -3,15 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -27,10 +24,13 @@ type demo struct {
 	config     string // the copy of forge.cue that the daemon watches
 	began      time.Time
 	kubeconfig string
-	address    string // of the daemon's server
-	daemon     *child.Child
-	dev, prod  kubernetes.Interface
-	healed     []healedDrift
+	daemon     *child.Daemon
+
+	// Where people meddle.
+	environment, namespace string
+	client                 kubernetes.Interface
+
+	healed []healedDrift
 }
 
 // healedDrift is one line of the summary.
@@ -49,10 +49,10 @@ func (d *demo) say(format string, args ...any) {
 
 func (d *demo) place() child.Place { return child.Place{Bin: d.bin, Logs: d.dir} }
 
-func (d *demo) startSandbox(ctx context.Context) (*child.Child, error) {
-	home := filepath.Join(d.dir, "sandbox")
-	began := time.Now()
-	c, err := d.place().Start("sandbox", nil, "forged-sandbox", "up", "--dir", home, "--clusters", "2", "--exit-with-parent")
+// sandbox starts one in a directory.
+func (d *demo) sandbox(ctx context.Context, home string, flags ...string) (*child.Child, error) {
+	args := append([]string{"forged-sandbox", "up", "--dir", home, "--exit-with-parent"}, flags...)
+	c, err := d.place().Start("sandbox", nil, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -64,44 +64,47 @@ func (d *demo) startSandbox(ctx context.Context) (*child.Child, error) {
 		_ = c.Stop()
 		return nil, err
 	}
+	return c, nil
+}
+
+func (d *demo) startSandbox(ctx context.Context) (*child.Child, error) {
+	home := filepath.Join(d.dir, "sandbox")
+	began := time.Now()
+	c, err := d.sandbox(ctx, home, "--clusters", "2")
+	if err != nil {
+		return nil, err
+	}
 	d.kubeconfig = filepath.Join(home, "kubeconfig")
-	for name, to := range map[string]*kubernetes.Interface{"cluster-1": &d.dev, "cluster-2": &d.prod} {
-		cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-			&clientcmd.ClientConfigLoadingRules{ExplicitPath: d.kubeconfig},
-			&clientcmd.ConfigOverrides{CurrentContext: name}).ClientConfig()
-		if err == nil {
-			*to, err = kubernetes.NewForConfig(cfg)
-		}
-		if err != nil {
-			_ = c.Stop()
-			return nil, err
-		}
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		&clientcmd.ClientConfigLoadingRules{ExplicitPath: d.kubeconfig},
+		&clientcmd.ConfigOverrides{CurrentContext: "cluster-1"}).ClientConfig()
+	if err == nil {
+		d.environment, d.namespace = "dev", "shop-dev"
+		d.client, err = kubernetes.NewForConfig(cfg)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Stop())
 	}
 	d.say("contexts cluster-1 and cluster-2 answer after %.1f s", time.Since(began).Seconds())
 	return c, nil
 }
 
-func (d *demo) startDaemon(ctx context.Context) (*child.Child, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+func (d *demo) startDaemon(ctx context.Context, env ...string) (*child.Daemon, error) {
+	c, err := d.place().StartDaemon(ctx, "forged", env, d.config, "--log-format", "text")
 	if err != nil {
 		return nil, err
 	}
-	d.address = l.Addr().String()
-	if err := l.Close(); err != nil {
-		return nil, err
-	}
-	d.say("$ forged run --config forge.cue --listen %s", d.address)
-	c, err := d.place().Start("forged", []string{"KUBECONFIG=" + d.kubeconfig},
-		"forged", "run", "--config", d.config, "--listen", d.address, "--log-format", "text")
+	d.say("$ forged run --config %s --listen %s", filepath.Base(d.config), c.Address)
 	d.daemon = c
-	return c, err
+	return c, nil
 }
 
-func (d *demo) converge(ctx context.Context, daemon *child.Child) error {
+// converge waits until some environments are there and ready.
+func (d *demo) converge(ctx context.Context, daemon *child.Daemon, environments int) error {
 	began := time.Now()
 	shown := map[string]bool{}
-	err := child.Until(ctx, daemon, 4*time.Minute, "convergence", func() (bool, error) {
-		s, err := d.status(ctx)
+	err := child.Until(ctx, daemon.Child, 4*time.Minute, "convergence", func() (bool, error) {
+		s, err := d.daemon.Status(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -111,7 +114,7 @@ func (d *demo) converge(ctx context.Context, daemon *child.Child) error {
 				d.say("%-7s %-28s %.2f s", a.Action, a.ID, a.Seconds)
 			}
 		}
-		if len(s.Environments) == 2 && s.State == reconcile.StateReady {
+		if len(s.Environments) == environments && s.State == reconcile.StateReady {
 			return true, nil
 		}
 		return false, fmt.Errorf("state %s", s.State)
@@ -119,11 +122,11 @@ func (d *demo) converge(ctx context.Context, daemon *child.Child) error {
 	if err != nil {
 		return err
 	}
-	d.say("both environments are ready after %.1f s", time.Since(began).Seconds())
+	d.say("everything is ready after %.1f s", time.Since(began).Seconds())
 	return nil
 }
 
-func (d *demo) stay(ctx context.Context, sandbox, daemon *child.Child) error {
+func (d *demo) stay(ctx context.Context, sandbox *child.Child, daemon *child.Daemon) error {
 	fmt.Fprintf(d.out, `
 Everything is up. In another terminal:
 
@@ -136,7 +139,7 @@ Everything is up. In another terminal:
 
 The daemon's log follows. Ctrl-C stops everything.
 
-`, d.kubeconfig, filepath.Join(d.bin, "forged"), d.address, d.config, d.address)
+`, d.kubeconfig, filepath.Join(d.bin, "forged"), d.daemon.Address, d.config, d.daemon.Address)
 	f, err := os.Open(daemon.Log())
 	if err != nil {
 		return err
@@ -161,54 +164,11 @@ The daemon's log follows. Ctrl-C stops everything.
 	}
 }
 
-func (d *demo) get(ctx context.Context, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.address+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		b, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-		return nil, fmt.Errorf("%s: %s: %s", path, resp.Status, b)
-	}
-	return resp.Body, nil
-}
-
-func (d *demo) status(ctx context.Context) (s reconcile.Status, err error) {
-	body, err := d.get(ctx, "/status")
-	if err != nil {
-		return s, err
-	}
-	defer body.Close()
-	return s, json.NewDecoder(body).Decode(&s)
-}
-
-// metric reads the first sample whose line begins with prefix.
-func (d *demo) metric(ctx context.Context, prefix string) (value float64, err error) {
-	body, err := d.get(ctx, "/metrics")
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	sc := bufio.NewScanner(body)
-	for sc.Scan() {
-		if line := sc.Text(); strings.HasPrefix(line, prefix) {
-			_, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &value)
-			return value, err
-		}
-	}
-	return 0, fmt.Errorf("no metric %s", prefix)
-}
-
 // healedSince waits until the daemon's history tells of a heal of object in
 // an environment after a moment, and returns it.
 func (d *demo) healedSince(ctx context.Context, began time.Time, environment, object string) (found reconcile.ActionStatus, err error) {
-	err = child.Until(ctx, d.daemon, time.Minute, "healing of "+object, func() (bool, error) {
-		s, err := d.status(ctx)
+	err = child.Until(ctx, d.daemon.Child, time.Minute, "healing of "+object, func() (bool, error) {
+		s, err := d.daemon.Status(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -230,8 +190,8 @@ func (d *demo) record(what string, took time.Duration, reason string) {
 }
 
 func (d *demo) metrics(ctx context.Context) error {
-	d.title("Metrics", "an excerpt of http://"+d.address+"/metrics")
-	body, err := d.get(ctx, "/metrics")
+	d.title("Metrics", "an excerpt of http://"+d.daemon.Address+"/metrics")
+	body, err := d.daemon.Get(ctx, "/metrics")
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,9 @@
 //
 // With -interactive it stops after the environments have converged and leaves
 // everything running until Ctrl-C.
+//
+// With -fks it does the same with examples/fks.cue, from an organization at Fly
+// that has nothing to an app on Fly Kubernetes.
 package main
 
 import (
@@ -19,17 +22,24 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"forged.dev/forged/hack/child"
 )
 
 func main() {
 	interactive := flag.Bool("interactive", false, "stay up for your own experiments instead of running the script")
 	bin := flag.String("bin", "bin", "directory of the forged and forged-sandbox binaries")
 	example := flag.String("example", "examples", "directory of the forge.cue to run")
+	onFly := flag.Bool("fks", false, "show Fly Kubernetes")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Stdout, *bin, *example, *interactive)
+	show := onClusters
+	if *onFly {
+		show = onFKS
+	}
+	err := run(ctx, os.Stdout, *bin, *example, *interactive, show)
 	switch {
 	case err == nil:
 	case errors.Is(err, context.Canceled):
@@ -41,7 +51,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out io.Writer, bin, example string, interactive bool) (err error) {
+// run makes a place for what is to be shown.
+func run(ctx context.Context, out io.Writer, bin, example string, interactive bool, show func(context.Context, *demo, bool) error) (err error) {
 	dir, err := os.MkdirTemp("", "forged-demo-")
 	if err != nil {
 		return err
@@ -57,8 +68,10 @@ func run(ctx context.Context, out io.Writer, bin, example string, interactive bo
 	if err := os.CopyFS(filepath.Join(dir, "repo"), os.DirFS(example)); err != nil {
 		return fmt.Errorf("copy %s: %w", example, err)
 	}
-	d := &demo{out: out, dir: dir, bin: bin, config: filepath.Join(dir, "repo", "forge.cue"), began: time.Now()}
+	return show(ctx, &demo{out: out, dir: dir, bin: bin, config: filepath.Join(dir, "repo", "forge.cue"), began: time.Now()}, interactive)
+}
 
+func onClusters(ctx context.Context, d *demo, interactive bool) (err error) {
 	d.title("A real control plane", "forged-sandbox starts etcd, kube-apiserver, controllers and simulated nodes, twice")
 	sandbox, err := d.startSandbox(ctx)
 	if err != nil {
@@ -67,24 +80,35 @@ func run(ctx context.Context, out io.Writer, bin, example string, interactive bo
 	defer func() { err = errors.Join(err, sandbox.Stop()) }()
 
 	d.title("forged run", "the daemon reads forge.cue and makes both clusters what it says")
-	daemon, err := d.startDaemon(ctx)
+	daemon, err := d.startDaemon(ctx, "KUBECONFIG="+d.kubeconfig)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, daemon.Stop()) }()
-	if err := d.converge(ctx, daemon); err != nil {
+	if err := d.converge(ctx, daemon, 2); err != nil {
 		return err
 	}
 	if interactive {
 		return d.stay(ctx, sandbox, daemon)
 	}
-	for _, scene := range []func(context.Context) error{
-		d.editConfigMap, d.scaleDeployment, d.deleteService, d.helmUpgrade, d.breakAndMendConfig, d.metrics,
-	} {
+	err = d.play(ctx, d.editConfigMap, d.scaleDeployment, d.deleteService, d.helmUpgrade, d.breakAndMendConfig, d.metrics)
+	if err != nil {
+		return err
+	}
+	return d.end(daemon, sandbox)
+}
+
+func (d *demo) play(ctx context.Context, scenes ...func(context.Context) error) error {
+	for _, scene := range scenes {
 		if err := scene(ctx); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// end stops everything, and sums up.
+func (d *demo) end(daemon *child.Daemon, sandbox *child.Child) error {
 	d.title("A clean stop", "the daemon finishes what it is doing and leaves nothing behind")
 	if err := daemon.Stop(); err != nil {
 		return err

@@ -24,9 +24,8 @@ import (
 )
 
 const (
-	devNamespace = "shop-dev"
-	release      = "shop"
-	person       = "alice" // who edits by hand, as the API server records it
+	release = "shop"
+	person  = "alice" // who edits by hand, as the API server records it
 )
 
 // watchFor reads events until one satisfies ok and tells when it came.
@@ -75,7 +74,7 @@ func (d *demo) heals(ctx context.Context, c drift) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.what, err)
 	}
-	a, err := d.healedSince(ctx, began, "dev", c.object)
+	a, err := d.healedSince(ctx, began, d.environment, c.object)
 	if err != nil {
 		return err
 	}
@@ -99,7 +98,7 @@ func again[T comparable](want T, value func(watch.Event) (T, bool)) func(watch.E
 func (d *demo) editConfigMap(ctx context.Context) error {
 	const name = release + "-env"
 	d.title("Somebody edits a ConfigMap", "kubectl edit configmap "+name)
-	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
+	maps := d.client.CoreV1().ConfigMaps(d.namespace)
 	before, err := maps.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -111,7 +110,7 @@ func (d *demo) editConfigMap(ctx context.Context) error {
 	level := before.Data["LOG_LEVEL"]
 	d.say("data.LOG_LEVEL: %s → edited-by-hand", level)
 	return d.heals(ctx, drift{
-		what: "ConfigMap edited", object: "ConfigMap " + devNamespace + "/" + name, watch: w,
+		what: "ConfigMap edited", object: "ConfigMap " + d.namespace + "/" + name, watch: w,
 		change: func() error {
 			_, err := maps.Patch(ctx, name, types.MergePatchType, []byte(`{"data":{"LOG_LEVEL":"edited-by-hand"}}`), metav1.PatchOptions{FieldManager: person})
 			return err
@@ -128,7 +127,7 @@ func (d *demo) editConfigMap(ctx context.Context) error {
 
 func (d *demo) scaleDeployment(ctx context.Context) error {
 	d.title("Somebody scales a Deployment", "kubectl scale deployment "+release+" --replicas=7")
-	deployments := d.dev.AppsV1().Deployments(devNamespace)
+	deployments := d.client.AppsV1().Deployments(d.namespace)
 	before, err := deployments.Get(ctx, release, metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -139,10 +138,10 @@ func (d *demo) scaleDeployment(ctx context.Context) error {
 	}
 	d.say("spec.replicas: %d → 7", *before.Spec.Replicas)
 	return d.heals(ctx, drift{
-		what: "Deployment scaled", object: "Deployment " + devNamespace + "/" + release, watch: w,
+		what: "Deployment scaled", object: "Deployment " + d.namespace + "/" + release, watch: w,
 		change: func() error {
 			_, err := deployments.UpdateScale(ctx, release, &autoscalingv1.Scale{
-				ObjectMeta: metav1.ObjectMeta{Name: release, Namespace: devNamespace},
+				ObjectMeta: metav1.ObjectMeta{Name: release, Namespace: d.namespace},
 				Spec:       autoscalingv1.ScaleSpec{Replicas: 7},
 			}, metav1.UpdateOptions{FieldManager: person})
 			return err
@@ -159,7 +158,7 @@ func (d *demo) scaleDeployment(ctx context.Context) error {
 
 func (d *demo) deleteService(ctx context.Context) error {
 	d.title("Somebody deletes a Service", "kubectl delete service "+release)
-	services := d.dev.CoreV1().Services(devNamespace)
+	services := d.client.CoreV1().Services(d.namespace)
 	before, err := services.Get(ctx, release, metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -169,7 +168,7 @@ func (d *demo) deleteService(ctx context.Context) error {
 		return err
 	}
 	return d.heals(ctx, drift{
-		what: "Service deleted", object: "Service " + devNamespace + "/" + release, watch: w,
+		what: "Service deleted", object: "Service " + d.namespace + "/" + release, watch: w,
 		change: func() error { return services.Delete(ctx, release, metav1.DeleteOptions{}) },
 		undone: func(e watch.Event) bool { return e.Type == watch.Added },
 	})
@@ -181,16 +180,16 @@ func (d *demo) helmUpgrade(ctx context.Context) error {
 	d.title("Somebody runs helm upgrade behind our back", "helm upgrade "+release+" --reuse-values --set env.LOG_LEVEL=trace")
 	kube.ManagedFieldsManager = "helm"
 	flags := genericclioptions.NewConfigFlags(true)
-	flags.KubeConfig, flags.Context, flags.Namespace = &d.kubeconfig, ptr("cluster-1"), ptr(devNamespace)
+	flags.KubeConfig, flags.Context, flags.Namespace = &d.kubeconfig, ptr("cluster-1"), ptr(d.namespace)
 	cfg := new(action.Configuration)
-	if err := cfg.Init(flags, devNamespace, "secret", func(string, ...any) {}); err != nil {
+	if err := cfg.Init(flags, d.namespace, "secret", func(string, ...any) {}); err != nil {
 		return err
 	}
 	current, err := action.NewGet(cfg).Run(release)
 	if err != nil {
 		return err
 	}
-	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
+	maps := d.client.CoreV1().ConfigMaps(d.namespace)
 	before, err := maps.Get(ctx, release+"-env", metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -198,14 +197,14 @@ func (d *demo) helmUpgrade(ctx context.Context) error {
 	want := before.Data["LOG_LEVEL"]
 	began := time.Now().Truncate(time.Second)
 	up := action.NewUpgrade(cfg)
-	up.Namespace, up.ReuseValues = devNamespace, true
+	up.Namespace, up.ReuseValues = d.namespace, true
 	theirs, err := up.RunWithContext(ctx, release, current.Chart, map[string]any{"env": map[string]any{"LOG_LEVEL": "trace"}})
 	answered := time.Now()
 	if err != nil {
 		return fmt.Errorf("helm upgrade: %w", err)
 	}
 	d.say("helm made revision %d (forged's was %d)", theirs.Version, current.Version)
-	a, err := d.healedSince(ctx, began, "dev", "release "+devNamespace+"/"+release)
+	a, err := d.healedSince(ctx, began, d.environment, "release "+d.namespace+"/"+release)
 	if err != nil {
 		return err
 	}
@@ -256,8 +255,8 @@ func (d *demo) breakAndMendConfig(ctx context.Context) error {
 	if err := replaceFile(d.config, mended); err != nil {
 		return err
 	}
-	maps := d.dev.CoreV1().ConfigMaps(devNamespace)
-	err = child.Until(ctx, d.daemon, time.Minute, "rollout of the mended file", func() (bool, error) {
+	maps := d.client.CoreV1().ConfigMaps(d.namespace)
+	err = child.Until(ctx, d.daemon.Child, time.Minute, "rollout of the mended file", func() (bool, error) {
 		now, err := maps.Get(ctx, release+"-env", metav1.GetOptions{})
 		if err != nil {
 			return false, err
@@ -280,8 +279,8 @@ func (d *demo) breakAndMendConfig(ctx context.Context) error {
 
 // ready waits until everything is as it should be.
 func (d *demo) ready(ctx context.Context) error {
-	return child.Until(ctx, d.daemon, 2*time.Minute, "the rollout", func() (bool, error) {
-		s, err := d.status(ctx)
+	return child.Until(ctx, d.daemon.Child, 2*time.Minute, "the rollout", func() (bool, error) {
+		s, err := d.daemon.Status(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -292,8 +291,8 @@ func (d *demo) ready(ctx context.Context) error {
 // reloaded waits until the metric tells how the last reload went: 1 well, 0 not.
 func (d *demo) reloaded(ctx context.Context, want float64) error {
 	const metric = "forged_config_last_reload_successful"
-	err := child.Until(ctx, d.daemon, time.Minute, fmt.Sprintf("%s %v", metric, want), func() (bool, error) {
-		v, err := d.metric(ctx, metric)
+	err := child.Until(ctx, d.daemon.Child, time.Minute, fmt.Sprintf("%s %v", metric, want), func() (bool, error) {
+		v, err := d.daemon.Metric(ctx, metric, -1)
 		return err == nil && v == want, err
 	})
 	if err == nil {

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,24 +39,63 @@ func (b builder) serviceValues() map[string]any {
 func (b builder) loadBalancerAnnotations() map[string]string {
 	annotations := map[string]string{}
 	if b.env.Platform.Kind == forge.PlatformFKS {
-		// Nothing relies on these two: they are not documented, and do no harm.
-		annotations["fly.io/app"] = b.env.App.Name
-		if len(b.at.domains) > 0 {
-			annotations["fly.io/domains"] = strings.Join(b.at.domains, ",")
-		}
+		return b.edgeAnnotations()
 	}
 	switch b.at.tls.Mode {
-	case forge.TLSFly:
-		annotations["service.fly.io/443-handlers"] = "http,tls"
 	case forge.TLSACM:
 		annotations["service.beta.kubernetes.io/aws-load-balancer-ssl-cert"] = b.at.tls.ARN
 		annotations["service.beta.kubernetes.io/aws-load-balancer-ssl-ports"] = "443"
-	default:
-		if b.env.Platform.Kind == forge.PlatformFKS {
-			annotations["service.fly.io/80-handlers"] = "http"
-		}
 	}
 	return annotations
+}
+
+// edgeAnnotations are what Fly's proxy has to be told: Fly docs, Kubernetes,
+// Services. Values are text, also where they are numbers.
+func (b builder) edgeAnnotations() map[string]string {
+	// Nothing relies on these two: they are not documented, and do no harm.
+	annotations := map[string]string{"fly.io/app": b.env.App.Name}
+	if len(b.at.domains) > 0 {
+		annotations["fly.io/domains"] = strings.Join(b.at.domains, ",")
+	}
+	add := func(name, value string) {
+		if value != "" && value != "0" {
+			annotations["service.fly.io/"+name] = value
+		}
+	}
+	edge := b.env.Expose.Edge
+	if b.at.tls.Mode == forge.TLSFly {
+		add("443-handlers", "http,tls")
+		add("443-tls-alpn", strings.Join(edge.ALPN, ","))
+		add("443-tls-versions", strings.Join(edge.TLSVersions, ","))
+		if edge.SelfSigned {
+			add("443-tls-default-self-signed", "true")
+		}
+	} else {
+		add("80-handlers", "http")
+	}
+	add("concurrency-kind", edge.Concurrency)
+	add("concurrency-limit-soft", strconv.Itoa(edge.SoftLimit))
+	add("concurrency-limit-hard", strconv.Itoa(edge.HardLimit))
+	return annotations
+}
+
+// endpoint adds that the app answers at Fly's edge: no probe tells whether it
+// serves.
+func (c *clusterBuilder) endpoint() {
+	if c.env.Platform.Kind != forge.PlatformFKS || c.env.Expose.Kind != forge.ExposeLoadBalancer || c.env.App.Chart != nil {
+		return
+	}
+	health := c.env.App.Health
+	tls := c.at.tls.Mode == forge.TLSFly
+	port := servicePort
+	if tls {
+		port = servicePortTLS
+	}
+	c.add(partApp, c.resource(forge.KindEndpoint, partApp, forge.EndpointSpec{
+		Namespace: c.at.namespace, Service: c.env.App.Name, Port: port, TLS: tls, Path: health.Ready,
+		Hosts: append([]string(nil), c.at.domains...), Timeout: health.Timeout, Interval: health.Interval, Failures: health.Failures,
+		Startup: health.Startup,
+	}, c.namespace, c.id(forge.KindRelease, partApp)))
 }
 
 func (b builder) ingressValues() map[string]any {
@@ -222,8 +262,8 @@ func (c *clusterBuilder) dns() {
 			from.Namespace = c.env.Expose.Gateway.Namespace
 		}
 	}
-	if from.Kind == "" || len(c.at.domains) == 0 || c.env.Platform.Kind == forge.PlatformFKS {
-		return // on Fly, certificates say so
+	if from.Kind == "" || len(c.at.domains) == 0 {
+		return
 	}
 	c.add("", c.resource(forge.KindDNS, partApp, forge.DNSSpec{
 		Namespace: c.at.namespace, Hosts: append([]string(nil), c.at.domains...), From: from,

@@ -9,7 +9,7 @@ import (
 // fks is Kubernetes in a cluster that is a resource itself: everything in it
 // takes the way in from there.
 func fks(env forge.Environment) ([]forge.Resource, error) {
-	b := builder{env: env, sizes: sharedSizes, at: places(env)[0]}
+	b := builder{env: env, sizes: machineSizes, at: places(env)[0]}
 	cluster := forge.Resource{
 		ID:     b.id(forge.KindFlyCluster, env.Platform.Cluster),
 		Target: forge.Target{Org: env.Platform.Org},

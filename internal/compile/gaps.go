@@ -56,7 +56,6 @@ type gap struct {
 
 var platformGaps = []gap{
 	{"Docker Compose is", "use minikube until then", kindIs(forge.PlatformCompose)},
-	{"Fly Kubernetes is", "use a cluster of another kind until then", kindIs(forge.PlatformFKS)},
 	{"Redis as a Fly app is", `write mode: "upstash"`, onFly(func(env forge.Environment) bool { return env.Services.Redis.Mode == forge.ModeFlyApp }, "services", partRedis, "mode")},
 	{"Temporal as a Fly app is", `write mode: "cloud"`, onFly(func(env forge.Environment) bool { return env.Services.Temporal.Mode == forge.ModeFlyApp }, "services", partTemporal, "mode")},
 }

@@ -22,7 +22,7 @@ func TestGaps(t *testing.T) {
 	}{
 		{"first light", func(*forge.Environment) {}, nil},
 		{"compose", func(e *forge.Environment) { e.Platform.Kind = forge.PlatformCompose }, []string{"platform/kind"}},
-		{"fks and more", func(e *forge.Environment) { e.Platform.Kind, e.NetworkPolicy = forge.PlatformFKS, "strict" }, []string{"platform/kind"}},
+		{"fks", func(e *forge.Environment) { e.Platform.Kind = forge.PlatformFKS }, nil},
 		{"redis on fly", func(e *forge.Environment) {
 			e.Platform.Kind, e.Services.Redis.Mode = forge.PlatformFly, forge.ModeFlyApp
 		}, []string{"services/redis/mode"}},
@@ -106,7 +106,7 @@ func TestNotifications(t *testing.T) {
 // say on which line they do not.
 func TestGapsOfExamples(t *testing.T) {
 	for _, e := range examples(t) {
-		runs := slices.Contains([]string{"aks", "eks", "forge", "gke", "minikube", "minimal", "multi-cluster"}, e.name)
+		runs := slices.Contains([]string{"aks", "eks", "fks", "forge", "gke", "minikube", "minimal", "multi-cluster"}, e.name)
 		if found := compile.Gaps(e.forge); runs != (len(found) == 0) {
 			t.Errorf("%s: %v", e.name, found)
 		}

@@ -300,15 +300,16 @@ func checkProvided(t *testing.T, env forge.Environment, resources []forge.Resour
 	for _, resource := range resources {
 		switch spec := resource.Spec.(type) {
 		case forge.ReleaseSpec:
-			if spec.Rules != "" {
-				t.Errorf("%s: no provider has its rules", resource.ID)
+			if table := spec.Rules.Table; table != "" && table != forge.TableFKS {
+				t.Errorf("%s: no provider has the rules %q", resource.ID, table)
 			}
+		case forge.FlyClusterSpec, forge.FlyCertificateSpec, forge.FlyPostgresSpec, forge.FlyPostgresAppSpec, forge.UpstashRedisSpec, forge.EndpointSpec:
 		case forge.NamespaceSpec, forge.SecretsSpec, forge.ConfigSpec, forge.ClaimSpec, forge.JobSpec, forge.ImageSpec,
 			forge.CertificateSpec, forge.IssuerSpec, forge.DNSSpec, forge.CheckSpec, forge.RolesSpec:
 		default:
 			t.Errorf("%s: no provider knows it, and it is no gap", resource.ID)
 		}
-		if resource.Target.Context == "" {
+		if resource.Target == (forge.Target{}) {
 			t.Errorf("%s: no provider reaches it", resource.ID)
 		}
 	}

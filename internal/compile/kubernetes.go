@@ -9,7 +9,7 @@ import (
 
 // sizes are what the backing services ask for. An empty memory limit is
 // worked out from what the service is told to hold.
-type sizes struct{ postgres, redis, temporal, temporalWeb forge.Resources }
+type sizes struct{ postgres, redis, temporal, temporalWeb, tools forge.Resources }
 
 var sharedSizes = sizes{
 	postgres: forge.Resources{CPU: "250m", Memory: "512Mi", MemoryLimit: "2Gi"},
@@ -17,6 +17,17 @@ var sharedSizes = sizes{
 	temporal: forge.Resources{CPU: "250m", Memory: "512Mi", MemoryLimit: "1Gi"},
 
 	temporalWeb: forge.Resources{CPU: "50m", Memory: "64Mi", MemoryLimit: "256Mi"},
+	tools:       forge.Resources{CPU: "100m", Memory: "128Mi"},
+}
+
+// machineSizes are of pods that are machines: the limits are their sizes.
+var machineSizes = sizes{
+	postgres: forge.Resources{CPU: "250m", Memory: "512Mi", CPULimit: "1", MemoryLimit: "2Gi"},
+	redis:    forge.Resources{CPU: "100m", Memory: "128Mi", CPULimit: "1"},
+	temporal: forge.Resources{CPU: "250m", Memory: "512Mi", CPULimit: "1", MemoryLimit: "1Gi"},
+
+	temporalWeb: forge.Resources{CPU: "50m", Memory: "64Mi", CPULimit: "1", MemoryLimit: "256Mi"},
+	tools:       forge.Resources{CPU: "100m", Memory: "128Mi", CPULimit: "1", MemoryLimit: "512Mi"},
 }
 
 // Names of the embedded charts, which are also the names of the releases'
@@ -81,6 +92,7 @@ func (b builder) cluster(home bool) (*parts, error) {
 	if err := c.app(migration); err != nil {
 		return nil, err
 	}
+	c.endpoint()
 	if err := c.charts(); err != nil {
 		return nil, err
 	}
@@ -122,11 +134,11 @@ func (c *clusterBuilder) feed(input forge.Input) {
 	last.Needs = unique(append(last.Needs, input.From))
 }
 
-func (c *clusterBuilder) rules() string {
-	if c.env.Platform.Kind == forge.PlatformFKS {
-		return forge.RulesFKS
+func (b builder) rules() forge.Rules {
+	if b.onFKS() {
+		return forge.Rules{Table: forge.TableFKS, Allow: b.env.Platform.Allow}
 	}
-	return ""
+	return forge.Rules{}
 }
 
 // checksumInputs bring the checksum of each Secret into the values, from where
@@ -162,7 +174,7 @@ func (c *clusterBuilder) files() error {
 	for _, volume := range c.env.Volumes {
 		spec := forge.ClaimSpec{
 			Namespace: c.at.namespace, Name: app.Name + "-" + volume.Name, Labels: c.labels(),
-			Size: volume.Size, StorageClass: c.storageClass(volume.StorageClass), Access: volume.Access, Retain: volume.Retain,
+			Size: volume.Size, StorageClass: c.storageClass(volume.StorageClass, volume.Retain), Access: volume.Access, Region: volume.Region, Retain: volume.Retain,
 		}
 		c.disks = append(c.disks, c.add("", c.resource(forge.KindClaim, volume.Name, spec, c.namespace)))
 	}
@@ -190,16 +202,23 @@ func (c *clusterBuilder) postgres() error {
 		}, c.namespace))
 		needs = append(needs, c.signed)
 	}
-	if c.env.Services.Postgres.Backup.Enabled {
+	if c.dumps() {
 		needs = append(needs, c.backups())
 	}
+	postgres := c.env.Services.Postgres
+	needs = append(needs, c.claim(partPostgres, chartPostgres, c.postgresName(), "database", postgres.Storage, postgres.StorageClass)...)
 	if c.hasTemporal() {
 		names = append(names, c.temporalName())
 	}
 	c.release(partPostgres, chartPostgres, c.postgresName(), values, names, needs...)
 	c.feedCertificate()
+	c.answers(partPostgres, chartPostgres, c.postgresName(), postgresImages[postgres.Version], postgresAsk, databaseUser, postgres.Database)
 	return nil
 }
+
+// dumps tells whether PostgreSQL is dumped now and then. Fly Kubernetes has no
+// CronJob.
+func (b builder) dumps() bool { return b.env.Services.Postgres.Backup.Enabled && !b.onFKS() }
 
 // backups is where dumps of PostgreSQL are kept: no release's, so that they
 // outlive it, and as large as what they are dumps of.
@@ -207,7 +226,7 @@ func (c *clusterBuilder) backups() forge.ID {
 	postgres := c.env.Services.Postgres
 	return c.add("", c.resource(forge.KindClaim, partPostgres+"-backup", forge.ClaimSpec{
 		Namespace: c.at.namespace, Name: c.backupClaimName(), Labels: c.labels(),
-		Size: postgres.Storage, StorageClass: c.storageClass(postgres.StorageClass), Access: "ReadWriteOnce", Retain: true,
+		Size: postgres.Storage, StorageClass: c.storageClass(postgres.StorageClass, true), Access: accessNode, Retain: true,
 	}, c.namespace))
 }
 
@@ -231,7 +250,12 @@ func (c *clusterBuilder) redis() error {
 	if err != nil {
 		return err
 	}
-	c.release(partRedis, chartRedis, c.redisName(), values, []string{c.redisName()})
+	var needs []forge.ID
+	if redis := c.env.Services.Redis; redis.Persistence {
+		needs = c.claim(partRedis, chartRedis, c.redisName(), "cache", redis.Storage, redis.StorageClass)
+	}
+	c.release(partRedis, chartRedis, c.redisName(), values, []string{c.redisName()}, needs...)
+	c.answers(partRedis, chartRedis, c.redisName(), redisImages[c.env.Services.Redis.Version], redisAsk)
 	return nil
 }
 
@@ -244,7 +268,7 @@ func (c *clusterBuilder) migration() forge.ID {
 		Namespace: c.at.namespace, Name: app.Name + "-migrate",
 		Labels:     mergeLabels(c.labels(), c.selector(chartApp, app.Name, componentMigration)),
 		PullPolicy: app.Image.PullPolicy, SecretNames: c.appSecretNames(), Files: c.mountedFiles(s),
-		Resources: app.Resources, Timeout: app.Migrate.Timeout, Rules: c.rules(),
+		Resources: app.Resources, Timeout: app.Migrate.Timeout, Rules: c.rules(), Pod: c.onFKS(),
 	}
 	if !app.Image.PullSecret.IsZero() {
 		spec.PullSecret = c.pullSecretName()
@@ -322,6 +346,9 @@ func (c *clusterBuilder) chartRelease(name string, chart forge.Chart) forge.Rele
 // ours do. It does not refuse them: what a cluster injects is not our business.
 func (b builder) namespaceLabels() map[string]string {
 	labels := b.labels()
+	if b.env.Platform.Kind == forge.PlatformFKS {
+		return labels // where a container's securityContext is not read, each would be warned of
+	}
 	labels["pod-security.kubernetes.io/warn"] = "restricted"
 	labels["pod-security.kubernetes.io/audit"] = "restricted"
 	return labels

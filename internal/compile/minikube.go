@@ -10,6 +10,7 @@ var laptopSizes = sizes{
 	temporal: forge.Resources{CPU: "50m", Memory: "128Mi", MemoryLimit: sharedSizes.temporal.MemoryLimit},
 
 	temporalWeb: forge.Resources{CPU: "20m", Memory: "32Mi", MemoryLimit: sharedSizes.temporalWeb.MemoryLimit},
+	tools:       forge.Resources{CPU: "20m", Memory: "32Mi"},
 }
 
 // minikube is Kubernetes with smaller servers.

@@ -57,6 +57,14 @@ func (b builder) clients(service string) []any {
 	for _, component := range more {
 		all = append(all, b.selector(chartApp, app, component))
 	}
+	if b.onFKS() {
+		switch service {
+		case partPostgres:
+			all = append(all, b.selector(chartPostgres, b.postgresName(), componentReady))
+		case partRedis:
+			all = append(all, b.selector(chartRedis, b.redisName(), componentReady))
+		}
+	}
 	if b.hasTemporal() {
 		switch service {
 		case partPostgres:

@@ -127,7 +127,7 @@ func (c *clusterBuilder) temporal() error {
 			Namespace: c.at.namespace, Name: c.temporalName() + "-" + component,
 			Labels:     mergeLabels(c.labels(), c.selector(chartTemporal, c.temporalName(), component)),
 			PullPolicy: "IfNotPresent", SecretNames: names, Files: files,
-			Resources: c.sizes.redis, Timeout: temporalJobTimeout, Rules: c.rules(),
+			Resources: c.sizes.tools, Timeout: temporalJobTimeout, Rules: c.rules(), Pod: c.onFKS(),
 		}
 	}
 	names := []string{c.temporalName()}
@@ -147,12 +147,18 @@ func (c *clusterBuilder) temporal() error {
 		"web":             map[string]any{"enabled": temporal.Web, "image": imageValues(temporalWebImage, "IfNotPresent"), "resources": resourcesValues(c.sizes.temporalWeb)},
 		"networkPolicy":   c.temporalNetworkValues(),
 	}
+	c.volumeValues(values)
+	if c.onFKS() {
+		// Services come through Fly's proxy, servers find each other on the
+		// private network: Fly docs, Private networking.
+		values["listenOn"], values["addressVariable"] = "::", "FLY_PRIVATE_IP"
+	}
 	c.release("", chartTemporal, c.temporalName(), values, names, slices.Concat(c.ready[partPostgres], []forge.ID{schema})...)
 	c.feedCertificate()
 	running := c.id(forge.KindRelease, chartTemporal)
 	c.add(partTemporal, c.resource(forge.KindJob, "temporal-"+componentNamespace,
 		job(componentNamespace, map[string]string{"TEMPORAL_ADDRESS": address(c.temporalName(), portTemporal)}, nil, nil,
-			temporalNamespaceScript, temporal.Namespace, retention(temporal.Retention)),
+			c.namespaceScript(), temporal.Namespace, retention(temporal.Retention)),
 		c.namespace, c.secrets, running))
 	return nil
 }

@@ -70,7 +70,7 @@ func (b builder) appValues() map[string]any {
 			"timeoutSeconds":  atLeastOne(seconds(app.Health.Timeout)),
 			"failures":        int64(app.Health.Failures),
 		},
-		"preStopSeconds": seconds(appPreStop),
+		"preStopSeconds": seconds(b.preStop()),
 		"graceSeconds":   seconds(appGrace),
 		"scaling":        scalingValues(b.at.scaling),
 		"service":        b.serviceValues(),
@@ -102,9 +102,18 @@ func (b builder) addOptional(values map[string]any) {
 	if volumes != nil {
 		values["volumes"] = volumes
 	}
+	b.volumeValues(values)
 	if b.env.Expose.Kind == forge.ExposeGateway {
 		values["route"] = b.routeValues()
 	}
+}
+
+// preStop is none where nobody would wait for it.
+func (b builder) preStop() time.Duration {
+	if b.onFKS() {
+		return 0
+	}
+	return appPreStop
 }
 
 func (b builder) appNetworkValues() map[string]any {
@@ -130,7 +139,7 @@ func (b builder) postgresValues() (map[string]any, error) {
 		"schema":          databaseSchema,
 		"secretName":      b.postgresName(),
 		"secretChecksums": map[string]any{},
-		"storage":         b.storageValues(postgres.Storage, postgres.StorageClass),
+		"storage":         b.storageValues(b.postgresName(), postgres.Storage, postgres.StorageClass),
 		"sharedMemory":    "256Mi",
 		"resources":       resourcesValues(b.sizes.postgres),
 		"networkPolicy":   b.clientsValues(partPostgres),
@@ -138,7 +147,7 @@ func (b builder) postgresValues() (map[string]any, error) {
 	if postgres.TLS {
 		values["tlsSecret"] = b.postgresTLSSecretName()
 	}
-	if postgres.Backup.Enabled {
+	if b.dumps() {
 		values["backup"] = map[string]any{
 			"schedule": postgres.Backup.Schedule, "keepDays": int64(postgres.Backup.KeepDays), "claim": b.backupClaimName(),
 		}
@@ -151,6 +160,7 @@ func (b builder) postgresValues() (map[string]any, error) {
 			"name": temporalUser, "secretName": b.temporalName(), "key": envTemporalDatabasePassword, "databases": texts(temporalDatabases()),
 		}}
 	}
+	b.workloadValues(values)
 	return values, nil
 }
 
@@ -164,35 +174,31 @@ func (b builder) redisValues() (map[string]any, error) {
 	if resources.MemoryLimit, err = redisMemoryLimit(redis.MaxMemory); err != nil {
 		return nil, fmt.Errorf("environment %q: services.redis.maxMemory %w", b.env.Name, err)
 	}
-	storage := redis.Storage
-	if !redis.Persistence && storage == "" {
-		storage = "1Gi" // nobody reads it, but the chart's values are complete
+	if b.onFKS() {
+		resources.MemoryLimit = fmt.Sprintf("%dMi", redisMemoryMB(redis.MaxMemory))
 	}
-	return map[string]any{
+	storage := b.storageValues(b.redisName(), redis.Storage, redis.StorageClass)
+	if !redis.Persistence {
+		delete(storage, "claim")
+		if redis.Storage == "" {
+			storage["size"] = "1Gi" // nobody reads it, but the chart's values are complete
+		}
+	}
+	values := map[string]any{
 		"partOf":          b.env.App.Name,
 		"environment":     b.env.Name,
 		"image":           imageValues(image, "IfNotPresent"),
 		"secretName":      b.redisName(),
 		"secretChecksums": map[string]any{},
 		"persistence":     redis.Persistence,
-		"storage":         b.storageValues(storage, redis.StorageClass),
+		"storage":         storage,
 		"maxMemory":       redis.MaxMemory,
 		"eviction":        redis.Eviction,
 		"resources":       resourcesValues(resources),
 		"networkPolicy":   b.clientsValues(partRedis),
-	}, nil
-}
-
-// storageClass is a volume's own, or the platform's.
-func (b builder) storageClass(own string) string {
-	if own != "" {
-		return own
 	}
-	return b.env.Platform.StorageClass
-}
-
-func (b builder) storageValues(size, class string) map[string]any {
-	return map[string]any{"size": size, "className": b.storageClass(class)}
+	b.workloadValues(values)
+	return values, nil
 }
 
 func imageValues(reference, pullPolicy string) map[string]any {

@@ -176,64 +176,22 @@ func (e *Emulator) addOnProvisioned(ev event) {
 		a.Status, a.Error = addOnError, "provisioning failed"
 		return
 	}
-	a.Status = addOnReady
 	if a.Type == addOnKubernetes {
-		e.clusterReady(a)
-	}
-}
-
-// clusterReady gives a Kubernetes cluster the app that its pods run in, and
-// the way in.
-func (e *Emulator) clusterReady(a *addOn) {
-	a.Pods = "fks-default-" + e.newID("fks", 16)
-	pods, f := e.newApp(e.state.Orgs[a.Org], appRequest{Name: a.Pods})
-	if f != nil {
-		a.Status, a.Error = addOnError, f.text
+		e.clusterProvisioned(a)
 		return
 	}
-	pods.Visible = e.now()
-	if e.o.Kubeconfig != nil {
-		a.Kubeconfig = e.o.Kubeconfig(a.Name)
-		return
-	}
-	a.Kubeconfig = fmt.Sprintf(kubeconfig, "fks-"+a.Org+"-"+a.Name, a.Org)
+	a.Status = addOnReady
 }
-
-// The way into a cluster as Fly gives it out: the API server answers inside
-// the organization's network only, and the token is one that flyctl makes.
-const kubeconfig = `apiVersion: v1
-kind: Config
-current-context: %[1]s
-clusters:
-- name: %[1]s
-  cluster:
-    server: https://%[1]s.flycast:6443
-    extensions:
-    - name: client.authentication.k8s.io/exec
-      extension:
-        org: %[2]s
-contexts:
-- name: %[1]s
-  context:
-    cluster: %[1]s
-    user: %[1]s
-users:
-- name: %[1]s
-  user:
-    exec:
-      apiVersion: client.authentication.k8s.io/v1
-      command: flyctl
-      args: [kubernetes, kubectl-token]
-      interactiveMode: Never
-      provideClusterInfo: true
-`
 
 // deleteAddOn deletes it at once, with what is in it.
 func (e *Emulator) deleteAddOn(a *addOn) {
 	delete(e.state.AddOns, a.ID)
-	if a.Pods != "" {
-		delete(e.state.Apps, a.Pods)
-		e.remember(a.Pods)
+	if a.Pods == "" {
+		return
+	}
+	e.removePods(a)
+	if e.o.Clusters != nil {
+		e.o.Clusters.Delete(a.cluster())
 	}
 }
 

@@ -57,7 +57,8 @@ func (e *Emulator) lookup(name string) DNS {
 }
 
 // resolve follows names to addresses. <anything>.<app>.fly.dev and
-// <app>.fly.dev have those of the app.
+// <app>.fly.dev have those of the app, <service>.svc.<app>.fly.dev has those
+// that were assigned for the service.
 func (e *Emulator) resolve(name string) []string {
 	for range 8 {
 		r := e.lookup(name)
@@ -70,7 +71,11 @@ func (e *Emulator) resolve(name string) []string {
 		name = r.CNAME
 	}
 	if rest, ok := strings.CutSuffix(dnsName(name), ".fly.dev"); ok {
-		if a := e.state.Apps[rest[strings.LastIndex(rest, ".")+1:]]; a != nil {
+		at := strings.LastIndex(rest, ".") + 1
+		if a := e.state.Apps[rest[at:]]; a != nil {
+			if service, ok := strings.CutSuffix(rest[:at], ".svc."); ok {
+				return a.serving(service)
+			}
 			v4, v6 := a.public()
 			return slices.Concat(v4, v6)
 		}

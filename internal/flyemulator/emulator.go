@@ -30,6 +30,7 @@ type Options struct {
 	Guest      Guest          // in machines; nil: nothing really runs in them
 
 	Kubeconfig func(cluster string) string // of a cluster of Fly Kubernetes, by the add-on's name; nil: as Fly gives it out
+	Clusters   Clusters                    // makes what stands behind Fly Kubernetes; nil: nothing does
 }
 
 // DefaultToken has all rights in the organization of the zero Options. It is a

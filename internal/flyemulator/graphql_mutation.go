@@ -286,6 +286,9 @@ func (g *graph) checkCertificate(in struct {
 // tokenLasts is how long a limited token is good if nobody says how long.
 const tokenLasts = 175200 * time.Hour
 
+// profileOrganization is that of a token that deploys whatever an organization has.
+const profileOrganization = "deploy_organization"
+
 // createToken makes a token that may less than the one that asks. Its value is
 // a list of two macaroons: the right, and what proves that it may be used.
 func (g *graph) createToken(in struct {
@@ -309,7 +312,7 @@ func (g *graph) createToken(in struct {
 	}
 	t.Expires = g.e.now().Add(lasts)
 	switch r.Profile {
-	case "deploy_organization":
+	case profileOrganization:
 		t.Kind = OrgToken
 	case "deploy":
 		var params struct {

@@ -105,6 +105,17 @@ func (a *app) public() (v4, v6 []string) {
 	return v4, v6
 }
 
+// serving are the addresses that were assigned for one service of the app.
+func (a *app) serving(service string) []string {
+	var out []string
+	for _, one := range a.IPs {
+		if one.Service == service {
+			out = append(out, one.Address)
+		}
+	}
+	return out
+}
+
 // releaseIP takes an address away, and says whether the app had it.
 func (a *app) releaseIP(address string) bool {
 	before := len(a.IPs)

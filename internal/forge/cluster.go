@@ -2,8 +2,15 @@ package forge
 
 import "time"
 
-// RulesFKS is the rule table that fits what is rendered to Fly Kubernetes.
-const RulesFKS = "fks"
+// TableFKS is the table of rules that fits what is rendered to Fly Kubernetes.
+const TableFKS = "fks"
+
+// Rules are what is rendered is fitted with before it is compared or applied.
+// The zero value is none.
+type Rules struct {
+	Table string
+	Allow []string // ids of rules that only warn; sorted
+}
 
 // NamespaceSpec asks for a namespace.
 type NamespaceSpec struct {
@@ -23,7 +30,7 @@ type ReleaseSpec struct {
 	Source    *ChartSource   // the user's own chart
 	Values    map[string]any // JSON-shaped: map[string]any, []any, string, bool, float64, int64
 	Inputs    []Input
-	Rules     string // table of rules that what is rendered is fitted with; empty: none
+	Rules     Rules
 }
 
 // ChartSource is where a chart of the user comes from.
@@ -73,6 +80,7 @@ type ClaimSpec struct {
 	Size         string // quantity
 	StorageClass string // empty: the cluster's default
 	Access       string // ReadWriteOnce, ReadWriteOncePod, ReadWriteMany
+	Region       string // of Fly Kubernetes; empty: where the cluster is
 	Retain       bool   // it is left when nobody asks for it any more
 }
 
@@ -98,7 +106,8 @@ type JobSpec struct {
 	Files       []MountedFile
 	Resources   Resources
 	Timeout     time.Duration
-	Rules       string // as in ReleaseSpec
+	Rules       Rules
+	Pod         bool // as a plain Pod: nobody looks after Jobs there
 }
 
 // MountedFile is one key of a Secret or a ConfigMap, as a file.
@@ -159,7 +168,27 @@ type DNSSpec struct {
 	Local     bool      // the names may be in the hosts file of this machine only
 }
 
+// EndpointSpec asks for nothing to be made. It says where the outside finds a
+// Service with a load balancer, and that it must answer there: with a status
+// below 400, to a GET of Path. It is how a platform without probes tells whether
+// an app serves.
+//
+// Outputs: host, and address: those of the load balancer, separated by spaces.
+type EndpointSpec struct {
+	Namespace string
+	Service   string
+	Port      int
+	TLS       bool
+	Path      string
+	Hosts     []string      // that are asked for besides the load balancer's own; told, and waited for by nobody
+	Timeout   time.Duration // of one request
+	Interval  time.Duration // between two looks at one that answers
+	Failures  int           // in a row, before it counts as failed
+	Startup   time.Duration // that a rollout has until it must answer; 0: as long as the policy waits
+}
+
 func (NamespaceSpec) spec()   {}
+func (EndpointSpec) spec()    {}
 func (ReleaseSpec) spec()     {}
 func (ConfigSpec) spec()      {}
 func (ClaimSpec) spec()       {}

@@ -184,6 +184,7 @@ type Volume struct {
 	StorageClass string // empty: the platform's
 	Access       string // ReadWriteOnce, ReadWriteOncePod, ReadWriteMany
 	Retain       bool   // it outlives the environment
+	Region       string // fks; empty: the cluster's
 }
 
 // Where a chart comes from.

@@ -35,17 +35,19 @@ type Platform struct {
 	LoadImages      bool     // minikube: load the image into the node
 
 	// Fly in both kinds.
-	Org         string // slug
-	Token       SecretRef
-	Inventory   string // app of forged's own, for what is known of the environment
-	Cluster     string // fks: name of the cluster
-	Create      bool   // fks: make the cluster when it is missing
-	Region      string // fks: of the cluster
-	AcceptsBeta bool   // fks: somebody has typed that it is a closed beta
-	AppName     string // fly
-	Network     string // fly; empty: the organization's own
-	Guest       Guest  // fly
-	Deployment  string // fly: strategy: rolling, bluegreen, canary, immediate
+	Org          string // slug
+	Token        SecretRef
+	Inventory    string   // app of forged's own, for what is known of the environment
+	Cluster      string   // fks: name of the cluster
+	Create       bool     // fks: make the cluster when it is missing
+	Region       string   // fks: of the cluster
+	AcceptsBeta  bool     // fks: somebody has typed that it is a closed beta
+	StatefulSets bool     // fks: databases in the cluster run as StatefulSets
+	Allow        []string // fks: ids of rules that only warn; sorted
+	AppName      string   // fly
+	Network      string   // fly; empty: the organization's own
+	Guest        Guest    // fly
+	Deployment   string   // fly: strategy: rolling, bluegreen, canary, immediate
 
 	// Compose.
 	Project string
@@ -106,6 +108,18 @@ type Expose struct {
 	PublicIPv6   bool   // fly
 
 	Certificates []OwnCertificate // fly; sorted by Domain
+
+	Edge Edge // loadbalancer on fks
+}
+
+// Edge is how Fly's proxy serves a port of a load balancer.
+type Edge struct {
+	Concurrency string   // connections, requests; empty: Fly's
+	SoftLimit   int      // of each pod, before others are preferred; 0: Fly's
+	HardLimit   int      // of each pod; 0: Fly's
+	ALPN        []string // what is offered when a client encrypts; empty: Fly's
+	TLSVersions []string // empty: Fly's
+	SelfSigned  bool     // serve a certificate of Fly's own making until there is one
 }
 
 // OwnCertificate is a certificate of the user's, in PEM.

@@ -20,6 +20,7 @@ const (
 	KindDNS         = "dns"
 	KindImage       = "image"
 	KindProbe       = "probe"
+	KindEndpoint    = "endpoint"
 
 	// Anywhere.
 	KindCheck = "check"
@@ -56,6 +57,7 @@ const (
 	OutputDatabase   = "database"
 	OutputKubeconfig = "kubeconfig" // secret
 	OutputApp        = "app"        // of a cluster on Fly: the Fly app that its Services are in
+	OutputAddress    = "address"
 	OutputChecksum   = "checksum"
 )
 
@@ -105,6 +107,18 @@ func (t Target) String() string {
 	default:
 		return t.Org
 	}
+}
+
+// InCluster tells a target that is a Kubernetes cluster.
+func (t Target) InCluster() bool { return t.Context != "" || t.Cluster != ID{} }
+
+// Kubectl is how a person speaks to the cluster, and to no other. Of one of Fly
+// Kubernetes it names the file that "fly ext kubernetes save-kubeconfig" writes.
+func (t Target) Kubectl() string {
+	if t.Context == "" && t.Cluster != (ID{}) {
+		return "kubectl --kubeconfig " + t.Cluster.Name + ".kubeconfig.yml"
+	}
+	return "kubectl --context " + t.Context
 }
 
 // Resource is the smallest thing the engine reconciles.

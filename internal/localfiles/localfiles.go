@@ -59,7 +59,7 @@ func Check(ctx context.Context, dir string, f *forge.Forge, o Options) ([]forge.
 				c.configFile(append(at[:2:2], "app"), file)
 			}
 		}
-		place := place{release: env.App.Name, namespace: env.Platform.Namespace}
+		place := place{release: env.App.Name, namespace: env.Platform.Namespace, fks: env.Platform.Kind == forge.PlatformFKS, allow: env.Platform.Allow}
 		if env.App.Chart != nil {
 			c.chart(append(at[:2:2], "app", "chart"), *env.App.Chart, place)
 		}
@@ -74,8 +74,13 @@ func Check(ctx context.Context, dir string, f *forge.Forge, o Options) ([]forge.
 	return c.found, nil
 }
 
-// place is as what a chart is rendered.
-type place struct{ release, namespace string }
+// place is as what a chart is rendered, and where it is to run.
+type place struct {
+	release, namespace string
+
+	fks   bool     // on Fly Kubernetes
+	allow []string // rules of it that something may break
+}
 
 type checker struct {
 	Options

@@ -46,6 +46,9 @@ func (c *checker) rendered(at []string, s *scanned, as place, values map[string]
 	objects := c.objects(at, first, as.namespace)
 	c.impure(at, calls, strings.Join(unlike(objects, readObjects(again)), ", "))
 	c.scaled(at, objects)
+	if as.fks {
+		c.fit(at, objects, as)
+	}
 }
 
 // object is what is needed of a rendered object.

@@ -109,7 +109,11 @@ func (c *collector) resource(r forge.Resource) {
 		}
 	case forge.JobSpec:
 		c.base(r.ID, s.Namespace)
-		c.add(s.Namespace, "batch", "jobs", nil, own...)
+		if s.Pod {
+			c.add(s.Namespace, "", "pods", nil, own...)
+		} else {
+			c.add(s.Namespace, "batch", "jobs", nil, own...)
+		}
 		c.workload(s.Namespace, "Job")
 	case forge.ProbeSpec:
 		c.base(r.ID, s.Namespace)
@@ -124,6 +128,9 @@ func (c *collector) resource(r forge.Resource) {
 		c.certificate(s)
 	case forge.DNSSpec:
 		c.dns(s)
+	case forge.EndpointSpec:
+		c.add(s.Namespace, "", "services", []string{s.Service}, follow...)
+		c.add(s.Namespace, "", "pods", nil, follow...)
 	case forge.ReleaseSpec:
 		c.base(r.ID, s.Namespace)
 		c.release(r.ID, s)
@@ -158,8 +165,8 @@ func (c *collector) namespace(id forge.ID, s forge.NamespaceSpec) {
 	c.base(id, s.Name)
 	c.add("", "", "namespaces", []string{s.Name}, follow...)
 	if s.Create {
-		c.note("namespace " + s.Name + " has to be there before the roles in it, and is used as it is: kubectl --context " +
-			c.place.Target.Context + " create namespace " + s.Name)
+		c.note("namespace " + s.Name + " has to be there before the roles in it, and is used as it is: " +
+			c.place.Target.Kubectl() + " create namespace " + s.Name)
 	}
 }
 

@@ -51,7 +51,7 @@ func (e *Engine) atRest() bool {
 	}
 	gen := e.gen.Load()
 	for name, s := range e.sweeps {
-		if !s.done && !lasting(s.err) && s.attempts < convergeAttempts && gen.environments[name].Policy.Mode != forge.ModePaused {
+		if !s.done && s.waits == (forge.ID{}) && !lasting(s.err) && s.attempts < convergeAttempts && gen.environments[name].Policy.Mode != forge.ModePaused {
 			return false
 		}
 	}

@@ -108,6 +108,7 @@ func (e *Engine) Set(g Generation) error {
 		e.reround(name, env.Policy.Interval, now)
 	}
 	e.disown(next, prev, now)
+	e.takeDown(next, now)
 	e.keepLeases(next)
 	e.touch()
 	return nil
@@ -132,6 +133,26 @@ func (e *Engine) want(n *node, repoliced bool, now time.Time) {
 	case !u.ready:
 		u.retryNow(now) // something else may have been mended
 		e.enqueue(u)
+	}
+}
+
+// takeDown makes orphans of what forge.cue asks for where all is to go, so that
+// it is looked at even before an inventory has listed it: the way into a cluster
+// may be the output of one of them. The caller holds mu.
+func (e *Engine) takeDown(next *generation, now time.Time) {
+	for _, env := range next.environments {
+		if !env.Down {
+			continue
+		}
+		for _, r := range env.places() {
+			if e.units[r.ID] != nil {
+				continue // disown sees to it
+			}
+			u := newUnit(r.ID, now)
+			u.resource, u.provider, u.orphan = r, e.providers[r.ID.Kind], true
+			e.units[r.ID] = u
+			e.enqueue(u)
+		}
 	}
 }
 

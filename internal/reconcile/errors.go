@@ -53,6 +53,11 @@ func (e *Error) Error() string {
 // Unwrap implements errors.Unwrap.
 func (e *Error) Unwrap() error { return e.Err }
 
+// ErrGone is in the chain of errors about a place that is gone for good, a cluster
+// that was deleted for example: what was in it is gone with it, and its removal is
+// done.
+var ErrGone = errors.New("it is not there any more")
+
 // KindOf is the kind of the first Error in err's chain, Internal when there
 // is none.
 func KindOf(err error) ErrorKind {

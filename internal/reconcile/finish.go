@@ -70,8 +70,9 @@ func (e *Engine) learn(u *unit, out *outcome, now time.Time) {
 	}
 	u.seen = true
 	if !equalOutputs(u.outputs, out.obs.Outputs) {
-		u.outputs = out.obs.Outputs
+		u.outputs, u.told = out.obs.Outputs, plain(out.obs.Outputs)
 		e.wakeDependants(u.id, true, now)
+		e.wakeSweep(u.id)
 	}
 	if out.err == nil && len(out.held) == 0 {
 		u.deletes, u.deleteCount, u.drifts = nil, 0, nil
@@ -134,6 +135,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	u.still = u.ready && out.applied == 0 && len(out.held) == 0 && u.status.Fight == "" &&
 		len(out.obs.Notices) == 0 && out.obs.Expires.IsZero()
 	if u.ready && !was {
+		u.readyAt = now
 		e.wakeDependants(u.id, false, now)
 		e.wakeOrphans(u.id.Environment)
 	}
@@ -216,6 +218,9 @@ func (e *Engine) wakeDependants(id forge.ID, outputs bool, now time.Time) {
 			if outputs {
 				u.inputsFresh, u.moved = false, true
 				u.unsettle("not looked at since "+id.String()+" has changed", now)
+			} else if _, judges := u.provider.(Judge); judges {
+				u.moved = true
+				u.unsettle("not looked at since "+id.String()+" is ready", now)
 			}
 			e.enqueue(u)
 		}
@@ -235,12 +240,12 @@ func (e *Engine) publish(j *job, out *outcome, now time.Time) {
 	u, old := j.unit, j.unit.status
 	if u.ready && !u.late && old.State == StateReady && old.Objects == out.obs.Objects &&
 		old.Message == out.obs.Health.Message && old.LastAction == u.last && len(u.bouts) == 0 &&
-		old.Expires.Equal(out.obs.Expires) && slices.Equal(old.Notices, out.obs.Notices) {
+		maps.Equal(old.Outputs, u.told) && old.Expires.Equal(out.obs.Expires) && slices.Equal(old.Notices, out.obs.Notices) {
 		return // the steady state: nothing to make, nothing to compare
 	}
 	s := &ResourceStatus{
 		ID: u.id, Since: now, Objects: old.Objects,
-		Error: errorStatus(out.err), NextRetry: u.retryAt, LastAction: u.last,
+		Error: errorStatus(out.err), NextRetry: u.retryAt, LastAction: u.last, Outputs: u.told,
 	}
 	s.Notices, s.Expires = old.Notices, old.Expires
 	if out.read {
@@ -297,6 +302,9 @@ func (e *Engine) judge(j *job, out *outcome, s *ResourceStatus, now time.Time) {
 	case u.orphan && len(out.held) > 0:
 		s.State = StateOrphaned
 		s.Message = "no longer in forge.cue; kept: " + out.held[0].why
+		if j.env.Down {
+			s.Message = "not removed yet: " + out.held[0].why
+		}
 	case late:
 		s.State = StateFailed
 		s.Message = fmt.Sprintf("not ready within %s: %s", short(j.timeout()), out.obs.Health.Message)

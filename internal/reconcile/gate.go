@@ -104,6 +104,8 @@ func (e *Engine) gate(j *job, steps []Step) []held {
 func (e *Engine) holdOf(j *job, s Step, keep string, forever bool, behind string, now time.Time) (hold, string, time.Time) {
 	none, mode, open := forge.ID{}, j.env.Policy.Mode, opens(j.env.Policy.Windows, now)
 	switch {
+	case j.env.Down && keep != "" && !forever:
+		return holdKeep, keep, time.Time{} // what blocks it now may go before its turn
 	case s.Blocked != "":
 		return holdBlocked, "", time.Time{}
 	case keep != "":

@@ -24,6 +24,10 @@ type Environment struct {
 	Policy    forge.Policy
 	Resources []forge.Resource
 	Workers   int // passes at a time; 0: as many as the engine has for each
+
+	// Down is the word of a person that everything owned here is to go. Resources
+	// are not wanted then: they tell where to look.
+	Down bool
 }
 
 // generation is a Generation that has been checked, with everything found
@@ -36,7 +40,17 @@ type generation struct {
 
 type environment struct {
 	Environment
-	graph *Graph
+	graph *Graph // of what is wanted
+	known *Graph // of what forge.cue asks for: it is wanted, or with Down it is to go
+}
+
+// places are the resources that tell where something of an environment may be.
+func (env *environment) places() []forge.Resource {
+	all := make([]forge.Resource, 0, env.known.Len())
+	for _, id := range env.known.order {
+		all = append(all, env.known.resources[id])
+	}
+	return all
 }
 
 type node struct {
@@ -68,7 +82,10 @@ func (e *Engine) check(g Generation) (*generation, error) {
 			errs = append(errs, err)
 			continue
 		}
-		env := &environment{Environment: spec, graph: graph}
+		env := &environment{Environment: spec, graph: graph, known: graph}
+		if spec.Down {
+			env.graph = &Graph{}
+		}
 		out.environments[spec.Name] = env
 		for _, id := range graph.order {
 			p := e.providers[id.Kind]
@@ -77,6 +94,9 @@ func (e *Engine) check(g Generation) (*generation, error) {
 				errs = append(errs, invalid(id, "%s is listed in environment %s", id, spec.Name))
 			case p == nil:
 				errs = append(errs, invalid(id, "nothing is registered that can reconcile the kind %q of %s", id.Kind, id))
+			}
+			if spec.Down {
+				continue
 			}
 			out.nodes[id] = &node{resource: graph.resources[id], env: env, provider: p, dependants: graph.dependants[id], followers: graph.followers[id]}
 		}

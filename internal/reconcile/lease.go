@@ -2,7 +2,11 @@ package reconcile
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +29,54 @@ type Leases interface {
 	// Watch tells whenever a lease was won or lost without anybody asking,
 	// until ctx ends. notify does not block.
 	Watch(ctx context.Context, notify func(environment string)) error
+}
+
+// LeaseHolder names this process to people, and tells it from every other one.
+func LeaseHolder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	random := make([]byte, 4)
+	_, _ = rand.Read(random) // it never fails
+	return fmt.Sprintf("%s, process %d (%s)", host, os.Getpid(), hex.EncodeToString(random))
+}
+
+// LeaseWatchers are those who watch the leases of one Leases. The zero value is
+// ready for use.
+type LeaseWatchers struct {
+	mu     sync.Mutex
+	notify map[*func(environment string)]struct{}
+}
+
+// Watch has notify be told until ctx or ended does.
+func (w *LeaseWatchers) Watch(ctx context.Context, ended <-chan struct{}, notify func(environment string)) {
+	key := &notify
+	w.mu.Lock()
+	if w.notify == nil {
+		w.notify = map[*func(string)]struct{}{}
+	}
+	w.notify[key] = struct{}{}
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.notify, key)
+		w.mu.Unlock()
+	}()
+	select {
+	case <-ctx.Done():
+	case <-ended:
+	}
+}
+
+// Tell says that a lease of an environment was won or lost.
+func (w *LeaseWatchers) Tell(environment string) {
+	w.mu.Lock()
+	to := slices.Collect(maps.Keys(w.notify))
+	w.mu.Unlock()
+	for _, notify := range to {
+		(*notify)(environment)
+	}
 }
 
 // Lease is who may act.
@@ -150,8 +202,8 @@ func (e *Engine) claim(ctx context.Context, env *environment) {
 	if e.leases == nil || env.Policy.Mode != forge.ModeHeal && env.Policy.Mode != forge.ModeApply {
 		return
 	}
-	for _, id := range env.graph.order {
+	for _, r := range env.places() {
 		// A place that cannot be reached is told by what is to be done there.
-		_, _ = e.hold(ctx, env.Name, env.graph.resources[id])
+		_, _ = e.hold(ctx, env.Name, r)
 	}
 }

@@ -38,6 +38,7 @@ type EnvironmentPlan struct {
 type Item struct {
 	ID      forge.ID     `json:"id"`
 	Remove  bool         `json:"remove,omitempty"` // forge.cue no longer asks for it
+	Needs   []forge.ID   `json:"needs,omitempty"`  // of what is removed: they stay until it is gone
 	Exists  bool         `json:"exists"`
 	Health  Health       `json:"health"`
 	Objects int          `json:"objects"`
@@ -138,7 +139,9 @@ func (e *Engine) planEnvironment(ctx context.Context, env *environment, filter f
 		}
 	}
 	orphans, err := s.orphans(ctx)
-	out.Error = errorStatus(err)
+	if _, waits := waitingOf(err); !waits { // nothing is owned in what has yet to be made
+		out.Error = errorStatus(err)
+	}
 	out.Items = append(out.Items, orphans...)
 	s.limit(out.Items)
 	return out
@@ -169,7 +172,11 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	obs, err := e.observe(ctx, p, req)
 	if err != nil {
 		item.Health = Health{Status: Unknown}
-		item.Error = errorStatus(err)
+		if w, ok := waitingOf(err); ok { // it lives in what has yet to be made
+			item.Waiting = s.until(w)
+		} else {
+			item.Error = errorStatus(err)
+		}
 		s.record(item, nil)
 		return
 	}
@@ -177,9 +184,9 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	item.Health = Health{Status: healthOf(obs), Message: obs.Health.Message}
 	steps, err := e.plan(ctx, p, req, obs)
 	item.Steps = steps
-	var waiting *Error
+	waiting, waits := waitingOf(err)
 	switch {
-	case errors.As(err, &waiting) && waiting.Kind == Waiting:
+	case waits:
 		item.Waiting = s.until(waiting)
 		if slices.ContainsFunc(steps, Step.Rollout) {
 			item.Waiting = "some values are " + item.Waiting
@@ -195,6 +202,12 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 		}
 	}
 	s.record(item, obs.Outputs)
+}
+
+// waitingOf is the error that says what is waited for.
+func waitingOf(err error) (waiting *Error, ok bool) {
+	ok = errors.As(err, &waiting) && waiting.Kind == Waiting
+	return waiting, ok
 }
 
 // until says when a missing output will be there.
@@ -248,11 +261,11 @@ func (s *survey) record(i *Item, o Outputs) {
 
 // orphans plans the removal of what is owned and not wanted.
 func (s *survey) orphans(ctx context.Context) ([]Item, error) {
+	out := s.takenDown(ctx)
 	owned, err := s.engine.owned(ctx, s.env)
 	if err != nil {
-		return nil, err
+		return s.inOrder(out), err
 	}
-	var out []Item
 	for _, r := range owned {
 		_, wanted := s.env.graph.resources[r.ID]
 		if wanted || s.engine.providers[r.ID.Kind] == nil || r.ID.Environment != s.env.Name || !s.wants(r.ID) {
@@ -262,8 +275,44 @@ func (s *survey) orphans(ctx context.Context) ([]Item, error) {
 			out = append(out, item)
 		}
 	}
-	slices.SortFunc(out, func(a, b Item) int { return strings.Compare(a.ID.String(), b.ID.String()) })
-	return slices.CompactFunc(out, func(a, b Item) bool { return a.ID == b.ID }), nil
+	return s.inOrder(out), nil
+}
+
+// takenDown plans the removal of what forge.cue asks for and a person does not
+// want any more. What is needed is looked at first: the way into a cluster may be
+// an output of it.
+func (s *survey) takenDown(ctx context.Context) (out []Item) {
+	if !s.env.Down {
+		return nil
+	}
+	for _, wave := range s.env.known.waves {
+		s.each(wave, func(id forge.ID) {
+			if !s.wants(id) {
+				return
+			}
+			if item, there := s.removal(ctx, s.env.known.resources[id]); there {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				out = append(out, item)
+			}
+		})
+	}
+	return out
+}
+
+// inOrder sorts removals, each of which is there once: what is taken down in the
+// order in which it goes, before that what only an inventory knows, by id.
+func (s *survey) inOrder(items []Item) []Item {
+	place := map[forge.ID]int{}
+	if s.env.Down {
+		for i, id := range s.env.known.order {
+			place[id] = s.env.known.Len() - i
+		}
+	}
+	slices.SortFunc(items, func(a, b Item) int {
+		return cmp.Or(cmp.Compare(place[a.ID], place[b.ID]), strings.Compare(a.ID.String(), b.ID.String()))
+	})
+	return slices.CompactFunc(items, func(a, b Item) bool { return a.ID == b.ID })
 }
 
 // removal plans the removal of one resource; there is false when it is gone.
@@ -271,10 +320,10 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	e, p := s.engine, s.engine.providers[r.ID.Kind]
-	item = Item{ID: r.ID, Remove: true}
+	item = Item{ID: r.ID, Remove: true, Needs: r.Needs}
 	req := Request{Resource: r, Policy: s.env.Policy, Remove: true, Explain: true}
 	obs, err := e.observe(ctx, p, req)
-	if err == nil && !obs.Exists {
+	if err == nil && !obs.Exists || errors.Is(err, ErrGone) {
 		return item, false
 	}
 	if err == nil {
@@ -288,7 +337,7 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	switch {
 	case !s.env.Policy.Prune:
 		item.Kept = "policy.prune is none"
-	case s.env.graph.Len() == 0:
+	case s.env.graph.Len() == 0 && !s.env.Down:
 		item.Kept = emptyWish
 	}
 	return item, true

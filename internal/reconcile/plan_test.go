@@ -153,6 +153,30 @@ func TestPlanTellsWhatMoves(t *testing.T) {
 	})
 }
 
+// What lives in a cluster that has yet to be made is not known, which is no
+// failure; what cannot be read is one.
+func TestPlanOfWhatHasYetToBeMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t)
+		yet := func() error { return reconcile.WaitingFor(id("cluster"), "kubeconfig") }
+		g := gen(1, policy, one("cluster"), one("app", "cluster"))
+		y.Fail("observe", id("app"), yet)
+		y.Fail("owned", forge.ID{}, yet)
+		p := y.plan(g, nil)
+		env := p.Environments[0]
+		if p.Failed() || !p.Changes() || env.Error != nil || len(env.Items) != 2 {
+			t.Fatalf("%+v", env)
+		}
+		if got := env.Items[1]; got.Waiting != "unknown until local/release/cluster is applied" || got.Error != nil {
+			t.Errorf("%+v", got)
+		}
+		y.Fail("observe", id("cluster"), fail(reconcile.Unavailable))
+		if p := y.plan(g, nil); !p.Failed() || p.Environments[0].Items[1].Waiting != "unknown until local/release/cluster can be read" {
+			t.Errorf("%+v", p.Environments[0].Items)
+		}
+	})
+}
+
 func TestPlanShowsWhatIsTooMuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		y := settled(t)

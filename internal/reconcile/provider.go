@@ -47,12 +47,22 @@ type Owner interface {
 	Owned(ctx context.Context, environment string, wanted []forge.Resource) ([]forge.Resource, error)
 }
 
+// Judge is implemented by providers of resources that only tell how what they
+// need is doing. What they have said does not outlive that: when something they
+// need comes to be ready, they are not, until they have been looked at again.
+type Judge interface{ Judges() }
+
 // Request is what the engine wants to know about or to have.
 type Request struct {
 	Resource forge.Resource
 	Inputs   map[forge.ID]Outputs // of the resources it needs, as far as they are known
 	Policy   forge.Policy
 	Remove   bool // forge.cue no longer asks for it: plan its removal
+
+	// Settled is when the last of the resources it needs came to be ready; zero:
+	// not all of them are, or it needs none. What was seen through them before may
+	// have been of what they were.
+	Settled time.Time
 
 	// Moving are those of the resources it needs whose outputs are about to
 	// change: what is made of them, a name for example, is not known yet. Only a
@@ -133,12 +143,17 @@ type Step struct {
 	Object  string // "Deployment shop/app"; empty: the whole resource
 	Reason  Reason
 	Changes []Change
-	Deletes int // objects that disappear with this step; none with ActionForget
+	Fitted  []Change // what was made of what it brings in for the cluster to run it, as far as Request.Explain asks for it
+	Deletes int      // objects that disappear with this step; none with ActionForget
 
 	// Destroys names the data that is lost with this step, one by one: "volume
 	// shop/data (20Gi)". Such a step is carried out only where
 	// policy.destroyData allows it, and with the token that the plan shows.
 	Destroys []string
+
+	// Stays is what a removal leaves where it is although it is asked for no more,
+	// as far as Request.Explain asks for it: volumes, what is marked to be kept.
+	Stays []Stay
 
 	Late    bool   // a removal that is done when all else in the environment is ready, or what can never be done; nothing waits for it
 	Blocked string // not empty: it will not be done, and this is why
@@ -157,6 +172,12 @@ type Change struct {
 	Path string `json:"path"`
 	From string `json:"from,omitempty"`
 	To   string `json:"to,omitempty"`
+}
+
+// Stay is something that a removal leaves behind.
+type Stay struct {
+	Object string `json:"object"`           // "PersistentVolumeClaim shop/data"
+	Remove string `json:"remove,omitempty"` // how a person removes it: a command
 }
 
 // Event is a change the engine did not ask for.

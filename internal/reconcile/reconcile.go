@@ -87,8 +87,11 @@ func (e *Engine) begin(id forge.ID, now time.Time) (job, bool) {
 	if !u.orphan {
 		for _, need := range u.resource.Needs {
 			if !e.isReady(need) {
-				j.waiting, j.needs = need, true
+				j.waiting, j.needs, j.request.Settled = need, true, time.Time{}
 				break
+			}
+			if at := e.units[need].readyAt; at.After(j.request.Settled) {
+				j.request.Settled = at
 			}
 		}
 		for _, before := range u.resource.After {
@@ -144,6 +147,9 @@ func (e *Engine) reconcile(ctx, work context.Context, j *job) (out outcome) {
 	read, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	out.obs, out.err = e.observe(read, j.provider, j.request)
+	if j.orphan && errors.Is(out.err, ErrGone) {
+		out.obs, out.err = Observed{}, nil
+	}
 	if out.err != nil {
 		out.unread = true
 		return out

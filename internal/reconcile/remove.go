@@ -15,7 +15,8 @@ type sweep struct {
 	done      bool
 	attempts  int
 	err       error
-	said      string // of err, in the log: once for as long as it stays the same
+	said      string   // of err, in the log: once for as long as it stays the same
+	waits     forge.ID // whose output is missing: the way into a cluster, for example
 	notBefore time.Time
 }
 
@@ -92,13 +93,21 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 			}
 		}
 	}
+	s.waits = forge.ID{}
 	if s.err = err; err != nil {
 		s.attempts++
 		r := react(err, s.attempts, staleInRow+1)
 		wait := max(r.after, r.block, retryFirst)
+		if missing, waits := waitingOf(err); waits {
+			wait = backoff(retryFirst, s.attempts)
+			if u := e.units[missing.From]; u == nil || !has(u.outputs, missing.Output) { // else it has come meanwhile
+				s.waits = missing.From
+			}
+		}
 		s.notBefore = now.Add(wait)
 		e.after(sweepID(name), wait)
-		if text := err.Error(); text != s.said {
+		// What has yet to be made tells nothing of what is owned there.
+		if text := err.Error(); text != s.said && KindOf(err) != Waiting {
 			s.said = text
 			e.log.Warn("could not list what is owned; nothing is removed until then",
 				"environment", name, "kind", KindOf(err), "error", err, "retry", wait)
@@ -119,19 +128,34 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	e.wakeOrphans(name)
 }
 
+func has(outputs Outputs, name string) bool {
+	_, ok := outputs[name]
+	return ok
+}
+
+// wakeSweep has an environment swept that has waited for an output of id. The
+// caller holds mu.
+func (e *Engine) wakeSweep(id forge.ID) {
+	s := e.sweeps[id.Environment]
+	if s == nil || s.done || s.waits != id {
+		return
+	}
+	s.waits, s.attempts, s.notBefore = forge.ID{}, 0, time.Time{}
+	if e.queue != nil {
+		e.queue.Add(sweepID(id.Environment))
+	}
+}
+
 // owned lists what is owned in an environment. With an error it is not all.
 func (e *Engine) owned(ctx context.Context, env *environment) ([]forge.Resource, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	wanted := make([]forge.Resource, 0, env.graph.Len())
-	for _, id := range env.graph.order {
-		wanted = append(wanted, env.graph.resources[id])
-	}
+	places := env.places()
 	var all []forge.Resource
 	var first error // the others most likely say the same
 	for _, o := range e.owners() {
-		rs, err := e.askOwner(ctx, o, env.Name, wanted)
-		if first == nil {
+		rs, err := e.askOwner(ctx, o, env.Name, places)
+		if _, waits := waitingOf(first); err != nil && (first == nil || waits) {
 			first = err
 		}
 		all = append(all, rs...)
@@ -167,7 +191,7 @@ func (e *Engine) keep(j *job) (why string, forever bool) {
 		return "mode is " + string(env.Policy.Mode), true
 	case !env.Policy.Prune:
 		return "policy.prune is none", true
-	case env.graph.Len() == 0:
+	case env.graph.Len() == 0 && !env.Down:
 		return emptyWish, true
 	}
 	if s := e.sweeps[env.Name]; s != nil && !s.done {

@@ -64,19 +64,20 @@ type EnvironmentStatus struct {
 
 // ResourceStatus is one resource.
 type ResourceStatus struct {
-	ID         forge.ID      `json:"id"`
-	State      State         `json:"state"`
-	Message    string        `json:"message,omitempty"`
-	Since      time.Time     `json:"since"` // when it came into this state
-	Objects    int           `json:"objects"`
-	Steps      []StepStatus  `json:"steps,omitempty"` // outstanding
-	WaitingFor string        `json:"waitingFor,omitempty"`
-	Error      *ErrorStatus  `json:"error,omitempty"`
-	NextRetry  time.Time     `json:"nextRetry,omitzero"`
-	LastAction *ActionStatus `json:"lastAction,omitempty"`
-	Fight      string        `json:"fight,omitempty"`
-	Notices    []Notice      `json:"notices,omitempty"`
-	Expires    time.Time     `json:"expires,omitzero"` // of what it stands for
+	ID         forge.ID          `json:"id"`
+	State      State             `json:"state"`
+	Message    string            `json:"message,omitempty"`
+	Since      time.Time         `json:"since"` // when it came into this state
+	Objects    int               `json:"objects"`
+	Outputs    map[string]string `json:"outputs,omitempty"` // what it makes that others need and that is no secret
+	Steps      []StepStatus      `json:"steps,omitempty"`   // outstanding
+	WaitingFor string            `json:"waitingFor,omitempty"`
+	Error      *ErrorStatus      `json:"error,omitempty"`
+	NextRetry  time.Time         `json:"nextRetry,omitzero"`
+	LastAction *ActionStatus     `json:"lastAction,omitempty"`
+	Fight      string            `json:"fight,omitempty"`
+	Notices    []Notice          `json:"notices,omitempty"`
+	Expires    time.Time         `json:"expires,omitzero"` // of what it stands for
 }
 
 // ErrorStatus is an error as people see it.
@@ -175,7 +176,7 @@ func (e *Engine) assemble() *Status {
 				es.State = worse(es.State, r.State)
 			}
 		}
-		if sw := e.sweeps[env.Name]; sw != nil && sw.err != nil {
+		if sw := e.sweeps[env.Name]; sw != nil && sw.err != nil && sw.waits == (forge.ID{}) {
 			es.Error = errorStatus(sw.err)
 			es.State = worse(es.State, StateUnknown)
 		}

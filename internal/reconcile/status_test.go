@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -20,6 +22,9 @@ func TestStatusHoldsNoSecret(t *testing.T) {
 		y.pass(time.Minute)
 		if got := y.Live(id("app"))["pod"]; got != "1" {
 			t.Fatal("nothing was applied")
+		}
+		if diff := cmp.Diff(map[string]string{"url": "world://db"}, y.status("db").Outputs); diff != "" {
+			t.Errorf("outputs in the status (-want +got):\n%s", diff)
 		}
 		b, err := json.Marshal(y.engine.Status())
 		if err != nil {

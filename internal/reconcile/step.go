@@ -42,8 +42,10 @@ type StepStatus struct {
 	Reason   string   `json:"reason"`             // one line
 	Cause    Reason   `json:"cause"`              // the same, in parts
 	Changes  []Change `json:"changes,omitempty"`  // never secret
+	Fitted   []Change `json:"fitted,omitempty"`   // to what the cluster can run: before and after
 	Deletes  int      `json:"deletes,omitempty"`  // objects
 	Destroys []string `json:"destroys,omitempty"` // data that is lost
+	Stays    []Stay   `json:"stays,omitempty"`    // what a removal leaves where it is
 	Blocked  string   `json:"blocked,omitempty"`  // needs a person, and why
 	Approve  string   `json:"approve,omitempty"`  // the token with which a person lets it destroy that data
 	Held     string   `json:"held,omitempty"`     // will be done later, and why not now
@@ -53,6 +55,6 @@ func stepStatus(s Step, held string) StepStatus {
 	return StepStatus{
 		Action: s.Action, Object: s.Object, Drift: !s.Rollout(),
 		Reason: s.Reason.String(), Cause: s.Reason,
-		Changes: s.Changes, Deletes: s.Deletes, Destroys: s.Destroys, Blocked: s.Blocked, Approve: s.Approve, Held: held,
+		Changes: s.Changes, Fitted: s.Fitted, Deletes: s.Deletes, Destroys: s.Destroys, Stays: s.Stays, Blocked: s.Blocked, Approve: s.Approve, Held: held,
 	}
 }

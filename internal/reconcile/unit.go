@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"bytes"
+	"strings"
 	"time"
 
 	"forged.dev/forged/internal/forge"
@@ -25,8 +26,10 @@ type unit struct {
 	seen     bool      // was read at least once
 	recorded bool      // an inventory lists it: it is there, or was
 	ready    bool      // in sync and serving, but for late steps: what needs it may roll out
+	readyAt  time.Time // when it last came to be ready
 	late     bool      // there are late steps outstanding
 	outputs  Outputs
+	told     map[string]string // those of them that the status shows
 
 	inputs      map[forge.ID]Outputs // outputs of what it needs
 	inputsFresh bool
@@ -96,6 +99,23 @@ func (u *unit) unsettle(why string, now time.Time) {
 		s.State, s.Message, s.Since = StateWaiting, why, now
 		u.status = &s
 	}
+}
+
+// plain are the outputs that a person may see and wants to: none that is secret,
+// and none that only says that something else has changed.
+func plain(outputs Outputs) map[string]string {
+	var all map[string]string
+	for name, o := range outputs {
+		kind, _, _ := strings.Cut(name, "/")
+		if !o.Secret.IsZero() || o.Value == "" || kind == forge.OutputChecksum || kind == "version" {
+			continue
+		}
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[name] = o.Value
+	}
+	return all
 }
 
 // equalOutputs compares values too, secret ones included.

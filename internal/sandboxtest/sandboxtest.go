@@ -68,7 +68,7 @@ func (e *Env) CreateNamespace(t testing.TB) {
 // sandbox is the one of this process, and second one more for tests of several
 // clusters. They have to outlive the test that asked for them first, which is
 // why they are the globals of this package.
-var sandbox, second place
+var sandbox, second, atFly place
 
 type place struct {
 	once    sync.Once
@@ -82,7 +82,7 @@ type place struct {
 // they started one. Use it as TestMain's body: os.Exit(sandboxtest.Main(m)).
 func Main(m interface{ Run() int }) int {
 	code := m.Run()
-	for _, p := range []*place{&sandbox, &second} {
+	for _, p := range []*place{&sandbox, &second, &atFly} {
 		if p.stop == nil {
 			continue
 		}
@@ -119,7 +119,7 @@ func Second(t testing.TB) *Env {
 			return
 		}
 		second.context = firstContext
-		second.dir, second.stop, second.err = start()
+		second.dir, second.stop, second.err = start("--clusters", "1")
 	})
 	return second.env(t)
 }
@@ -169,11 +169,11 @@ func acquire() (dir string, stop func() error, err error) {
 		}
 		return dir, nil, nil
 	}
-	return start()
+	return start("--clusters", "1")
 }
 
-// start starts a sandbox.
-func start() (dir string, stop func() error, err error) {
+// start starts a sandbox with these flags.
+func start(flags ...string) (dir string, stop func() error, err error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", nil, err
@@ -186,7 +186,7 @@ func start() (dir string, stop func() error, err error) {
 		return "", nil, err
 	}
 	var out bytes.Buffer
-	cmd := exec.Command(program, "up", "--dir", dir, "--exit-with-parent")
+	cmd := exec.Command(program, append([]string{"up", "--dir", dir, "--exit-with-parent"}, flags...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// Ctrl-C on the terminal is for the tests; the sandbox is stopped by them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -19,24 +19,20 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
-	"forged.dev/forged/sandbox/balancer"
+	"forged.dev/forged/sandbox/pki"
 	"forged.dev/forged/sandbox/process"
-	"forged.dev/forged/sandbox/volume"
 )
 
 const (
-	serviceRange = "10.96.0.0/16"
-	serviceIP    = "10.96.0.1" // the first of the range, which the service kubernetes gets
-
-	// The endpoint of the service kubernetes may not be a loopback address.
-	// Nothing in a sandbox connects to it: any address for documentation will do.
-	advertised = "192.0.2.1"
-
 	// How long the parts get to end by themselves. The API server has the most
 	// to finish; etcd has nobody left to serve by then.
 	clientGrace = 2 * time.Second
 	serverGrace = 4 * time.Second
 	etcdGrace   = 2 * time.Second
+
+	// How long an API server believes what it was told of a token. Tests let
+	// tokens expire, and look at once.
+	tokenCache = 100 * time.Millisecond
 
 	bootPoll = 50 * time.Millisecond
 
@@ -50,7 +46,7 @@ type Config struct {
 	DataDir string   // its data: made if missing, used if present
 	LogDir  string   // one log file per component
 	Command []string // program and first arguments; a component's name follows
-	Nodes   int
+	Kind    Kind
 
 	// Report is called as each part becomes ready, from one goroutine at a time.
 	Report func(part string, took time.Duration)
@@ -155,8 +151,8 @@ func (c *Cluster) RestartServer(ctx context.Context) error {
 }
 
 func (c *Cluster) start(ctx context.Context) error {
-	pki := filepath.Join(c.cfg.DataDir, "pki")
-	for _, dir := range []string{pki, c.cfg.LogDir} {
+	secrets := filepath.Join(c.cfg.DataDir, "pki")
+	for _, dir := range []string{secrets, c.cfg.LogDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
@@ -168,7 +164,7 @@ func (c *Cluster) start(ctx context.Context) error {
 		return err
 	}
 	c.listener = listener.(*net.TCPListener)
-	files, err := c.writeCredentials(pki, listener.Addr().(*net.TCPAddr))
+	files, err := c.writeCredentials(secrets, listener.Addr().(*net.TCPAddr))
 	if err != nil {
 		return err
 	}
@@ -197,11 +193,12 @@ type credentials struct {
 	caCert, caKey         string
 	serverCert, serverKey string
 	accountKey            string
+	tokens                string            // leads to who knows bearer tokens; empty: nobody does
 	kubeconfig            map[string]string // by component
 }
 
 func (c *Cluster) writeCredentials(dir string, addr *net.TCPAddr) (*credentials, error) {
-	ca, err := loadAuthority(dir)
+	ca, err := pki.Load(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -214,11 +211,13 @@ func (c *Cluster) writeCredentials(dir string, addr *net.TCPAddr) (*credentials,
 		accountKey: path("service-accounts.key"),
 		kubeconfig: map[string]string{},
 	}
-	if err := loadServiceAccountKey(files.accountKey); err != nil {
+	if err := pki.LoadKey(files.accountKey); err != nil {
 		return nil, err
 	}
-	cert, key, err := ca.server("127.0.0.1", "localhost", serviceIP, "kubernetes",
-		"kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+	cert, key, err := ca.Server(append([]string{
+		"127.0.0.1", "localhost", c.cfg.Kind.serviceIP(), "kubernetes",
+		"kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
+	}, c.cfg.Kind.Hosts...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -230,10 +229,10 @@ func (c *Cluster) writeCredentials(dir string, addr *net.TCPAddr) (*credentials,
 	}
 
 	access := func(user string, groups ...string) (Access, error) {
-		cert, key, err := ca.client(user, groups...)
+		cert, key, err := ca.Client(user, groups...)
 		return Access{
 			Server:      "https://" + addr.String(),
-			CA:          ca.certPEM,
+			CA:          ca.CertPEM,
 			Certificate: cert,
 			KeyPEM:      key,
 		}, err
@@ -261,6 +260,12 @@ func (c *Cluster) writeCredentials(dir string, addr *net.TCPAddr) (*credentials,
 		}
 		files.kubeconfig[component.name] = file
 	}
+	if url := c.cfg.Kind.Tokens; url != "" {
+		files.tokens = path("tokens.kubeconfig")
+		if err := (Access{Server: url}).write(files.tokens, "tokens"); err != nil {
+			return nil, err
+		}
+	}
 	return files, nil
 }
 
@@ -283,22 +288,27 @@ func (c *Cluster) startServer(ctx context.Context) error {
 		return err
 	}
 	defer inherited.Close()
-	p, err := c.launch("kube-apiserver", []*os.File{inherited},
+	args := []string{
 		"--etcd-servers=unix://etcd.sock", // relative to the working directory, as etcd's own
 		"--bind-address=127.0.0.1",
-		"--secure-port="+strconv.Itoa(c.listener.Addr().(*net.TCPAddr).Port),
-		"--advertise-address="+advertised,
-		"--tls-cert-file="+files.serverCert,
-		"--tls-private-key-file="+files.serverKey,
-		"--client-ca-file="+files.caCert,
+		"--secure-port=" + strconv.Itoa(c.listener.Addr().(*net.TCPAddr).Port),
+		"--advertise-address=" + c.cfg.Kind.advertised(),
+		"--tls-cert-file=" + files.serverCert,
+		"--tls-private-key-file=" + files.serverKey,
+		"--client-ca-file=" + files.caCert,
 		"--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-		"--service-account-key-file="+files.accountKey,
-		"--service-account-signing-key-file="+files.accountKey,
-		"--service-cluster-ip-range="+serviceRange,
+		"--service-account-key-file=" + files.accountKey,
+		"--service-account-signing-key-file=" + files.accountKey,
+		"--service-cluster-ip-range=" + c.cfg.Kind.Services,
 		"--allow-privileged=true",
 		"--profiling=false",
-	)
+	}
+	if files.tokens != "" {
+		args = append(args, "--authentication-token-webhook-config-file="+files.tokens,
+			"--authentication-token-webhook-version=v1", "--authentication-token-webhook-cache-ttl="+tokenCache.String())
+	}
+	p, err := c.launch("kube-apiserver", []*os.File{inherited}, args...)
 	if err != nil {
 		return err
 	}
@@ -324,12 +334,12 @@ func (c *Cluster) startControllerManager(ctx context.Context, files *credentials
 	if err := removeRootCA(ctx, client); err != nil {
 		return err
 	}
-	_, err := c.launchAsClient("kube-controller-manager",
-		"--kubeconfig="+files.kubeconfig["kube-controller-manager"],
-		"--service-account-private-key-file="+files.accountKey,
-		"--root-ca-file="+files.caCert,
-		"--cluster-signing-cert-file="+files.caCert,
-		"--cluster-signing-key-file="+files.caKey,
+	_, err := c.launchAsClient("kube-controller-manager", append([]string{
+		"--kubeconfig=" + files.kubeconfig["kube-controller-manager"],
+		"--service-account-private-key-file=" + files.accountKey,
+		"--root-ca-file=" + files.caCert,
+		"--cluster-signing-cert-file=" + files.caCert,
+		"--cluster-signing-key-file=" + files.caKey,
 		"--leader-elect=false",
 		"--secure-port=0",
 		"--profiling=false",
@@ -339,7 +349,7 @@ func (c *Cluster) startControllerManager(ctx context.Context, files *credentials
 		// unready for that reason would be a lie about the configuration.
 		"--node-monitor-grace-period=10m",
 		"--horizontal-pod-autoscaler-sync-period=5s",
-	)
+	}, c.cfg.Kind.ControllerArgs...)...)
 	if err != nil {
 		return err
 	}
@@ -363,39 +373,41 @@ func (c *Cluster) startScheduler(ctx context.Context, files *credentials) error 
 
 // startNodes starts kwok and gives it nodes to play.
 func (c *Cluster) startNodes(ctx context.Context, files *credentials, client kubernetes.Interface) error {
-	if err := createNodes(ctx, client, c.cfg.Nodes); err != nil {
-		return fmt.Errorf("nodes: %w", err)
+	version, err := client.Discovery().ServerVersion()
+	if err != nil {
+		return err
+	}
+	nodes := c.cfg.Kind.Nodes(version.GitVersion)
+	for _, node := range nodes {
+		if err := create(ctx, client.CoreV1().Nodes().Create, node); err != nil {
+			return fmt.Errorf("nodes: %w", err)
+		}
 	}
 	began := time.Now()
 	if err := c.launchClientAndWait(ctx, "kwok", "--kubeconfig="+files.kubeconfig["kwok"]); err != nil {
 		return err
 	}
-	if err := awaitNodes(ctx, client, c.cfg.Nodes); err != nil {
+	if err := awaitNodes(ctx, client, len(nodes)); err != nil {
 		return fmt.Errorf("nodes not ready: %w", err)
 	}
 	c.report("nodes", began)
 	return nil
 }
 
-// startCloud starts what a cloud would add: classes, volumes and addresses.
+// startCloud makes what a cloud would add, and starts its controllers.
 func (c *Cluster) startCloud(ctx context.Context, client kubernetes.Interface) error {
-	began := time.Now()
-	if err := createClasses(ctx, client); err != nil {
+	if err := c.cfg.Kind.Objects(ctx, client); err != nil {
 		return fmt.Errorf("classes: %w", err)
 	}
-	if err := c.runTask(ctx, func(ctx context.Context, ready func()) error {
-		return volume.Run(ctx, client, ready)
-	}); err != nil {
-		return fmt.Errorf("volumes: %w", err)
+	for _, task := range c.cfg.Kind.Tasks {
+		began := time.Now()
+		if err := c.runTask(ctx, func(ctx context.Context, ready func()) error {
+			return task.Run(ctx, client, ready)
+		}); err != nil {
+			return fmt.Errorf("%s: %w", task.Name, err)
+		}
+		c.report(task.Name, began)
 	}
-	c.report("volumes", began)
-	began = time.Now()
-	if err := c.runTask(ctx, func(ctx context.Context, ready func()) error {
-		return balancer.Run(ctx, client, ready)
-	}); err != nil {
-		return fmt.Errorf("load balancers: %w", err)
-	}
-	c.report("load balancers", began)
 	return nil
 }
 

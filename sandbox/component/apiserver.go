@@ -41,6 +41,10 @@ func apiServer(child *process.Child, args []string) error {
 		return err
 	}
 	opts.SecureServing.Listener = listener
+	// No flag sets this one, which would outlast what the webhook's own says.
+	if hook := opts.Authentication.WebHook; hook.ConfigFile != "" {
+		opts.Authentication.TokenSuccessCacheTTL = hook.CacheTTL
+	}
 	if err := opts.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
 		return err
 	}

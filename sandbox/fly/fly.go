@@ -24,16 +24,18 @@ const (
 type Config struct {
 	State string  // file that the state is kept in; read if it is there
 	Pace  float64 // how much faster than Fly it works; 0: 1
+
+	Clusters flyemulator.Clusters // makes what stands behind Fly Kubernetes; nil: nothing does
 }
 
 // Fly is an emulator that listens.
 type Fly struct {
-	URL string // of every one of Fly's services
+	URL      string // of every one of Fly's services
+	Emulator *flyemulator.Emulator
 
-	emulator *flyemulator.Emulator
-	server   *http.Server
-	state    string
-	ended    chan error
+	server *http.Server
+	state  string
+	ended  chan error
 }
 
 // Start returns when it answers.
@@ -42,6 +44,8 @@ func Start(ctx context.Context, c Config) (*Fly, error) {
 		Orgs:   []flyemulator.Org{{Slug: Organization, Name: "Acme", Beta: true}},
 		Tokens: []flyemulator.Token{{Value: Token, Kind: flyemulator.OrgToken, Org: Organization}},
 		Pace:   c.Pace,
+
+		Clusters: c.Clusters,
 	})
 	if err := load(e, c.State); err != nil {
 		e.Close()
@@ -54,7 +58,7 @@ func Start(ctx context.Context, c Config) (*Fly, error) {
 	}
 	f := &Fly{
 		URL:      "http://" + listener.Addr().String(),
-		emulator: e, state: c.State, ended: make(chan error, 1),
+		Emulator: e, state: c.State, ended: make(chan error, 1),
 		server: &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second},
 	}
 	go func() { f.ended <- f.server.Serve(listener) }()
@@ -82,10 +86,10 @@ func (f *Fly) Stop() error {
 	if err := <-f.ended; !errors.Is(err, http.ErrServerClosed) {
 		closed = errors.Join(closed, err)
 	}
-	defer f.emulator.Close()
+	defer f.Emulator.Close()
 	file, err := os.OpenFile(f.state, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return errors.Join(closed, err)
 	}
-	return errors.Join(closed, f.emulator.Save(file), file.Close())
+	return errors.Join(closed, f.Emulator.Save(file), file.Close())
 }

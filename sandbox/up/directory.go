@@ -13,14 +13,14 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"forged.dev/forged/sandbox/cluster"
-	"forged.dev/forged/sandbox/fly"
 )
 
 // Names inside the sandbox's directory.
 const (
-	lockFile  = "lock"  // held for as long as the sandbox runs
-	keepFile  = "keep"  // the data are to be used by the next run
-	readyFile = "ready" // everything answers
+	lockFile  = "lock"   // held for as long as the sandbox runs
+	keepFile  = "keep"   // the data are to be used by the next run
+	readyFile = "ready"  // everything answers
+	caFile    = "ca.crt" // by which Fly's public names are known
 	dataDir   = "clusters"
 )
 
@@ -77,7 +77,7 @@ func (d *directory) prepare(keep bool) error {
 }
 
 // publish tells how to reach the clusters, and then that they are ready.
-func (d *directory) publish(clusters []*cluster.Cluster, flyURL string) error {
+func (d *directory) publish(clusters []*cluster.Cluster, more []string, files map[string][]byte) error {
 	config := clientcmdapi.NewConfig()
 	if len(clusters) > 0 {
 		config.CurrentContext = clusterName(0)
@@ -89,23 +89,17 @@ func (d *directory) publish(clusters []*cluster.Cluster, flyURL string) error {
 	if err != nil {
 		return err
 	}
-	env := fmt.Sprintf("export KUBECONFIG=%s\n", shellQuote(d.path("kubeconfig"))) + strings.Join(flyEnv(flyURL), "\n") + "\n"
+	env := fmt.Sprintf("export KUBECONFIG=%s\n", shellQuote(d.path("kubeconfig"))) + strings.Join(more, "\n") + "\n"
+	for name, content := range files {
+		if err := d.write(name, content); err != nil {
+			return err
+		}
+	}
 	return errors.Join(
 		d.write("kubeconfig", data),
 		d.write("env", []byte(env)),
 		d.ready(),
 	)
-}
-
-// flyEnv are the variables by which Fly's own tools, and forged, find the
-// emulator: one for each of Fly's services.
-func flyEnv(url string) []string {
-	return []string{
-		"export FLY_FLAPS_BASE_URL=" + shellQuote(url),
-		"export FLY_API_BASE_URL=" + shellQuote(url),
-		"export FLY_UIEX_BASE_URL=" + shellQuote(url),
-		"export FLY_API_TOKEN=" + shellQuote(fly.Token),
-	}
 }
 
 // ready says that everything answers, and who is to be asked.
@@ -128,7 +122,7 @@ func (d *directory) write(name string, data []byte) error {
 // retract takes back what publish said.
 func (d *directory) retract() error {
 	var errs []error
-	for _, name := range []string{readyFile, "env", "kubeconfig"} {
+	for _, name := range []string{readyFile, "env", "kubeconfig", caFile} {
 		if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

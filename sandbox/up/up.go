@@ -16,7 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"forged.dev/forged/sandbox/cluster"
-	"forged.dev/forged/sandbox/fly"
+	"forged.dev/forged/sandbox/fks"
 )
 
 // MaxClusters is what a large machine can hold with half a gigabyte for each.
@@ -33,6 +33,10 @@ type Options struct {
 	Keep     bool    // leave the data for the next time
 	FlySpeed float64 // how much faster the emulator of Fly works than Fly; 0: 1
 	Quiet    bool    // report errors only
+
+	FKS          int    // clusters of Fly Kubernetes that there may be; they start when an add-on asks
+	FKSWay       string // into them: one of those of package fks; empty: fks.WayProxy
+	FKSAdmission string // what becomes of what Fly does not support; empty: fks.AdmissionIgnore
 
 	Restart <-chan os.Signal // kills the API servers and starts them again; may be nil
 
@@ -52,10 +56,17 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return fmt.Errorf("--fly-speed %g: want a number up to %d", opts.FlySpeed, MaxFlySpeed)
 	case opts.Nodes < 1 || opts.Nodes > cluster.MaxNodes:
 		return fmt.Errorf("%d nodes: a cluster has 1 to %d", opts.Nodes, cluster.MaxNodes)
+	case opts.FKS < 0 || opts.FKS > fks.MaxClusters:
+		return fmt.Errorf("%d clusters of Fly Kubernetes: a sandbox has at most %d", opts.FKS, fks.MaxClusters)
+	case opts.FKSWay != "" && opts.FKSWay != fks.WayProxy && opts.FKSWay != fks.WayDirect:
+		return fmt.Errorf("--fks-way %s: want %s or %s", opts.FKSWay, fks.WayProxy, fks.WayDirect)
+	case opts.FKSAdmission != "" && !fks.ValidAdmission(opts.FKSAdmission):
+		return fmt.Errorf("--fks-admission %s: want %s or %s", opts.FKSAdmission, fks.AdmissionIgnore, fks.AdmissionReject)
 	}
 	if opts.Quiet {
 		opts.Out = io.Discard
 	}
+	opts.Out = &lines{out: opts.Out}
 	began := time.Now()
 	dir, err := openDir(opts.Dir)
 	if err != nil {
@@ -72,12 +83,17 @@ func Run(ctx context.Context, opts Options) (err error) {
 	defer restore()
 
 	// Cheap, and first, so that it goes last: clusters may ask it.
-	emulator, err := fly.Start(ctx, fly.Config{State: dir.path(dataDir, "fly.json"), Pace: opts.FlySpeed})
+	platform, err := startFly(ctx, dir, opts)
 	if err != nil {
 		return fmt.Errorf("emulator of Fly: %w", err)
 	}
-	defer func() { err = errors.Join(err, emulator.Stop()) }()
+	defer func() { err = errors.Join(err, platform.stop()) }()
 	clusters, err := startAll(ctx, dir, opts)
+	if err == nil {
+		if err = platform.open(ctx); err != nil {
+			stopAll(clusters)
+		}
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop before it was up
@@ -85,19 +101,23 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer stopAll(clusters)
-	if err := dir.publish(clusters, emulator.URL); err != nil {
+	if err := dir.publish(clusters, platform.env(), platform.files()); err != nil {
 		return err
 	}
 	fmt.Fprintf(opts.Out, "ready in %s: export KUBECONFIG=%s\n", seconds(time.Since(began)), dir.path("kubeconfig"))
-	for _, line := range flyEnv(emulator.URL) {
+	for _, line := range platform.env() {
 		fmt.Fprintln(opts.Out, "  "+line)
 	}
 
-	failure := await(ctx, clusters, opts.Restart, func(ctx context.Context) error {
+	parts := []part{platform.clusters}
+	for _, c := range clusters {
+		parts = append(parts, c)
+	}
+	failure := await(ctx, parts, opts.Restart, func(ctx context.Context) error {
 		if err := dir.unready(); err != nil {
 			return err
 		}
-		if err := restartAll(ctx, clusters); err != nil {
+		if err := errors.Join(restartAll(ctx, clusters), platform.clusters.RestartServers(ctx)); err != nil {
 			return err
 		}
 		return dir.ready()
@@ -114,7 +134,6 @@ func Run(ctx context.Context, opts Options) (err error) {
 
 // startAll starts the clusters side by side. If one cannot start, none stays.
 func startAll(ctx context.Context, dir *directory, opts Options) ([]*cluster.Cluster, error) {
-	var mu sync.Mutex // one line at a time
 	clusters := make([]*cluster.Cluster, opts.Clusters)
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range clusters {
@@ -125,12 +144,8 @@ func startAll(ctx context.Context, dir *directory, opts Options) ([]*cluster.Clu
 				DataDir: dir.path(dataDir, name),
 				LogDir:  dir.path("logs", name),
 				Command: opts.Command,
-				Nodes:   opts.Nodes,
-				Report: func(part string, took time.Duration) {
-					mu.Lock()
-					defer mu.Unlock()
-					fmt.Fprintf(opts.Out, "%s  %-24s %6s\n", name, part, seconds(took))
-				},
+				Kind:    cluster.Plain(opts.Nodes),
+				Report:  func(part string, took time.Duration) { opts.report(name, part, took) },
 			})
 			return err
 		})
@@ -160,12 +175,18 @@ func stopAll(clusters []*cluster.Cluster) {
 	group.Wait()
 }
 
-// await returns nil when ctx ends, or the failure of the first cluster to fail.
+// part is a part of the sandbox that may fail.
+type part interface {
+	Done() <-chan struct{}
+	Err() error
+}
+
+// await returns nil when ctx ends, or the failure of the first part to fail.
 // Meanwhile it restarts whenever it is asked to.
-func await(ctx context.Context, clusters []*cluster.Cluster, asked <-chan os.Signal, restart func(context.Context) error) error {
+func await(ctx context.Context, parts []part, asked <-chan os.Signal, restart func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	for _, c := range clusters {
+	for _, c := range parts {
 		// Both ends of the wait are ends of this goroutine.
 		go func() {
 			select {
@@ -193,6 +214,23 @@ func await(ctx context.Context, clusters []*cluster.Cluster, asked <-chan os.Sig
 
 // failure tells the end of a cluster from the end of the caller's context.
 type failure struct{ error }
+
+// report tells that a part of a cluster is ready.
+func (o Options) report(cluster, part string, took time.Duration) {
+	fmt.Fprintf(o.Out, "%s  %-24s %6s\n", cluster, part, seconds(took))
+}
+
+// lines lets several write, one at a time.
+type lines struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.Write(p)
+}
 
 func clusterName(i int) string { return "cluster-" + strconv.Itoa(i+1) }
 

@@ -85,6 +85,9 @@ func TestWrongUse(t *testing.T) {
 		{"up", "--dir", t.TempDir(), "--clusters", "-1"},
 		{"up", "--dir", t.TempDir(), "--fly-speed", "-1"},
 		{"up", "--dir", t.TempDir(), "--nodes", "1000"},
+		{"up", "--dir", t.TempDir(), "--fks", "10"},
+		{"up", "--dir", t.TempDir(), "--fks-way", "by foot"},
+		{"up", "--dir", t.TempDir(), "--fks-admission", "maybe"},
 	} {
 		out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 		var exit *exec.ExitError

@@ -1,5 +1,5 @@
-// Package volume plays the cloud's volume service: it provisions an empty
-// PersistentVolume for every claim on one of the sandbox's storage classes,
+// Package volume plays a cloud's volume service: it provisions an empty
+// PersistentVolume for every claim on one of a provider's storage classes,
 // grows it when the claim grows, and removes it when the claim is gone. It is
 // an external provisioner like any CSI driver's; binding is left to the real
 // volume controller in kube-controller-manager.
@@ -15,9 +15,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
@@ -25,6 +28,39 @@ import (
 
 // Provisioner is what the sandbox's storage classes name as provisioner.
 const Provisioner = "sandbox.forged.dev/volume"
+
+// Provider is where volumes come from.
+type Provider interface {
+	// Name is what storage classes and volumes call it by.
+	Name() string
+	// Provision gives the volume a source, and what else it has of the provider's.
+	// It may be asked again for the same volume. A *Refusal says that there will
+	// be none.
+	Provision(ctx context.Context, claim *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume) error
+	// Delete discards what is behind the volume; there may be nothing any more.
+	Delete(ctx context.Context, volume *corev1.PersistentVolume) error
+}
+
+// Refusal is why a claim gets no volume, whenever it asks.
+type Refusal struct{ Why string }
+
+func (r *Refusal) Error() string { return r.Why }
+
+// Plain is the provider of a cluster that is no cloud's in particular.
+type Plain struct{}
+
+// Name implements Provider.
+func (Plain) Name() string { return Provisioner }
+
+// Provision implements Provider.
+func (Plain) Provision(_ context.Context, _ *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume) error {
+	// A volume needs a source. Nothing ever mounts this one.
+	volume.Spec.HostPath = &corev1.HostPathVolumeSource{Path: "/var/lib/forged-sandbox/" + volume.Name}
+	return nil
+}
+
+// Delete implements Provider.
+func (Plain) Delete(context.Context, *corev1.PersistentVolume) error { return nil }
 
 // Annotations of the protocol between kube-controller-manager and provisioners.
 const (
@@ -40,16 +76,18 @@ const (
 type ref = cache.ObjectName
 
 type controller struct {
-	client  kubernetes.Interface
-	claims  corelisters.PersistentVolumeClaimLister
-	volumes corelisters.PersistentVolumeLister
-	classes storagelisters.StorageClassLister
-	queue   workqueue.TypedRateLimitingInterface[ref]
+	client   kubernetes.Interface
+	provider Provider
+	events   record.EventRecorder
+	claims   corelisters.PersistentVolumeClaimLister
+	volumes  corelisters.PersistentVolumeLister
+	classes  storagelisters.StorageClassLister
+	queue    workqueue.TypedRateLimitingInterface[ref]
 }
 
-// Run provisions volumes until ctx ends. It calls ready when it has seen all
-// objects there are.
-func Run(ctx context.Context, client kubernetes.Interface, ready func()) error {
+// Run provisions volumes of the provider until ctx ends. It calls ready when it
+// has seen all objects there are.
+func Run(ctx context.Context, client kubernetes.Interface, provider Provider, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	factory := informers.NewSharedInformerFactory(client, 0)
 	defer func() {
@@ -60,11 +98,13 @@ func Run(ctx context.Context, client kubernetes.Interface, ready func()) error {
 	volumes := factory.Core().V1().PersistentVolumes()
 	classes := factory.Storage().V1().StorageClasses()
 	c := &controller{
-		client:  client,
-		claims:  claims.Lister(),
-		volumes: volumes.Lister(),
-		classes: classes.Lister(),
-		queue:   workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[ref]()),
+		client:   client,
+		provider: provider,
+		events:   recorder(ctx, client, provider.Name()),
+		claims:   claims.Lister(),
+		volumes:  volumes.Lister(),
+		classes:  classes.Lister(),
+		queue:    workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[ref]()),
 	}
 	if err := errors.Join(c.watch(claims.Informer()), c.watch(volumes.Informer())); err != nil {
 		return err
@@ -84,6 +124,13 @@ func Run(ctx context.Context, client kubernetes.Interface, ready func()) error {
 	for c.next(ctx) {
 	}
 	return nil
+}
+
+// recorder writes events until ctx ends.
+func recorder(ctx context.Context, client kubernetes.Interface, name string) record.EventRecorder {
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	return broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: name})
 }
 
 func (c *controller) watch(informer cache.SharedIndexInformer) error {
@@ -112,7 +159,9 @@ func (c *controller) next(ctx context.Context) bool {
 	if key.Namespace == "" {
 		sync = c.volume
 	}
-	if err := sync(ctx, key); err != nil && !apierrors.IsNotFound(err) {
+	err := sync(ctx, key)
+	var refused *Refusal
+	if err != nil && !apierrors.IsNotFound(err) && !errors.As(err, &refused) {
 		klog.FromContext(ctx).Error(err, "Will try again", "object", key)
 		c.queue.AddRateLimited(key)
 		return true
@@ -131,7 +180,7 @@ func (c *controller) claim(ctx context.Context, name ref) error {
 		return nil
 	case claim.Spec.VolumeName != "":
 		return c.grow(ctx, claim)
-	case claim.Annotations[askedOf] == Provisioner:
+	case claim.Annotations[askedOf] == c.provider.Name():
 		return c.provision(ctx, claim)
 	}
 	return nil
@@ -144,11 +193,10 @@ func (c *controller) provision(ctx context.Context, claim *corev1.PersistentVolu
 	if err != nil {
 		return err
 	}
-	name := "pvc-" + string(claim.UID)
-	_, err = c.client.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
+	volume := &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        name,
-			Annotations: map[string]string{madeBy: Provisioner},
+			Name:        "pvc-" + string(claim.UID),
+			Annotations: map[string]string{madeBy: c.provider.Name()},
 		},
 		Spec: corev1.PersistentVolumeSpec{
 			AccessModes:                   claim.Spec.AccessModes,
@@ -164,12 +212,13 @@ func (c *controller) provision(ctx context.Context, claim *corev1.PersistentVolu
 				Name:       claim.Name,
 				UID:        claim.UID,
 			},
-			// A volume needs a source. Nothing ever mounts this one.
-			PersistentVolumeSource: corev1.PersistentVolumeSource{
-				HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/forged-sandbox/" + name},
-			},
 		},
-	}, metav1.CreateOptions{})
+	}
+	if err := c.provider.Provision(ctx, claim, volume); err != nil {
+		c.events.Event(claim, corev1.EventTypeWarning, "ProvisioningFailed", err.Error())
+		return err
+	}
+	_, err = c.client.CoreV1().PersistentVolumes().Create(ctx, volume, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}
@@ -187,7 +236,7 @@ func (c *controller) grow(ctx context.Context, claim *corev1.PersistentVolumeCla
 	if err != nil {
 		return err
 	}
-	if volume.Annotations[madeBy] != Provisioner {
+	if volume.Annotations[madeBy] != c.provider.Name() {
 		return nil
 	}
 	if has := volume.Spec.Capacity[corev1.ResourceStorage]; has.Cmp(want) < 0 {
@@ -217,11 +266,14 @@ func (c *controller) volume(ctx context.Context, name ref) error {
 	if err != nil {
 		return err
 	}
-	if volume.Annotations[madeBy] != Provisioner ||
+	if volume.Annotations[madeBy] != c.provider.Name() ||
 		volume.DeletionTimestamp != nil ||
 		volume.Status.Phase != corev1.VolumeReleased ||
 		volume.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimDelete {
 		return nil
+	}
+	if err := c.provider.Delete(ctx, volume); err != nil {
+		return fmt.Errorf("delete what is behind volume %s: %w", volume.Name, err)
 	}
 	err = c.client.CoreV1().PersistentVolumes().Delete(ctx, volume.Name, metav1.DeleteOptions{
 		Preconditions: metav1.NewUIDPreconditions(string(volume.UID)),

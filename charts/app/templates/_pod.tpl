@@ -5,8 +5,6 @@ The pod template of the app and of every worker. A dict with "root",
 */}}
 {{- define "app.pod-template" -}}
 {{- $values := .root.Values }}
-{{- $forged := include "app.forged-files" .root | fromYamlArray }}
-{{- $others := include "app.other-files" .root | fromYamlArray }}
 metadata:
   labels:
     {{- include "app.labels" . | nindent 4 }}
@@ -103,51 +101,67 @@ spec:
         capabilities:
           drop:
             - ALL
+      {{- with include "app.mounts" . | trim }}
       volumeMounts:
-        - name: tmp
-          mountPath: /tmp
-        {{- range $i, $volume := .volumes }}
-        - name: {{ printf "volume-%d" $i }}
-          mountPath: {{ $volume.mount | quote }}
-        {{- end }}
-        {{- if $forged }}
-        - name: forged
-          mountPath: /run/forged
-          readOnly: true
-        {{- end }}
-        {{- range $i, $file := $others }}
-        - name: files
-          mountPath: {{ $file.path | quote }}
-          subPath: {{ printf "file-%d" $i }}
-          readOnly: true
-        {{- end }}
+        {{- . | nindent 8 }}
+      {{- end }}
+  {{- with include "app.volumes" . | trim }}
   volumes:
-    - name: tmp
-      emptyDir:
-        sizeLimit: 1Gi
-    {{- range $i, $volume := .volumes }}
-    - name: {{ printf "volume-%d" $i }}
-      persistentVolumeClaim:
-        claimName: {{ $volume.claim | quote }}
-    {{- end }}
-    {{- if $forged }}
-    - name: forged
-      projected:
-        defaultMode: 0440
-        sources:
-          {{- range $forged }}
-          {{- include "app.file-source" (dict "file" . "to" (trimPrefix "/run/forged/" .path)) | nindent 10 }}
-          {{- end }}
-    {{- end }}
-    {{- if $others }}
-    - name: files
-      projected:
-        defaultMode: 0440
-        sources:
-          {{- range $i, $file := $others }}
-          {{- include "app.file-source" (dict "file" $file "to" (printf "file-%d" $i)) | nindent 10 }}
-          {{- end }}
-    {{- end }}
+    {{- . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "app.mounts" -}}
+{{- if .root.Values.temporaryVolumes }}
+- name: tmp
+  mountPath: /tmp
+{{- end }}
+{{- range $i, $volume := .volumes }}
+- name: {{ printf "volume-%d" $i }}
+  mountPath: {{ $volume.mount | quote }}
+{{- end }}
+{{- if include "app.forged-files" .root | fromYamlArray }}
+- name: forged
+  mountPath: /run/forged
+  readOnly: true
+{{- end }}
+{{- range $i, $file := include "app.other-files" .root | fromYamlArray }}
+- name: files
+  mountPath: {{ $file.path | quote }}
+  subPath: {{ printf "file-%d" $i }}
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "app.volumes" -}}
+{{- if .root.Values.temporaryVolumes }}
+- name: tmp
+  emptyDir:
+    sizeLimit: 1Gi
+{{- end }}
+{{- range $i, $volume := .volumes }}
+- name: {{ printf "volume-%d" $i }}
+  persistentVolumeClaim:
+    claimName: {{ $volume.claim | quote }}
+{{- end }}
+{{- with include "app.forged-files" .root | fromYamlArray }}
+- name: forged
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range . }}
+      {{- include "app.file-source" (dict "file" . "to" (trimPrefix "/run/forged/" .path)) | nindent 6 }}
+      {{- end }}
+{{- end }}
+{{- with include "app.other-files" .root | fromYamlArray }}
+- name: files
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range $i, $file := . }}
+      {{- include "app.file-source" (dict "file" $file "to" (printf "file-%d" $i)) | nindent 6 }}
+      {{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Probes of the app, over HTTP. */}}

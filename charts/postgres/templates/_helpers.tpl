@@ -86,7 +86,7 @@ seccompProfile:
 
 {{- define "postgres.container-security" -}}
 allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
+readOnlyRootFilesystem: {{ .Values.temporaryVolumes }}
 capabilities:
   drop:
     - ALL

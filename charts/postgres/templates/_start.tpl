@@ -24,6 +24,9 @@ else
 fi
 # Kubernetes may open the directory to the group, the server refuses that.
 chmod 0700 "$PGDATA"
+# Of a server that was cut off before it wrote its number there. No other one
+# has this volume.
+[ -s "$PGDATA/postmaster.pid" ] || rm -f "$PGDATA/postmaster.pid"
 
 # Before anybody can connect, roles have the passwords of their Secrets and
 # databases are there, also when something was changed since the last start.
@@ -74,12 +77,6 @@ rm -rf "$private"
 cat > "$run/pg_hba.conf" <<'EOF'
 {{ include "postgres.hba" . }}
 EOF
-{{- if .Values.tlsSecret }}
-# The server wants a key that is its own and nobody else's, whatever the mode
-# that a Secret is mounted with.
-cat /run/forged/tls/tls.crt > "$run/tls.crt"
-cat /run/forged/tls/tls.key > "$run/tls.key"
-{{- end }}
 exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories="$run" -c hba_file="$run/pg_hba.conf" \
   -c password_encryption=scram-sha-256{{ if .Values.tlsSecret }} \
   -c ssl=on -c ssl_min_protocol_version=TLSv1.2 -c ssl_cert_file="$run/tls.crt" -c ssl_key_file="$run/tls.key"{{ end }}
@@ -98,4 +95,23 @@ local all all scram-sha-256
 {{- range concat (list "127.0.0.1/32" "::1/128") (.Values.podCIDRs | default (list "all")) }}
 {{ $host }} all all {{ . }} scram-sha-256
 {{- end }}
+{{- end }}
+
+{{/*
+Who the server runs as. Where nobody says so it is root, and so is the owner of
+a new volume: the server refuses to be root.
+*/}}
+{{- define "postgres.user" -}}
+umask 077
+run=/var/run/postgresql
+{{- if .Values.tlsSecret }}
+# The server wants a key that is its own and nobody else's, whatever the mode
+# that a Secret is mounted with.
+cat /run/forged/tls/tls.crt > "$run/tls.crt"
+cat /run/forged/tls/tls.key > "$run/tls.key"
+{{- end }}
+[ "$(id -u)" = 0 ] || exec sh -ec "$0"
+chown -R postgres: "$run"
+chown postgres: "${PGDATA%/*}"
+HOME=/var/lib/postgresql exec setpriv --reuid=postgres --regid=postgres --clear-groups sh -ec "$0"
 {{- end }}

@@ -66,7 +66,7 @@ seccompProfile:
 
 {{- define "temporal.container-security" -}}
 allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
+readOnlyRootFilesystem: {{ .Values.temporaryVolumes }}
 capabilities:
   drop:
     - ALL

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,29 +14,20 @@ import (
 
 // daemon is one of the forged that keep the environments: of each, one acts.
 type daemon struct {
-	s       *soak
-	name    string
-	address string
-	*child.Child
+	s    *soak
+	name string
+	*child.Daemon
 }
 
 func (d *daemon) start(ctx context.Context) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	d.address = l.Addr().String()
-	if err := l.Close(); err != nil {
-		return err
-	}
 	env := []string{"FLY_FLAPS_BASE_URL=" + d.s.url, "FLY_API_BASE_URL=" + d.s.url, "FLY_UIEX_BASE_URL=" + d.s.url}
-	d.Child, err = d.s.place.Start(d.name, env, "forged", "run", "--config", filepath.Join(d.s.dir, "forge.cue"),
-		"--listen", d.address, "--log-format", "json", "--log-level", "debug")
+	var err error
+	d.Daemon, err = d.s.place.StartDaemon(ctx, d.name, env, filepath.Join(d.s.dir, "forge.cue"), "--log-format", "json", "--log-level", "debug")
 	if err != nil {
 		return err
 	}
 	return child.Until(ctx, d.Child, time.Minute, "an answer of "+d.name, func() (bool, error) {
-		_, err := d.status(ctx)
+		_, err := d.Status(ctx)
 		return err == nil, err
 	})
 }
@@ -51,36 +39,6 @@ func (d *daemon) restart(ctx context.Context, how func(*child.Child) error) erro
 	return d.start(ctx)
 }
 
-func (d *daemon) status(ctx context.Context) (status reconcile.Status, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.address+"/status", nil)
-	if err != nil {
-		return status, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return status, err
-	}
-	defer resp.Body.Close()
-	return status, json.NewDecoder(resp.Body).Decode(&status)
-}
-
-// reload asks for everything to be looked at again.
-func (d *daemon) reload(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.address+"/-/reload", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("reload: %s", resp.Status)
-	}
-	return nil
-}
-
 // settled waits until all is ready, by the words of those that act, and stays
 // so after everything was looked at again.
 func (s *soak) settled(ctx context.Context) error {
@@ -88,7 +46,7 @@ func (s *soak) settled(ctx context.Context) error {
 		return err
 	}
 	for _, d := range s.daemons {
-		if err := d.reload(ctx); err != nil {
+		if err := d.Reload(ctx); err != nil {
 			return err
 		}
 	}
@@ -115,7 +73,7 @@ func (s *soak) ready(ctx context.Context) error {
 	held := map[string]bool{}
 	var wrong []error
 	for _, d := range s.daemons {
-		status, err := d.status(ctx)
+		status, err := d.Status(ctx)
 		if err != nil {
 			return err
 		}

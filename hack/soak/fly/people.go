@@ -191,7 +191,7 @@ func (s *soak) renew(ctx context.Context) error {
 }
 
 func (s *soak) reload(ctx context.Context) error {
-	return s.daemons[s.chance.IntN(len(s.daemons))].reload(ctx)
+	return s.daemons[s.chance.IntN(len(s.daemons))].Reload(ctx)
 }
 
 // kill ends a forged without asking it. Its lease stands for 90 s: who is

@@ -10,13 +10,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"math/big"
 	"net"
 	"slices"
 	"strings"
 	"time"
 
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/secret"
 )
 
@@ -32,9 +32,6 @@ const (
 	// authorityValid is how long an authority is: whoever trusts it need not
 	// do so again for a while.
 	authorityValid = 10 * 365 * 24 * time.Hour
-
-	// skew is how far clocks may differ.
-	skew = 5 * time.Minute
 )
 
 // bundle is a certificate that forged has signed, its key, and the authority it
@@ -62,7 +59,7 @@ func sign(name string, hosts []string, valid time.Duration, now time.Time, befor
 	}
 	template := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: clip("forged: " + name)},
-		NotBefore: now.Add(-skew), NotAfter: now.Add(authorityValid + valid),
+		NotBefore: now.Add(-hostcert.Skew), NotAfter: now.Add(authorityValid + valid),
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		IsCA:     true, MaxPathLenZero: true, BasicConstraintsValid: true,
 		PermittedDNSDomainsCritical: true,
@@ -138,7 +135,7 @@ func (b *bundle) signs(hosts []string, valid time.Duration, now time.Time) (*bun
 	}
 	template := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: clip(hosts[0])},
-		NotBefore: now.Add(-skew), NotAfter: now.Add(valid),
+		NotBefore: now.Add(-hostcert.Skew), NotAfter: now.Add(valid),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
@@ -230,7 +227,7 @@ func (b *bundle) worn(hosts []string, valid time.Duration, now time.Time) string
 	case !sameHosts(b.leaf, hosts):
 		return "it is for other hosts"
 	case left <= 0:
-		return "it expired on " + day(b.leaf.NotAfter)
+		return "it expired on " + hostcert.Day(b.leaf.NotAfter)
 	case left < valid/3:
 		return "less than a third of its time is left"
 	case left > valid+24*time.Hour:
@@ -272,20 +269,4 @@ func sameHosts(c *x509.Certificate, hosts []string) bool {
 	slices.Sort(is)
 	slices.Sort(want)
 	return slices.Equal(slices.Compact(is), slices.Compact(want))
-}
-
-// day is a date for people.
-func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
-
-// away says how far off a time is.
-func away(d time.Duration) string {
-	const whole = 24 * time.Hour
-	switch {
-	case d >= 2*whole:
-		return fmt.Sprintf("%d days", d/whole)
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", d/time.Hour)
-	default:
-		return fmt.Sprintf("%d minutes", d/time.Minute)
-	}
 }

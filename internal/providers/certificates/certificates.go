@@ -10,6 +10,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/objects"
+	"forged.dev/forged/internal/providers/sights"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -44,7 +45,7 @@ func New(o Options) Providers {
 	if o.Resolver == nil {
 		o.Resolver = systemResolver()
 	}
-	all := newSights(o.Now)
+	all := sights.New(o.Now)
 	return Providers{
 		Certificates: newCertificates(o, all), Issuers: newIssuers(o, all), DNS: newDNS(o, all),
 	}
@@ -54,6 +55,16 @@ func New(o Options) Providers {
 type mode interface {
 	want(context.Context, *scene) ([]objects.Object, error)
 	tell(context.Context, *scene, *reconcile.Observed) error
+}
+
+// glance is one look of a resource at what it depends on.
+type glance struct {
+	*sights.Glance
+	all *sights.Sights
+}
+
+func look(all *sights.Sights, c *kubernetes.Cluster, id forge.ID) *glance {
+	return &glance{all.Glance(c, id), all}
 }
 
 // scene is one look at a certificate.
@@ -67,13 +78,13 @@ type scene struct {
 func (s *scene) ID() forge.ID { return s.Look.ID() }
 
 type certificates struct {
-	all    *sights
+	all    *sights.Sights
 	now    func() time.Time
 	signed *selfSigned
 	modes  map[string]mode
 }
 
-func newCertificates(o Options, all *sights) reconcile.Provider {
+func newCertificates(o Options, all *sights.Sights) reconcile.Provider {
 	signed := newSelfSigned()
 	p := &certificates{all: all, now: o.Now, signed: signed, modes: map[string]mode{
 		forge.TLSSelfSigned:  signed,
@@ -91,11 +102,11 @@ func newCertificates(o Options, all *sights) reconcile.Provider {
 		Gone: func(namespace string) forge.Spec { return forge.CertificateSpec{Namespace: namespace} },
 		Want: p.want, Tell: p.tell, Stays: stays,
 		Watch: func(ctx context.Context, notify func(reconcile.Event)) error {
-			all.watch(ctx, forge.KindCertificate, notify)
+			all.Watch(ctx, forge.KindCertificate, notify)
 			return nil
 		},
 		Forget: func(r forge.Resource) {
-			all.forget(r.ID)
+			all.Forget(r.ID)
 			signed.forget(r)
 		},
 	})}
@@ -107,7 +118,7 @@ func (p *certificates) scene(l *objects.Look) (*scene, mode, error) {
 	if !ok || how == nil {
 		return nil, nil, &reconcile.Error{Kind: reconcile.Internal, Op: "observe", Err: fmt.Errorf("mode %q of a certificate is not known", spec.Mode)}
 	}
-	return &scene{Look: l, glance: p.all.glance(l.Cluster, l.ID()), spec: spec, now: p.now()}, how, nil
+	return &scene{Look: l, glance: look(p.all, l.Cluster, l.ID()), spec: spec, now: p.now()}, how, nil
 }
 
 func (p *certificates) want(ctx context.Context, l *objects.Look) ([]objects.Object, error) {
@@ -126,7 +137,7 @@ func (p *certificates) tell(ctx context.Context, l *objects.Look, o *reconcile.O
 	if err := how.tell(ctx, s, o); err != nil {
 		return err
 	}
-	s.done()
+	s.Done()
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -56,7 +57,7 @@ func (m certManager) tell(ctx context.Context, s *scene, o *reconcile.Observed) 
 	if err != nil {
 		return err
 	}
-	live, err := s.one(ctx, managerGVR(groupManager, "certificates"), s.spec.Namespace, s.spec.Name)
+	live, err := s.One(ctx, managerGVR(groupManager, "certificates"), s.spec.Namespace, s.spec.Name)
 	if err != nil || live == nil {
 		return err // that it is missing is known already
 	}
@@ -67,7 +68,7 @@ func (m certManager) tell(ctx context.Context, s *scene, o *reconcile.Observed) 
 		o.Outputs[forge.OutputChecksum] = reconcile.Output{Value: m.print(live)}
 	}
 	renewal := timeAt(live, "status", "renewalTime")
-	s.all.alarm(s.ID(), nextOf(s.now, renewal.Add(overdue), o.Expires.Add(-warnBefore), o.Expires.Add(time.Second)))
+	s.all.Alarm(s.ID(), nextOf(s.now, renewal.Add(overdue), o.Expires.Add(-warnBefore), o.Expires.Add(time.Second)))
 
 	expired := !o.Expires.IsZero() && !s.now.Before(o.Expires)
 	ready := holds(live, "Ready") && !expired
@@ -100,7 +101,7 @@ func (m certManager) tell(ctx context.Context, s *scene, o *reconcile.Observed) 
 		notice(o, noticeController, name, "whether anybody renews it cannot be told: "+nobody)
 	}
 	if late := !renewal.IsZero() && s.now.Sub(renewal) > overdue; late || !o.Expires.IsZero() && left < warnBefore && renewal.IsZero() {
-		notice(o, noticeExpiring, name, "it expires in "+away(left)+", and should have been renewed by now")
+		notice(o, noticeExpiring, name, "it expires in "+hostcert.Away(left)+", and should have been renewed by now")
 	}
 	return nil
 }
@@ -208,7 +209,7 @@ func (s *scene) below(ctx context.Context, gvr schema.GroupVersionResource, owne
 	if len(owners) == 0 {
 		return nil
 	}
-	all, err := s.many(ctx, gvr, s.spec.Namespace, "")
+	all, err := s.Many(ctx, gvr, s.spec.Namespace, "")
 	if err != nil {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/objects"
+	"forged.dev/forged/internal/providers/sights"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -27,7 +28,7 @@ var gatewaysGVR = schema.GroupVersionResource{Group: "gateway.networking.k8s.io"
 // to. It makes nothing, nothing waits for it and nothing fails by it: a name
 // belongs to whoever has it.
 type dns struct {
-	all   *sights
+	all   *sights.Sights
 	names *names
 
 	mu      sync.Mutex
@@ -40,7 +41,7 @@ type lead struct {
 	to    []string // addresses and names of load balancers, in order
 }
 
-func newDNS(o Options, all *sights) reconcile.Provider {
+func newDNS(o Options, all *sights.Sights) reconcile.Provider {
 	p := &dns{all: all, names: newNames(o.Resolver, o.Now), leading: map[forge.ID]lead{}}
 	return objects.New(o.Clusters, objects.Kind{
 		Name: forge.KindDNS,
@@ -52,7 +53,7 @@ func newDNS(o Options, all *sights) reconcile.Provider {
 		Want: func(context.Context, *objects.Look) ([]objects.Object, error) { return nil, nil },
 		Tell: p.tell,
 		Watch: func(ctx context.Context, notify func(reconcile.Event)) error {
-			all.watch(ctx, forge.KindDNS, notify)
+			all.Watch(ctx, forge.KindDNS, notify)
 			return nil
 		},
 		Forget: func(r forge.Resource) { p.forget(r.ID) },
@@ -60,7 +61,7 @@ func newDNS(o Options, all *sights) reconcile.Provider {
 }
 
 func (p *dns) forget(id forge.ID) {
-	p.all.forget(id)
+	p.all.Forget(id)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.leading, id)
@@ -68,11 +69,11 @@ func (p *dns) forget(id forge.ID) {
 
 func (p *dns) tell(ctx context.Context, l *objects.Look, o *reconcile.Observed) error {
 	spec := l.Request.Resource.Spec.(forge.DNSSpec)
-	g := p.all.glance(l.Cluster, l.ID())
+	g := look(p.all, l.Cluster, l.ID())
 	o.Exists = true
 	from := spec.From.Kind + " " + spec.From.Namespace + "/" + spec.From.Name
 	to, why := addresses(ctx, g, spec.From)
-	g.done()
+	g.Done()
 	slices.SortFunc(to, byKind)
 	p.lead(l.ID(), lead{spec.Hosts, to})
 	if why != "" {
@@ -93,7 +94,7 @@ func (p *dns) tell(ctx context.Context, l *objects.Look, o *reconcile.Observed) 
 		}
 		notice(o, noticeDNS, from, fmt.Sprintf("%s %s; wanted: %s", host, said, records(host, to, spec.Local)))
 	}
-	p.all.alarm(l.ID(), next)
+	p.all.Alarm(l.ID(), next)
 	if len(fine) > 0 {
 		o.Health.Message = strings.Join(fine, ", ") + " " + leads(len(fine)) + " to " + strings.Join(to, ", ")
 	}
@@ -176,23 +177,28 @@ func (p *dns) verdict(environment, host string, a answer) string {
 	return "leads to " + strings.Join(is, ", ") + ", which is right only if something stands in between that passes requests on"
 }
 
-// records are what has to be in DNS for a name, or in a file.
+// records are what has to be in DNS for a name, or in a file. Where there are
+// both a name and addresses to lead to, either will do; at the top of a zone
+// there can be no CNAME.
 func records(host string, to []string, local bool) string {
-	var all []string
+	var names, numbers []string
 	for _, target := range to {
 		ip, err := netip.ParseAddr(target)
 		switch {
 		case err != nil:
-			all = append(all, host+" CNAME "+target)
+			names = append(names, host+" CNAME "+target)
 		case local:
-			all = append(all, fmt.Sprintf("the line %q in /etc/hosts", target+" "+host))
+			numbers = append(numbers, fmt.Sprintf("the line %q in /etc/hosts", target+" "+host))
 		case ip.Unmap().Is4():
-			all = append(all, host+" A "+target)
+			numbers = append(numbers, host+" A "+target)
 		default:
-			all = append(all, host+" AAAA "+target)
+			numbers = append(numbers, host+" AAAA "+target)
 		}
 	}
-	return strings.Join(all, ", ")
+	if len(names) > 0 && len(numbers) > 0 {
+		return strings.Join(names, ", ") + ", or, where a zone allows none: " + strings.Join(numbers, ", ")
+	}
+	return strings.Join(append(names, numbers...), ", ")
 }
 
 // addresses are those in the status of the way in; or why there are none.
@@ -207,7 +213,7 @@ func addresses(ctx context.Context, g *glance, from forge.ObjectRef) (all []stri
 			return nil, "the cluster does not know Gateways"
 		}
 	}
-	live, err := g.one(ctx, gvr, from.Namespace, from.Name)
+	live, err := g.One(ctx, gvr, from.Namespace, from.Name)
 	if err != nil {
 		return nil, "it cannot be read: " + sentence(err.Error())
 	}

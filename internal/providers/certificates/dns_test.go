@@ -292,3 +292,24 @@ func TestNameOfTwoClusters(t *testing.T) {
 		}
 	}
 }
+
+// A load balancer that has a name and addresses, as that of Fly Kubernetes does.
+func TestRecordsForANameAndAddresses(t *testing.T) {
+	t.Parallel()
+	to := []string{"192.0.2.1", "2001:db8::1", "lb.cloud.test"}
+	for _, tt := range []struct {
+		to    []string
+		local bool
+		want  string
+	}{
+		{to, false, "shop.test CNAME lb.cloud.test, or, where a zone allows none: shop.test A 192.0.2.1, shop.test AAAA 2001:db8::1"},
+		{to[:2], false, "shop.test A 192.0.2.1, shop.test AAAA 2001:db8::1"},
+		{to[2:], false, "shop.test CNAME lb.cloud.test"},
+		{to[:1], true, `the line "192.0.2.1 shop.test" in /etc/hosts`},
+		{nil, false, ""},
+	} {
+		if got := records("shop.test", tt.to, tt.local); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}

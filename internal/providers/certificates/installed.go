@@ -13,6 +13,7 @@ import (
 
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/objects"
+	"forged.dev/forged/internal/providers/sights"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -33,7 +34,7 @@ const (
 // established, and has the version. It is watched, so that what had to wait for
 // it goes on by itself.
 func (g *glance) served(ctx context.Context, gvr schema.GroupVersionResource) (bool, error) {
-	crd, err := g.one(ctx, crdsGVR, "", gvr.GroupResource().String())
+	crd, err := g.One(ctx, crdsGVR, "", gvr.GroupResource().String())
 	switch {
 	case err != nil && reconcile.KindOf(err) == reconcile.Denied:
 		return g.listed(ctx, gvr)
@@ -55,14 +56,14 @@ func (g *glance) served(ctx context.Context, gvr schema.GroupVersionResource) (b
 // the next look only.
 func (g *glance) listed(ctx context.Context, gvr schema.GroupVersionResource) (bool, error) {
 	for range 2 {
-		_, apis, err := g.c.Discovery(ctx)
+		_, apis, err := g.Cluster().Discovery(ctx)
 		if err != nil {
 			return false, err
 		}
 		if slices.Contains(apis, gvr.GroupVersion().String()) {
 			return true, nil
 		}
-		g.c.ResetDiscovery()
+		g.Cluster().ResetDiscovery()
 	}
 	return false, nil
 }
@@ -76,8 +77,8 @@ func (g *glance) needsManager(ctx context.Context, gvr schema.GroupVersionResour
 	}
 	return &reconcile.Error{
 		Kind: reconcile.Invalid, Op: "find cert-manager",
-		Err: fmt.Errorf("it is not installed in cluster %s: there is no CustomResourceDefinition %s with version %s", g.c.Target().Context, gvr.GroupResource(), gvr.Version),
-		Hint: "install it: helm --kube-context " + g.c.Target().Context +
+		Err: fmt.Errorf("it is not installed in cluster %s: there is no CustomResourceDefinition %s with version %s", g.Cluster().Target().Context, gvr.GroupResource(), gvr.Version),
+		Hint: "install it: helm --kube-context " + g.Cluster().Target().Context +
 			" install cert-manager oci://quay.io/jetstack/charts/cert-manager --namespace cert-manager --create-namespace --set crds.enabled=true; forged goes on when it is there",
 	}
 }
@@ -86,7 +87,7 @@ func (g *glance) needsManager(ctx context.Context, gvr schema.GroupVersionResour
 // found by their labels, in any namespace. found tells whether there is one at
 // all; a pod somewhere is no proof.
 func (g *glance) managerTrouble(ctx context.Context) (trouble string, found bool, err error) {
-	deployments, err := g.many(ctx, deploymentsGVR, "", managerSelector)
+	deployments, err := g.Many(ctx, deploymentsGVR, "", managerSelector)
 	switch {
 	case err == nil:
 	case reconcile.KindOf(err) == reconcile.Denied:
@@ -95,7 +96,7 @@ func (g *glance) managerTrouble(ctx context.Context) (trouble string, found bool
 		return "", false, err
 	}
 	slices.SortFunc(deployments, func(a, b *unstructured.Unstructured) int {
-		return strings.Compare(keyOf(a).String(), keyOf(b).String())
+		return strings.Compare(sights.KeyOf(a).String(), sights.KeyOf(b).String())
 	})
 	running := map[string]bool{}
 	for _, d := range deployments {
@@ -106,7 +107,7 @@ func (g *glance) managerTrouble(ctx context.Context) (trouble string, found bool
 			continue
 		}
 		if trouble == "" {
-			trouble = fmt.Sprintf("cert-manager does not work: Deployment %s is not available", keyOf(d))
+			trouble = fmt.Sprintf("cert-manager does not work: Deployment %s is not available", sights.KeyOf(d))
 			if message, _ := c["message"].(string); message != "" {
 				trouble += ": " + sentence(message)
 			}

@@ -11,6 +11,7 @@ import (
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/objects"
+	"forged.dev/forged/internal/providers/sights"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -23,9 +24,9 @@ const (
 	staging          = "staging"
 )
 
-type issuers struct{ all *sights }
+type issuers struct{ all *sights.Sights }
 
-func newIssuers(o Options, all *sights) reconcile.Provider {
+func newIssuers(o Options, all *sights.Sights) reconcile.Provider {
 	p := &issuers{all}
 	return &checked{Provider: objects.New(o.Clusters, objects.Kind{
 		Name: forge.KindIssuer,
@@ -36,10 +37,10 @@ func newIssuers(o Options, all *sights) reconcile.Provider {
 		Gone: func(namespace string) forge.Spec { return forge.IssuerSpec{Namespace: namespace} },
 		Want: p.want, Tell: p.tell,
 		Watch: func(ctx context.Context, notify func(reconcile.Event)) error {
-			all.watch(ctx, forge.KindIssuer, notify)
+			all.Watch(ctx, forge.KindIssuer, notify)
 			return nil
 		},
-		Forget: func(r forge.Resource) { all.forget(r.ID) },
+		Forget: func(r forge.Resource) { all.Forget(r.ID) },
 	})}
 }
 
@@ -73,7 +74,7 @@ func manifest(spec forge.IssuerSpec) *unstructured.Unstructured {
 
 func (p *issuers) want(ctx context.Context, l *objects.Look) ([]objects.Object, error) {
 	spec := l.Request.Resource.Spec.(forge.IssuerSpec)
-	g := p.all.glance(l.Cluster, l.ID())
+	g := look(p.all, l.Cluster, l.ID())
 	gvr, namespace := place(spec)
 	if err := g.needsManager(ctx, gvr); err != nil || !spec.Create {
 		return nil, err
@@ -83,7 +84,7 @@ func (p *issuers) want(ctx context.Context, l *objects.Look) ([]objects.Object, 
 	if _, ours := l.Applied(want.Ref()); ours {
 		return []objects.Object{want}, nil
 	}
-	live, err := g.one(ctx, gvr, namespace, spec.Name)
+	live, err := g.One(ctx, gvr, namespace, spec.Name)
 	if err != nil || live == nil {
 		return []objects.Object{want}, err
 	}
@@ -138,7 +139,7 @@ func contains(live, asked any) bool {
 
 func (p *issuers) tell(ctx context.Context, l *objects.Look, o *reconcile.Observed) error {
 	spec := l.Request.Resource.Spec.(forge.IssuerSpec)
-	g := p.all.glance(l.Cluster, l.ID())
+	g := look(p.all, l.Cluster, l.ID())
 	gvr, namespace := place(spec)
 	if err := g.needsManager(ctx, gvr); err != nil {
 		return err
@@ -147,11 +148,11 @@ func (p *issuers) tell(ctx context.Context, l *objects.Look, o *reconcile.Observ
 	if err != nil {
 		return err
 	}
-	live, err := g.one(ctx, gvr, namespace, spec.Name)
+	live, err := g.One(ctx, gvr, namespace, spec.Name)
 	if err != nil {
 		return err
 	}
-	g.done()
+	g.Done()
 	name := spec.Kind + " " + spec.Name
 	if namespace != "" {
 		name = spec.Kind + " " + namespace + "/" + spec.Name

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -27,7 +28,7 @@ func (managed) want(ctx context.Context, s *scene) ([]objects.Object, error) {
 	if !is {
 		return nil, &reconcile.Error{
 			Kind: reconcile.Invalid, Op: "find GKE's ManagedCertificate",
-			Err:  fmt.Errorf("cluster %s does not serve it: there is no CustomResourceDefinition %s", s.Cluster.Target().Context, managedGVR.GroupResource()),
+			Err:  fmt.Errorf("cluster %s does not serve it: there is no CustomResourceDefinition %s", s.Cluster.Target(), managedGVR.GroupResource()),
 			Hint: "is it a cluster of GKE with HttpLoadBalancing switched on? forged goes on when it is there",
 		}
 	}
@@ -49,16 +50,16 @@ func (m managed) tell(ctx context.Context, s *scene, o *reconcile.Observed) erro
 	if _, err := s.served(ctx, managedGVR); err != nil {
 		return err
 	}
-	live, err := s.one(ctx, managedGVR, s.spec.Namespace, s.spec.Name)
+	live, err := s.One(ctx, managedGVR, s.spec.Namespace, s.spec.Name)
 	if err != nil || live == nil {
 		return err // that it is missing is known already
 	}
 	judge(o)
 	o.Expires = timeAt(live, "status", "expireTime")
-	s.all.alarm(s.ID(), nextOf(s.now, o.Expires.Add(time.Second)))
+	s.all.Alarm(s.ID(), nextOf(s.now, o.Expires.Add(time.Second)))
 	name := "ManagedCertificate " + s.spec.Namespace + "/" + s.spec.Name
 	if !o.Expires.IsZero() && !s.now.Before(o.Expires) {
-		worse(o, reconcile.Failed, name+" expired on "+day(o.Expires))
+		worse(o, reconcile.Failed, name+" expired on "+hostcert.Day(o.Expires))
 		return nil
 	}
 	state, _, _ := unstructured.NestedString(live.Object, "status", "certificateStatus")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -47,5 +48,5 @@ func TestGoogleManagedCertificate(t *testing.T) {
 		t.Errorf("expires %s, notices %+v", o.Expires, o.Notices)
 	}
 	r.later(91 * 24 * time.Hour)
-	r.awaitHealth(req, reconcile.Failed, "expired on "+day(expires))
+	r.awaitHealth(req, reconcile.Failed, "expired on "+hostcert.Day(expires))
 }

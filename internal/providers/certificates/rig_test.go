@@ -24,6 +24,7 @@ import (
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/providers/sights"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/sandboxtest"
 )
@@ -52,7 +53,7 @@ type rig struct {
 	t       *testing.T
 	dynamic dynamic.Interface
 	all     Providers
-	sights  *sights
+	sights  *sights.Sights
 	policy  forge.Policy
 	names   Resolver
 
@@ -99,7 +100,7 @@ func (r *rig) start() {
 	})
 	r.leases = kubernetes.NewLeases(clusters)
 	o := Options{Clusters: clusters, Resolver: r.names, Now: r.now}
-	r.sights = newSights(r.now)
+	r.sights = sights.New(r.now)
 	r.all = Providers{newCertificates(o, r.sights), newIssuers(o, r.sights), newDNS(o, r.sights)}
 	r.events = make(chan reconcile.Event, 1000)
 	events := r.events

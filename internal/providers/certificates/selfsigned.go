@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
@@ -99,7 +100,7 @@ func (m *selfSigned) want(ctx context.Context, s *scene) ([]objects.Object, erro
 	}
 	if h.current != nil && h.why == "" {
 		h.next = nil
-		s.all.alarm(s.ID(), h.current.wornAt(s.spec.Valid))
+		s.all.Alarm(s.ID(), h.current.wornAt(s.spec.Valid))
 		return []objects.Object{m.object(s, h.current)}, nil
 	}
 	if h.next == nil || h.next.worn(s.spec.Hosts, s.spec.Valid, s.now) != "" {
@@ -182,9 +183,9 @@ func (m *selfSigned) tell(_ context.Context, s *scene, o *reconcile.Observed) er
 		left := o.Expires.Sub(s.now)
 		switch {
 		case left <= 0:
-			worse(o, reconcile.Failed, fmt.Sprintf("the certificate in %s expired on %s", m.ref(s), day(o.Expires)))
+			worse(o, reconcile.Failed, fmt.Sprintf("the certificate in %s expired on %s", m.ref(s), hostcert.Day(o.Expires)))
 		case left < warnBefore && left < s.spec.Valid/4:
-			notice(o, noticeExpiring, m.ref(s).String(), "it expires in "+away(left)+" and was not made anew; the mode or a window may hold it back")
+			notice(o, noticeExpiring, m.ref(s).String(), "it expires in "+hostcert.Away(left)+" and was not made anew; the mode or a window may hold it back")
 		}
 	}
 	return nil

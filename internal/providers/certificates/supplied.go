@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/objects"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -24,16 +25,16 @@ func (supplied) want(context.Context, *scene) ([]objects.Object, error) { return
 
 // tell implements mode.
 func (supplied) tell(ctx context.Context, s *scene, o *reconcile.Observed) error {
-	live, err := s.one(ctx, secretsGVR, s.spec.Namespace, s.spec.Secret)
+	live, err := s.One(ctx, secretsGVR, s.spec.Namespace, s.spec.Secret)
 	if err != nil {
 		return err
 	}
 	name := "Secret " + s.spec.Namespace + "/" + s.spec.Secret
 	o.Exists = live != nil
 	if live == nil {
-		s.all.alarm(s.ID(), time.Time{})
-		worse(o, reconcile.Failed, fmt.Sprintf("%s does not exist; to make it: kubectl --context %s --namespace %s create secret tls %s --cert=FILE --key=FILE",
-			name, s.Cluster.Target().Context, s.spec.Namespace, s.spec.Secret))
+		s.all.Alarm(s.ID(), time.Time{})
+		worse(o, reconcile.Failed, fmt.Sprintf("%s does not exist; to make it: %s --namespace %s create secret tls %s --cert=FILE --key=FILE",
+			name, s.Cluster.Target().Kubectl(), s.spec.Namespace, s.spec.Secret))
 		return nil
 	}
 	kind, _, _ := unstructured.NestedString(live.Object, "type")
@@ -50,9 +51,9 @@ func (supplied) tell(ctx context.Context, s *scene, o *reconcile.Observed) error
 	o.Expires = p.leaf.NotAfter
 	o.Outputs[forge.OutputChecksum] = reconcile.Output{Value: fingerprint(p.leaf)}
 	if left := o.Expires.Sub(s.now); left > 0 && left <= warnBefore {
-		notice(o, noticeExpiring, name, "its certificate expires in "+away(left)+", on "+day(o.Expires)+"; put a new one in its place")
+		notice(o, noticeExpiring, name, "its certificate expires in "+hostcert.Away(left)+", on "+hostcert.Day(o.Expires)+"; put a new one in its place")
 	}
-	s.all.alarm(s.ID(), nextOf(s.now, p.leaf.NotBefore.Add(-skew), o.Expires.Add(-warnBefore), o.Expires.Add(time.Second)))
+	s.all.Alarm(s.ID(), nextOf(s.now, p.leaf.NotBefore.Add(-hostcert.Skew), o.Expires.Add(-warnBefore), o.Expires.Add(time.Second)))
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/secret"
 )
 
@@ -32,23 +33,9 @@ func readPair(kind string, data map[string]secret.Value) pair {
 		return pair{problem: fmt.Sprintf("it is of type %s and has to be of type %s; a type cannot be changed: delete it and make it anew", kind, corev1.SecretTypeTLS)}
 	}
 	certificates, private := data[keyCertificate].Reveal(), data[keyPrivate].Reveal()
-	var chain []*x509.Certificate
-	for rest := certificates; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return pair{problem: "its " + keyCertificate + " holds something else than certificates"}
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return pair{problem: "its " + keyCertificate + " holds a certificate that cannot be read"}
-		}
-		chain = append(chain, c)
-	}
-	if len(chain) == 0 {
-		return pair{problem: "its " + keyCertificate + " holds no certificate in PEM form"}
+	chain, err := hostcert.Chain(certificates, keyCertificate)
+	if err != nil {
+		return pair{problem: err.Error()}
 	}
 	p := pair{leaf: chain[0]}
 	block, _ := pem.Decode(private)
@@ -80,39 +67,7 @@ func (p pair) trouble(hosts []string, now time.Time) string {
 	if p.problem != "" {
 		return p.problem
 	}
-	switch {
-	case now.After(p.leaf.NotAfter):
-		return "it expired on " + day(p.leaf.NotAfter)
-	case now.Before(p.leaf.NotBefore.Add(-skew)):
-		return "it is valid from " + day(p.leaf.NotBefore) + " on"
-	}
-	var missing []string
-	for _, host := range hosts {
-		if !covers(p.leaf, host) {
-			missing = append(missing, host)
-		}
-	}
-	if len(missing) == 0 {
-		return ""
-	}
-	for_ := strings.Join(p.leaf.DNSNames, ", ")
-	if for_ == "" {
-		for_ = "no host"
-	}
-	return fmt.Sprintf("it is not for %s; it is for %s", strings.Join(missing, ", "), for_)
-}
-
-// covers tells whether a certificate is for a host, which may have a star.
-func covers(c *x509.Certificate, host string) bool {
-	if !strings.HasPrefix(host, "*.") {
-		return c.VerifyHostname(host) == nil
-	}
-	for _, name := range c.DNSNames {
-		if strings.EqualFold(name, host) {
-			return true
-		}
-	}
-	return false
+	return hostcert.Trouble(p.leaf, hosts, now)
 }
 
 // fingerprint is a short name of a certificate.

@@ -40,7 +40,7 @@ func (s sources) read(ctx context.Context, r reconcile.Request, namespace string
 	if len(inside) == 0 {
 		return l
 	}
-	if r.Resource.Target.Context == "" {
+	if !r.Resource.Target.InCluster() {
 		l.err = l.invalid(fmt.Errorf("there is no cluster to read Secret %s from", inside[0].Name))
 		return l
 	}
@@ -55,7 +55,7 @@ func (s sources) read(ctx context.Context, r reconcile.Request, namespace string
 
 // letGo ends the watches over the Secrets that a resource has read.
 func (s sources) letGo(ctx context.Context, r forge.Resource) {
-	if r.Target.Context == "" {
+	if !r.Target.InCluster() {
 		return
 	}
 	if c, err := s.clusters.Cluster(ctx, r.Target); err == nil {

@@ -177,15 +177,3 @@ func (a *Accounts) atEnd(f func(context.Context)) {
 
 // someone is who changes what forged looks after: Fly does not say who it was.
 const someone = "somebody on Fly"
-
-// pause waits; an error means that ctx ended before.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

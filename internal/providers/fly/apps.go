@@ -334,7 +334,7 @@ func (s *appSight) create(ctx context.Context) (*api.App, error) {
 			}
 			return nil, Classify(op, s.object(), err)
 		}
-		if err := pause(ctx, time.Second<<min(attempt, 2)); err != nil {
+		if err := Pause(ctx, time.Second<<min(attempt, 2)); err != nil {
 			return nil, Classify(op, s.object(), err)
 		}
 	}

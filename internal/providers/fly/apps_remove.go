@@ -119,7 +119,7 @@ func (s *appSight) remove(ctx context.Context, id forge.ID) error {
 		case err != nil:
 			return Classify(op, s.object(), err)
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := Pause(ctx, time.Second); err != nil {
 			return Classify(op, s.object(), err)
 		}
 	}

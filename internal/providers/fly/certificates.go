@@ -263,6 +263,12 @@ func (s *certificate) taking(step *reconcile.Step) {
 		return // we asked for it, in another way
 	}
 	step.Reason = reconcile.Reason{Code: reconcile.ReasonOwnership, Text: "app " + s.app + " has it already; forged looks after it from now on"}
+	if s.lent {
+		step.Reason.Text = "app " + s.app + " has it already"
+		step.Blocked = "app " + s.app + " of the cluster has it already and forged did not ask for it: what others have on the app of a cluster is never taken over; " +
+			"remove it with fly certs remove " + s.spec.Hostname + " --app " + s.app + ", and forged asks for it"
+		return
+	}
 	if !adopts(s.Request.Policy) {
 		step.Blocked = "app " + s.app + " has it already and forged did not ask for it; " +
 			`remove it, or set policy.adopt to "if-unowned" to have forged look after it`

@@ -8,11 +8,11 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
 )
@@ -64,27 +64,11 @@ func (p *certificates) resolve(ctx context.Context, r reconcile.Request, spec fo
 // check reads a pair and says why it cannot be used for a host. Its errors quote
 // nothing of it.
 func (p *pair) check(host string, now time.Time) error {
-	sum := sha256.New()
-	for rest := p.chain.Reveal(); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return errors.New("its chain holds something else than certificates")
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return errors.New("its chain holds a certificate that cannot be read")
-		}
-		if p.leaf == nil {
-			p.leaf = c
-		}
-		sum.Write(c.Raw)
+	chain, err := hostcert.Chain(p.chain.Reveal(), "chain")
+	if err != nil {
+		return err
 	}
-	if p.leaf == nil {
-		return errors.New("its chain holds no certificate in PEM form")
-	}
+	p.leaf = chain[0]
 	block, _ := pem.Decode(p.key.Reveal())
 	switch {
 	case block == nil:
@@ -96,37 +80,13 @@ func (p *pair) check(host string, now time.Time) error {
 	if _, err := tls.X509KeyPair(p.chain.Reveal(), p.key.Reveal()); err != nil {
 		return errors.New("its key is not the key of its certificate, which has to be the first of its chain")
 	}
-	switch {
-	case now.After(p.leaf.NotAfter):
-		return fmt.Errorf("it expired on %s", day(p.leaf.NotAfter))
-	case now.Before(p.leaf.NotBefore.Add(-skew)):
-		return fmt.Errorf("it is valid from %s on", day(p.leaf.NotBefore))
-	case !covers(p.leaf, host):
-		is := strings.Join(p.leaf.DNSNames, ", ")
-		if is == "" {
-			is = "no host"
-		}
-		return fmt.Errorf("it is not for %s; it is for %s", host, is)
+	if trouble := hostcert.Trouble(p.leaf, []string{host}, now); trouble != "" {
+		return errors.New(trouble)
+	}
+	sum := sha256.New()
+	for _, c := range chain {
+		sum.Write(c.Raw)
 	}
 	p.fingerprint = hex.EncodeToString(sum.Sum(nil)[:16])
 	return nil
 }
-
-// skew is how much clocks may differ.
-const skew = 5 * time.Minute
-
-// covers tells whether a certificate is for a host, which may have a star.
-func covers(c *x509.Certificate, host string) bool {
-	if !strings.HasPrefix(host, "*.") {
-		return c.VerifyHostname(host) == nil
-	}
-	for _, name := range c.DNSNames {
-		if strings.EqualFold(name, host) {
-			return true
-		}
-	}
-	return false
-}
-
-// day is a date as people read it.
-func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"forged.dev/forged/internal/hostcert"
 	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -14,6 +15,7 @@ import (
 const (
 	noticeDNS      = "dns"      // a name does not lead where it has to
 	noticeExpiring = "expiring" // somebody has to renew a certificate
+	noticeFKS      = "fks"      // what Fly does not document of Fly Kubernetes
 )
 
 // warnBefore is how long before its end a certificate is told of.
@@ -36,7 +38,7 @@ func (s *certificate) observed() reconcile.Observed {
 	}
 	o.Objects = len(s.Record.Entries)
 	standing{
-		object: s.object() + " of app " + s.app, host: s.spec.Hostname, app: s.app, own: s.kind() == entryCustom,
+		object: s.object() + " of app " + s.app, host: s.spec.Hostname, app: s.app, own: s.kind() == entryCustom, lent: s.lent,
 		live: s.live, found: s.provider.checks.found(s.ID()), now: s.now,
 	}.tell(&o)
 	return o
@@ -46,6 +48,7 @@ func (s *certificate) observed() reconcile.Observed {
 type standing struct {
 	object, host, app string
 	own               bool // the user's; else Fly gets one
+	lent              bool // the app is a cluster's: several Services share it, each with a load balancer of its own
 	live              *api.Certificate
 	found             *api.DNSRecords // when Fly looked last; nil: not known
 	now               time.Time
@@ -93,10 +96,14 @@ func (q standing) tell(o *reconcile.Observed) {
 	if c := q.entry(); c != nil {
 		o.Expires = ends(*c)
 	}
+	if q.lent {
+		notice(o, noticeFKS, q.object, "a certificate on the app of a cluster is experimental: whether Fly's proxy leads "+q.host+
+			" to the right one of several Services of the cluster is not documented; what comes of it is asked for from outside")
+	}
 	left := o.Expires.Sub(q.now)
 	switch {
 	case q.active() && !o.Expires.IsZero() && left <= 0:
-		o.Health = reconcile.Health{Status: reconcile.Failed, Message: q.object + " expired on " + day(o.Expires) + q.complaints()}
+		o.Health = reconcile.Health{Status: reconcile.Failed, Message: q.object + " expired on " + hostcert.Day(o.Expires) + q.complaints()}
 	case q.active():
 		if !o.Expires.IsZero() && left <= warnBefore {
 			notice(o, noticeExpiring, q.object, q.expiring(o.Expires, left))
@@ -120,23 +127,11 @@ func (q standing) tell(o *reconcile.Observed) {
 }
 
 func (q standing) expiring(at time.Time, left time.Duration) string {
-	text := "its certificate expires in " + away(left) + ", on " + day(at)
+	text := "its certificate expires in " + hostcert.Away(left) + ", on " + hostcert.Day(at)
 	if q.own {
 		return text + "; put a new one in its place"
 	}
 	return text + ", and should have been renewed by now" + q.complaints()
-}
-
-// away is a time to come as people say it.
-func away(d time.Duration) string {
-	switch days := int(d / (24 * time.Hour)); {
-	case days > 1:
-		return fmt.Sprintf("%d days", days)
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", int(d/time.Hour))
-	default:
-		return fmt.Sprintf("%d minutes", int(d/time.Minute))
-	}
 }
 
 // ends is when the first of what was issued does.
@@ -192,10 +187,12 @@ func (q standing) records() map[string]string {
 		}
 	}
 	want := q.live.Requirements
-	several(useA, "A", want.A)
-	several(useAAAA, "AAAA", want.AAAA)
-	if want.CNAME != "" {
-		lines[useCNAME] = q.host + " CNAME " + want.CNAME
+	if !q.lent { // a load balancer has addresses of its own
+		several(useA, "A", want.A)
+		several(useAAAA, "AAAA", want.AAAA)
+		if want.CNAME != "" {
+			lines[useCNAME] = q.host + " CNAME " + want.CNAME
+		}
 	}
 	if c := want.ACMEChallenge; c != nil && c.Target != "" {
 		lines[useChallenge] = c.Name + " CNAME " + c.Target
@@ -219,6 +216,9 @@ func (q standing) verdict() string {
 	}
 	var said string
 	passed := false // something may stand in between
+	if q.lent && !q.claimed() && q.leads() != "" {
+		return q.lentVerdict(lines[useChallenge])
+	}
 	switch leads := q.leads(); {
 	case q.claimed():
 		said = "is not proven to be yours"
@@ -254,8 +254,31 @@ func (q standing) verdict() string {
 	return text
 }
 
+// lentVerdict is the verdict on a name that has to lead to a load balancer of a
+// cluster. Which addresses those are the cluster says, and not the app.
+func (q standing) lentVerdict(challenge string) string {
+	text := q.host + " does not lead to the load balancer of its Service yet, as far as Fly knows; " +
+		"which records lead there is told by the environment's resource of kind dns"
+	if strings.HasPrefix(q.host, "*.") {
+		text = q.host + " needs a proof in DNS"
+	}
+	if challenge == "" {
+		return text
+	}
+	if strings.HasPrefix(q.host, "*.") {
+		return text + "; wanted: " + challenge
+	}
+	return text + "; or, to have the certificate before that: " + challenge
+}
+
 // leads says where the name leads, if not to the app; empty: it does.
 func (q standing) leads() string {
+	if q.lent {
+		if q.live.Validation.ALPN || q.live.Validation.HTTP || q.live.Configured {
+			return ""
+		}
+		return "does not lead to the load balancer"
+	}
 	if q.found == nil {
 		if q.live.Validation.ALPN || q.live.Validation.HTTP {
 			return ""

@@ -352,39 +352,6 @@ func TestOwnCertificatesThatAreNoUse(t *testing.T) {
 	})
 }
 
-// On an app of a cluster of Fly Kubernetes, which the cluster has named, there is
-// the certificate, and nothing else of the app is touched.
-func TestACertificateOnAnAppOfACluster(t *testing.T) {
-	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
-		const app = "fks-" + flytest.Bystander
-		cluster := forge.ID{Environment: flytest.Environment, Kind: forge.KindFlyCluster, Name: "acme"}
-		res := r.resource(forge.KindFlyCertificate, host, forge.FlyCertificateSpec{
-			Account: r.Account(), AppFrom: forge.Input{From: cluster, Output: forge.OutputApp}, Hostname: host,
-		})
-		p := fly.NewCertificates(r.forged(), vault{}.resolver())
-		_, err := r.plan(p, ask(res))
-		if reconcile.KindOf(err) != reconcile.Waiting {
-			t.Fatalf("without the input: %v", err)
-		}
-		known := func(q *reconcile.Request) {
-			q.Inputs = map[forge.ID]reconcile.Outputs{cluster: {forge.OutputApp: {Value: app}}}
-		}
-		r.must(r.apply(t.Context(), p, ask(res, known)))
-		if _, err := r.Somebody.Certificate(t.Context(), app, host); err != nil {
-			t.Error(err)
-		}
-		r.must(r.apply(t.Context(), p, ask(res, removing))) // the cluster may have gone from forge.cue
-		if _, err := r.Somebody.Certificate(t.Context(), app, host); api.KindOf(err) != api.NotFound {
-			t.Errorf("it is there still: %v", err)
-		}
-
-		direct := r.resource(forge.KindFlyCertificate, host, forge.FlyCertificateSpec{Account: r.Account(), App: app, Hostname: host})
-		if _, err := p.Observe(t.Context(), ask(direct)); reconcile.KindOf(err) != reconcile.Invalid || !strings.Contains(err.Error(), "never touched") {
-			t.Errorf("without a cluster that was asked: %v", err)
-		}
-	})
-}
-
 // A name with a star is validated by DNS alone, with a record of its own.
 func TestACertificateForAllHostsOfADomain(t *testing.T) {
 	inApp(t, flyemulator.Options{}, func(t *testing.T, r *rig) {

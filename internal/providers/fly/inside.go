@@ -210,7 +210,7 @@ func (w within) settle(ctx context.Context, what string) error {
 	if left <= 0 {
 		return nil
 	}
-	return pause(ctx, min(left, lag))
+	return Pause(ctx, min(left, lag))
 }
 
 const made = "made/"

@@ -28,10 +28,10 @@ const (
 type Leases struct {
 	accounts *Accounts
 	holder   string
+	watchers reconcile.LeaseWatchers
 
 	mu     sync.Mutex
 	leases map[string]*lease // by environment
-	notify map[*func(string)]struct{}
 }
 
 var _ reconcile.Leases = (*Leases)(nil)
@@ -39,7 +39,7 @@ var _ reconcile.Leases = (*Leases)(nil)
 // NewLeases makes leases for this process. They are given back when the
 // accounts are closed.
 func NewLeases(a *Accounts) *Leases {
-	ls := &Leases{accounts: a, holder: newHolder(), leases: map[string]*lease{}, notify: map[*func(string)]struct{}{}}
+	ls := &Leases{accounts: a, holder: reconcile.LeaseHolder(), leases: map[string]*lease{}}
 	a.atEnd(ls.release)
 	return ls
 }
@@ -272,7 +272,7 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 		return leaseRetry
 	}
 	if now.Held != was {
-		l.all.tell(l.key.environment)
+		l.all.watchers.Tell(l.key.environment)
 	}
 	return leaseRenewal
 }
@@ -356,30 +356,6 @@ func (ls *Leases) Keep(environments []string) {
 
 // Watch implements reconcile.Leases.
 func (ls *Leases) Watch(ctx context.Context, notify func(environment string)) error {
-	key := &notify
-	ls.mu.Lock()
-	ls.notify[key] = struct{}{}
-	ls.mu.Unlock()
-	defer func() {
-		ls.mu.Lock()
-		delete(ls.notify, key)
-		ls.mu.Unlock()
-	}()
-	select {
-	case <-ctx.Done():
-	case <-ls.accounts.ctx.Done():
-	}
+	ls.watchers.Watch(ctx, ls.accounts.ctx.Done(), notify)
 	return nil
-}
-
-func (ls *Leases) tell(environment string) {
-	ls.mu.Lock()
-	var to []func(string)
-	for f := range ls.notify {
-		to = append(to, *f)
-	}
-	ls.mu.Unlock()
-	for _, f := range to {
-		f(environment)
-	}
 }

@@ -2,11 +2,7 @@ package fly
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -116,17 +112,6 @@ func (l *lease) lost(ctx context.Context, machine string, refused error) (reconc
 	l.machine, l.nonce, l.other, l.missing = machine, "", other, time.Time{}
 	l.mu.Unlock()
 	return reconcile.Lease{Holder: other}, nil
-}
-
-// newHolder names this process to people, and tells it from every other one.
-func newHolder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	unique := make([]byte, 4)
-	_, _ = rand.Read(unique) // it never fails
-	return fmt.Sprintf("%s, process %d (%s)", host, os.Getpid(), hex.EncodeToString(unique))
 }
 
 // ago is how long ago t was, by the clock that shows more: the monotonic one

@@ -217,6 +217,28 @@ func (o *Org) listAddOns(ctx context.Context, p part) (prints, error) {
 	return got, nil
 }
 
+// listClusters tells of the clusters of Fly Kubernetes, of all of them together.
+func (o *Org) listClusters(ctx context.Context, p part) (prints, error) {
+	all, err := o.Client().AddOns(ctx, o.Slug(), api.AddOnKubernetes)
+	if err != nil {
+		return nil, err
+	}
+	type kept struct {
+		ID, Name, Status, Error, Region string
+		Way                             [sha256.Size]byte
+	}
+	list := make([]kept, 0, len(all))
+	for _, a := range all {
+		list = append(list, kept{a.ID, a.Name, a.Status, a.Error, a.PrimaryRegion, sha256.Sum256(a.Kubeconfig.Reveal())})
+	}
+	slices.SortFunc(list, func(a, b kept) int { return cmp.Compare(a.ID, b.ID) })
+	got := prints{}
+	for _, t := range p.topics {
+		got[t] = printOf(list)
+	}
+	return got, nil
+}
+
 // openInventories are those that were read.
 func (o *Org) openInventories() []*Inventory {
 	o.mu.Lock()

@@ -128,6 +128,7 @@ func (o *Org) parts(topics []Topic) []part {
 	add("volumes", of(topics, SectionVolumes), o.listVolumes)
 	add("postgres", of(topics, SectionPostgres), o.listPostgres)
 	add("addons", of(topics, SectionAddOns), o.listAddOns)
+	add("clusters", of(topics, SectionClusters), o.listClusters)
 	return all
 }
 

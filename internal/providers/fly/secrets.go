@@ -179,12 +179,8 @@ func (v *vault) list(ctx context.Context, t Topic, fresh bool) (liveSecrets, err
 			if time.Since(began) > lagPatience {
 				version = 0
 			}
-			timer := time.NewTimer(lagPause)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				return liveSecrets{}, Classify("read", t.String(), ctx.Err())
+			if err := Pause(ctx, lagPause); err != nil {
+				return liveSecrets{}, Classify("read", t.String(), err)
 			}
 			all, err = v.org.Client().Secrets(ctx, t.App, version)
 		}

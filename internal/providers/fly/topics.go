@@ -10,7 +10,7 @@ type Topic struct {
 // Section is what a topic is about.
 type Section string
 
-// Sections. The last two have no app.
+// Sections. The last three have no app.
 const (
 	SectionApp          Section = "app"
 	SectionMachines     Section = "machines"
@@ -20,6 +20,7 @@ const (
 	SectionCertificates Section = "certificates"
 	SectionPostgres     Section = "postgres"
 	SectionAddOns       Section = "addons"
+	SectionClusters     Section = "clusters"
 )
 
 func (t Topic) String() string {

@@ -127,7 +127,7 @@ func guestOf(g forge.Guest) *api.Guest {
 
 // lookFor finds the volume that a request without an answer may have made.
 func (s *volumes) lookFor(ctx context.Context, next Record, unanswered error) (api.Volume, error) {
-	if pause(ctx, lag) != nil {
+	if Pause(ctx, lag) != nil {
 		return api.Volume{}, unanswered
 	}
 	now, err := s.again(ctx)

@@ -115,7 +115,7 @@ func (i *Inventory) writeBatch(ctx context.Context, b *batch) error {
 	var err error
 	for attempt := range writeAttempts {
 		if attempt > 0 {
-			if pause(ctx, time.Second) != nil {
+			if Pause(ctx, time.Second) != nil {
 				return err
 			}
 		}
@@ -232,7 +232,7 @@ func (i *Inventory) ensure(ctx context.Context) (machine string, err error) {
 		if k := api.KindOf(err); err != nil && k != api.Taken && k != api.NotFound {
 			return "", i.denied("make", err)
 		}
-		if err != nil && pause(ctx, time.Second) != nil {
+		if err != nil && Pause(ctx, time.Second) != nil {
 			break
 		}
 	}

@@ -219,7 +219,7 @@ func (s *flex) makeVolume(ctx context.Context, number string, again bool) (strin
 		before[v.ID] = true
 	}
 	appeared := func() (string, error) {
-		if err := pause(ctx, listed); err != nil {
+		if err := fly.Pause(ctx, listed); err != nil {
 			return "", fly.Classify(op, object, err)
 		}
 		volumes, err := client.Volumes(ctx, s.spec.App)
@@ -249,17 +249,6 @@ func (s *flex) makeVolume(ctx context.Context, number string, again bool) (strin
 		}
 	}
 	return v.ID, fly.Classify(op, object, err)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // putMachine makes a machine on its disk, or starts it. Names are unique in an
@@ -358,7 +347,7 @@ func (s *flex) vanished(ctx context.Context, op string) error {
 		case err != nil:
 			return fly.Classify(op, s.object(), err)
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := fly.Pause(ctx, time.Second); err != nil {
 			return fly.Classify(op, s.object(), err)
 		}
 	}

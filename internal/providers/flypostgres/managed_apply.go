@@ -13,13 +13,7 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// A cluster that was asked for without an answer is looked for this long before
-// it is asked for again: a request may still be under way, and two clusters
-// would cost twice.
 const (
-	lookFor   = 30 * time.Second
-	lookEvery = 5 * time.Second
-
 	// claimAfter so long after it was asked for, what appears under its name is
 	// somebody else's: by then the request has come to its end.
 	claimAfter = 10 * time.Minute
@@ -103,7 +97,7 @@ func (s *cluster) makeCluster(ctx context.Context) error {
 	object := entryCluster + " " + s.spec.Name
 	r := s.next()
 	if begun, err := time.Parse(time.RFC3339, r.Data[dataAsked]); err == nil && s.begunCluster() {
-		if id, err := s.lookForCluster(ctx, begun.Add(lookFor)); err != nil || id != "" {
+		if id, err := s.lookForCluster(ctx, begun.Add(fly.Unseen)); err != nil || id != "" {
 			return s.madeCluster(ctx, r, id, err)
 		}
 	}
@@ -122,7 +116,7 @@ func (s *cluster) makeCluster(ctx context.Context) error {
 	case "":
 	case api.Ambiguous:
 		lost := err
-		id, err := s.lookForCluster(ctx, time.Now().Add(lookFor))
+		id, err := s.lookForCluster(ctx, time.Now().Add(fly.Unseen))
 		if err == nil && id == "" {
 			err = fly.Classify(op, object, lost)
 		}
@@ -155,29 +149,17 @@ func (s *cluster) madeCluster(ctx context.Context, r fly.Record, id string, err 
 // lookForCluster looks for a cluster by its name until a time; empty: there is
 // none.
 func (s *cluster) lookForCluster(ctx context.Context, until time.Time) (string, error) {
-	for {
+	id, _, err := fly.LookFor(ctx, until, func(ctx context.Context) (string, bool, error) {
 		s.Org.Touch(fly.Topic{Section: fly.SectionPostgres})
 		listed, err := s.list(ctx)
-		if err != nil {
-			return "", err
-		}
 		for _, c := range listed {
 			if c.Name == s.spec.Name && existing(c.Status) {
-				return c.ID, nil
+				return c.ID, true, nil
 			}
 		}
-		left := min(time.Until(until), lookEvery)
-		if left <= 0 {
-			return "", nil
-		}
-		timer := time.NewTimer(left)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return "", fly.Classify("look for", entryCluster+" "+s.spec.Name, ctx.Err())
-		}
-	}
+		return "", false, err
+	})
+	return id, fly.Classify("look for", entryCluster+" "+s.spec.Name, err)
 }
 
 // noteCluster writes down which cluster is used, whose it is, and what of what

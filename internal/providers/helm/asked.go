@@ -29,6 +29,7 @@ type asked struct {
 	APIs    map[string]bool `json:"apis,omitempty"`    // is it served?
 	AllAPIs string          `json:"allAPIs,omitempty"` // digest of all that is served; empty: it did not ask
 	Lookups []lookedUp      `json:"lookups,omitempty"`
+	Fit     fitting         `json:"fit,omitzero"` // to the cluster, of what came out
 }
 
 // lookup is one call of the template function of that name.
@@ -160,6 +161,13 @@ func (h *handle) moved(ctx context.Context, a asked) (string, error) {
 				return fmt.Sprintf("the chart asks for API %s: it is served %t, it was %t", name, has, a.APIs[name]), nil
 			}
 		}
+	}
+	fit, err := h.fitDigest(ctx)
+	if err != nil {
+		return "", err
+	}
+	if fit != a.Fit.Digest {
+		return "what it makes is fitted to the cluster in another way than before", nil
 	}
 	for _, l := range a.Lookups {
 		digest, err := h.looked(ctx, l.lookup)

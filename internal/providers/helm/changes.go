@@ -35,6 +35,9 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, d decision, step *r
 	if err := s.fits(next); err != nil {
 		return false, err
 	}
+	if s.h.req.Explain {
+		step.Fitted = next.fitted
+	}
 	planned := rollout{deed: d.deed, state: d.state, next: next, objects: objs, replace: map[kubernetes.Ref]string{}}
 	if d.deed == deedGoBack {
 		planned.why = s.unready

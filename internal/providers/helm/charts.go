@@ -257,7 +257,7 @@ func (h *handle) desire(ctx context.Context, keep string, guess bool) (desired, 
 	if err != nil {
 		return desired{}, &reconcile.Error{Kind: reconcile.Internal, ID: req.Resource.ID, Op: "encode values", Err: err}
 	}
-	d.key = h.seal.renderKey(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%s", ch.digest, spec.Namespace, spec.Name, req.Resource.ID, values))
+	d.key = h.seal.renderKey(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%s%s", ch.digest, spec.Namespace, spec.Name, req.Resource.ID, values, rulesKey(spec.Rules)))
 	return d, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"forged.dev/forged/charts"
 	"forged.dev/forged/internal/faultproxy"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fks"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/reconcile/providertest"
@@ -34,14 +35,24 @@ stringData: {token: {{ .Values.token | quote }}}
 
 func TestConforms(t *testing.T) {
 	t.Parallel()
-	providertest.Test(t, func(t *testing.T) providertest.Harness { return newHarness(t, nil) })
+	providertest.Test(t, func(t *testing.T) providertest.Harness { return newHarness(t, nil, nil) })
+}
+
+// Fitted to what Fly Kubernetes can run.
+func TestConformsFitted(t *testing.T) {
+	t.Parallel()
+	providertest.Test(t, func(t *testing.T) providertest.Harness {
+		return newHarness(t, fks.NewFitter(), func(*rig) map[string]string {
+			return map[string]string{"templates/probed.yaml": probed, "templates/hooks.yaml": hook("ConfigMap", "before", `"pre-install,pre-upgrade,pre-rollback"`)}
+		})
+	})
 }
 
 // With hooks, with definitions of kinds and with resources of them.
 func TestConformsWithHooksAndCustomResources(t *testing.T) {
 	t.Parallel()
 	providertest.Test(t, func(t *testing.T) providertest.Harness {
-		return newHarness(t, func(r *rig) map[string]string {
+		return newHarness(t, nil, func(r *rig) map[string]string {
 			r.dynamic() // which cleans up
 			return map[string]string{
 				"crds/widget.yaml":      r.crd("v1"),
@@ -55,7 +66,7 @@ func TestConformsWithHooksAndCustomResources(t *testing.T) {
 
 // newHarness is the demo chart as a release in a namespace of its own, reached
 // over a line that breaks. more are files that are added to the chart.
-func newHarness(t *testing.T, more func(*rig) map[string]string) providertest.Harness {
+func newHarness(t *testing.T, fitter kubernetes.Fitter, more func(*rig) map[string]string) providertest.Harness {
 	const canary = "c4n4ryPassw0rd"
 	env := sandboxtest.Cluster(t)
 	env.CreateNamespace(t)
@@ -73,6 +84,10 @@ func newHarness(t *testing.T, more func(*rig) map[string]string) providertest.Ha
 	}
 	target := forge.Target{Kubeconfig: proxy.Kubeconfig(), Context: faultproxy.Context}
 	keys := forge.ID{Environment: "prod", Kind: forge.KindSecrets, Name: "shop"}
+	var rules forge.Rules
+	if fitter != nil {
+		rules.Table = forge.TableFKS
+	}
 	ask := func(values map[string]any) forge.Resource {
 		return forge.Resource{
 			ID: forge.ID{Environment: "prod", Kind: forge.KindRelease, Name: "app"}, Target: target,
@@ -80,6 +95,7 @@ func newHarness(t *testing.T, more func(*rig) map[string]string) providertest.Ha
 			Spec: forge.ReleaseSpec{
 				Name: releaseName, Namespace: env.Namespace, Chart: "demo", Values: values,
 				Inputs: []forge.Input{{Path: []string{"keys", "checksum"}, From: keys, Output: "checksum"}},
+				Rules:  rules,
 			},
 		}
 	}
@@ -100,7 +116,7 @@ func newHarness(t *testing.T, more func(*rig) map[string]string) providertest.Ha
 		Start: func(t *testing.T) reconcile.Provider {
 			clusters := kubernetes.NewClusters(kubernetes.Options{Instance: env.Instance})
 			t.Cleanup(clusters.Close)
-			return New(Options{Clusters: clusters, Embedded: files, Logger: slog.New(slog.DiscardHandler)})
+			return New(Options{Clusters: clusters, Embedded: files, Fitter: fitter, Logger: slog.New(slog.DiscardHandler)})
 		},
 		Edit: func(t *testing.T) {
 			_, err := core.Secrets(env.Namespace).Patch(t.Context(), "login", merge, []byte(`{"stringData":{"token":"`+canary+`edited"}}`), by)

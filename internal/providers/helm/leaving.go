@@ -19,7 +19,7 @@ func (s *seen) compared(d deed) int {
 	switch {
 	case s.installs():
 		return 0
-	case s.newest.status == release.StatusDeployed, d == deedGoBack, d == deedRestore:
+	case s.newest.status == release.StatusDeployed, d == deedGoBack, d == deedRestore, d == deedReturn:
 		return s.newest.number
 	}
 	deployed := 0

@@ -28,6 +28,7 @@ type notes struct {
 	Source string  `json:"source,omitempty"` // what a chart of the user was, likewise
 	Good   good    `json:"good,omitzero"`    // the last revision that was ready
 	Asked  asked   `json:"asked,omitzero"`   // by the chart, when the applied revision was rendered
+	Back   int     `json:"back,omitempty"`   // the revision that the applied one repeats, because a person said so
 	Failed failure `json:"failed,omitzero"`  // of what was tried last
 	Trying *trying `json:"trying,omitempty"` // the revision that is being made
 }

@@ -30,7 +30,9 @@ type seen struct {
 	notes    notes
 	drifts   []kubernetes.Drift
 	unready  string             // why the revision has failed to become ready; empty: it has not
+	back     int                // the revision that a person goes back to
 	limits   []reconcile.Notice // of objects that serve, and are not all that they should be
+	unfit    bool               // what was rendered cannot be had in the cluster
 }
 
 // Observe implements reconcile.Provider. Once the watches are up it costs no
@@ -78,6 +80,9 @@ func (p *Provider) observe(ctx context.Context, h *handle) (reconcile.Observed, 
 // told is what is worth knowing beside the steps.
 func (s *seen) told() []reconcile.Notice {
 	all := slices.Concat(s.record.Notices(), s.h.told(), s.limits)
+	if s.applied() && s.h.fitted() {
+		all = append(all, s.notes.Asked.Fit.Notices...)
+	}
 	if stale := s.desired.chart.stale; stale != nil {
 		all = append(all, reconcile.Notice{
 			Code: "chart-stale", Object: s.object(),
@@ -102,6 +107,8 @@ func (s *seen) listen(ctx context.Context) (string, error) {
 	switch {
 	case s.h.req.Remove, s.desired.key == "", s.h.req.Policy.Mode == forge.ModeHeal:
 		return "", nil
+	case s.notes.Back > 0:
+		return fmt.Sprintf("a person went back to revision %d", s.notes.Back), nil
 	case !s.h.seal.made(s.notes.Key):
 		return "what it was made of cannot be compared: the key of checksums is another one", nil
 	case s.desired.key != s.notes.Key:

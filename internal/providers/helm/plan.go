@@ -66,6 +66,9 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		heals = nil // the release as a whole comes first
 	}
 	step, err := p.planWhole(ctx, s, d)
+	if s.unfit && req.Explain && len(heals) == 0 {
+		return nil, err // what is wrong with it is known before all that it is made of
+	}
 	if guessed := s.desired.guessed; guessed != nil {
 		if err != nil || step == nil {
 			return nil, guessed // what stands for a value may be what is wrong

@@ -29,7 +29,10 @@ type Options struct {
 	Secret func(context.Context, forge.SecretRef) (secret.Value, error)
 	// Apart renders the charts of others; nil: they are rendered here, where
 	// nothing bounds them.
-	Apart  *render.Child
+	Apart *render.Child
+	// Fitter brings what is rendered into the form that a table of rules asks
+	// for. It is called for releases that name one, and nil where there are none.
+	Fitter kubernetes.Fitter
 	Logger *slog.Logger
 }
 
@@ -38,6 +41,7 @@ type Provider struct {
 	clusters *kubernetes.Clusters
 	log      *slog.Logger
 	charts   chartStore
+	fitter   kubernetes.Fitter
 	secret   func(context.Context, forge.SecretRef) (secret.Value, error)
 	dead     time.Duration // see deadAfter
 	invented *seal
@@ -96,6 +100,7 @@ func New(o Options) *Provider {
 		dead:     deadAfter,
 		invented: inventedSeal(),
 		secret:   o.Secret,
+		fitter:   o.Fitter,
 		charts:   chartStore{embedded: files, others: o.Charts, loaded: map[string]loadedChart{}, apart: o.Apart, beyond: map[string]beyondBounds{}},
 		stores:   map[storeKey]*store{},
 		releases: map[releaseKey]*unit{},
@@ -212,6 +217,9 @@ func (p *Provider) open(ctx context.Context, req reconcile.Request) (*handle, er
 	h := &handle{
 		unit: r, p: p, id: res.ID, release: identity{spec.Namespace, spec.Name, owner},
 		req: req, spec: spec, cluster: c, inventory: inv, store: st, seal: sealing,
+	}
+	if err := h.unfitted(); err != nil {
+		return nil, err
 	}
 	p.mu.Lock()
 	p.handles[res.ID] = h

@@ -69,6 +69,12 @@ func (s *seen) planRemove(ctx context.Context) ([]reconcile.Step, error) {
 				return nil, err
 			}
 		}
+		if s.h.req.Explain {
+			var err error
+			if step.Stays, err = s.staying(ctx); err != nil {
+				return nil, err
+			}
+		}
 		steps = append(steps, step)
 	}
 	if destroy {
@@ -78,6 +84,28 @@ func (s *seen) planRemove(ctx context.Context) ([]reconcile.Step, error) {
 		})
 	}
 	return steps, nil
+}
+
+// staying is what is left when the release is gone: what is to be kept, and where
+// no data may be destroyed also what holds it.
+func (s *seen) staying(ctx context.Context) (all []reconcile.Stay, err error) {
+	keeps := !s.h.destroysData()
+	for _, e := range s.record.Entries {
+		if e.Keep || keeps && holdsData(e.Ref) {
+			all = append(all, s.h.cluster.Stay(e.Ref))
+		}
+		if !keeps {
+			continue
+		}
+		volumes, err := s.h.cluster.Volumes(ctx, s.h.id, e)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range volumes {
+			all = append(all, s.h.cluster.Stay(v.Ref))
+		}
+	}
+	return all, nil
 }
 
 // findVolumes adds to the record the claims that were made for the pods of the

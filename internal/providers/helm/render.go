@@ -25,8 +25,9 @@ type rendering struct {
 	manifest string
 	hooks    []*release.Hook
 	crds     []chart.CRD
-	key      string // of what forged put in
-	asked    asked  // of the cluster, while rendering
+	key      string             // of what forged put in
+	asked    asked              // of the cluster, while rendering
+	fitted   []reconcile.Change // what was made of it for the cluster to run it
 }
 
 // place is where and as what a chart is rendered.
@@ -135,14 +136,19 @@ func (s *seen) render(ctx context.Context, at place) (*rendering, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
+	r := &rendering{
+		chart: ch, source: s.desired.chart.source, values: values,
+		hooks: hooks, crds: ch.CRDObjects(), key: s.desired.key, asked: l.asked(out.Heard),
+	}
+	if manifests, err = s.fit(ctx, r, manifests); err != nil {
+		return nil, err
+	}
 	var b strings.Builder
 	for _, m := range manifests {
 		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", m.Name, m.Content)
 	}
-	return &rendering{
-		chart: ch, source: s.desired.chart.source, values: values,
-		manifest: b.String(), hooks: hooks, crds: ch.CRDObjects(), key: s.desired.key, asked: l.asked(out.Heard),
-	}, nil
+	r.manifest = b.String()
+	return r, nil
 }
 
 // stored is the rendering that a record of Helm's holds.

@@ -120,6 +120,8 @@ type rig struct {
 	more     map[string]string // files of the chart
 	key      string            // of checksums; empty: the usual one
 	timeout  int               // seconds
+	fitter   kubernetes.Fitter
+	rules    forge.Rules
 }
 
 const releaseName = "shop"
@@ -144,7 +146,7 @@ func (r *rig) start() {
 			}
 		},
 	})
-	r.p = New(Options{Clusters: r.clusters, Embedded: r.files, Logger: slog.New(slog.DiscardHandler)})
+	r.p = New(Options{Clusters: r.clusters, Embedded: r.files, Fitter: r.fitter, Logger: slog.New(slog.DiscardHandler)})
 	r.events = make(chan reconcile.Event, 1000)
 	clusters, p, events := r.clusters, r.p, r.events
 	watching := make(chan struct{})
@@ -179,7 +181,7 @@ func (r *rig) request() reconcile.Request {
 			ID:     forge.ID{Environment: "test", Kind: forge.KindRelease, Name: "app"},
 			Target: r.target,
 			Needs:  []forge.ID{rigSecrets},
-			Spec:   forge.ReleaseSpec{Name: releaseName, Namespace: r.env.Namespace, Chart: "demo", Values: r.values},
+			Spec:   forge.ReleaseSpec{Name: releaseName, Namespace: r.env.Namespace, Chart: "demo", Values: r.values, Rules: r.rules},
 		},
 		Inputs: map[forge.ID]reconcile.Outputs{rigSecrets: hashKey("test", cmp.Or(r.key, "the usual key"))},
 		Policy: policy,

@@ -38,6 +38,8 @@ func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error
 	var r *rendering
 	var err error
 	switch t := s.notes.Trying; {
+	case d == deedReturn:
+		r, err = from(s.back, "", "", asked{}) // of what is asked for it is none
 	case d == deedGoBack:
 		r, err = from(s.notes.Good.Revision, s.notes.Good.Key, s.notes.Good.Source, s.notes.Good.Asked)
 	case d == deedRestore, d == deedRepair && s.applied() && s.desired.key == s.notes.Key:
@@ -49,6 +51,8 @@ func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error
 		return r, err
 	}
 	switch {
+	case d == deedReturn:
+		return nil, s.lost(s.back)
 	case d == deedGoBack:
 		return nil, s.lost(s.notes.Good.Revision)
 	case s.desired.missing != nil:
@@ -192,6 +196,7 @@ func (s *seen) commit(ctx context.Context, c *client, j *journal, plan rollout, 
 	h := s.h
 	number := j.made()
 	n := s.notes
+	n.Back = s.back
 	n.Trying, n.Key, n.Asked, n.Chart, n.Source = nil, next.key, next.asked, next.chart.Metadata.Version, next.source
 	if plan.deed == deedGoBack || plan.deed == deedRestore && n.Good.Revision == s.record.Revision {
 		n.Good = good{Revision: number, Key: next.key, Source: next.source, Asked: next.asked} // the same objects as were ready before
@@ -222,6 +227,8 @@ func (s *seen) method(d deed, next *rendering) (runner, []release.HookEvent) {
 	h := s.h
 	back := 0
 	switch d {
+	case deedReturn:
+		back = s.back
 	case deedGoBack:
 		back = s.notes.Good.Revision
 	case deedRestore:

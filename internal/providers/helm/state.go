@@ -64,6 +64,7 @@ const (
 	deedRepair  deed = "repair"  // bring what was begun to its end: what is asked for
 	deedRestore deed = "restore" // the release, as it was applied last
 	deedGoBack  deed = "go back" // to the last revision that was ready
+	deedReturn  deed = "return"  // to the revision that a person names
 	deedBlock   deed = "block"   // a person has to change something
 	deedHeal    deed = "heal"    // object by object
 )

@@ -43,9 +43,9 @@ func (p *Provider) Apply(ctx context.Context, r reconcile.Request, step reconcil
 	case !ch.run:
 		err = l.remove(ctx, ch)
 	case step.Action == reconcile.ActionHeal && step.Reason.Code == reconcile.ReasonEdited:
-		reason, err = p.putBack(ctx, &l)
+		reason, err = l.putBack(ctx)
 	default:
-		err = p.run(ctx, &l)
+		err = l.run(ctx)
 	}
 	if err == nil && ch.all {
 		return reconcile.Observed{}, nil
@@ -55,9 +55,9 @@ func (p *Provider) Apply(ctx context.Context, r reconcile.Request, step reconcil
 	return o, kubernetes.About(errors.Join(err, observeErr), id)
 }
 
-// run makes the Job that is wanted, when nothing else runs.
-func (p *Provider) run(ctx context.Context, l *look) error {
-	obj, err := p.stamped(l)
+// run makes what is wanted, when nothing else runs.
+func (l *look) run(ctx context.Context) error {
+	obj, err := l.stamped()
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (p *Provider) run(ctx context.Context, l *look) error {
 	if err != nil {
 		return err
 	}
-	same := "" // the Job is there already, if its making was cut
+	same := "" // it is there already, if its making was cut
 	if a.Live != nil {
 		if a.Live.GetDeletionTimestamp() != nil {
 			return &reconcile.Error{
@@ -106,7 +106,7 @@ func (p *Provider) run(ctx context.Context, l *look) error {
 	return l.inv.Commit(ctx, record)
 }
 
-// alone makes sure that no pod of another Job of the resource is left. One that
+// alone makes sure that no other pod of the resource is left. One that
 // has not begun goes within moments, which are waited for.
 func (l *look) alone(ctx context.Context, ref kubernetes.Ref, but string) error {
 	tick := time.NewTicker(endingPoll)
@@ -123,7 +123,7 @@ func (l *look) alone(ctx context.Context, ref kubernetes.Ref, but string) error 
 		case <-late:
 			return &reconcile.Error{
 				Kind: reconcile.Unavailable, ID: l.id(), Object: ref.String(), Op: "run",
-				Err: fmt.Errorf("pods of an earlier Job have not ended: %s; two never run at a time", strings.Join(pods, ", ")),
+				Err: fmt.Errorf("pods of an earlier run have not ended: %s; two never run at a time", strings.Join(pods, ", ")),
 			}
 		}
 	}
@@ -133,19 +133,23 @@ func (l *look) entry(ref kubernetes.Ref, a kubernetes.Applied) kubernetes.Entry 
 	return kubernetes.Entry{Ref: ref, Desired: l.attempt + "/" + l.code, Baseline: a.Baseline}
 }
 
-// stamped is the Job as it is sent.
-func (p *Provider) stamped(l *look) (*unstructured.Unstructured, error) {
-	obj, err := p.manifest(l.spec, l.name)
-	if err != nil {
+// stamped is the object as it is sent.
+func (l *look) stamped() (*unstructured.Unstructured, error) {
+	if l.refused != nil {
+		return nil, l.refused
+	}
+	obj := l.object.DeepCopy()
+	obj.SetName(l.name)
+	if _, err := kubernetes.Normalise(obj); err != nil {
 		return nil, err
 	}
 	l.cluster.Stamp(obj, l.id())
 	return obj, nil
 }
 
-// putBack undoes what somebody has done to a Job that runs.
-func (p *Provider) putBack(ctx context.Context, l *look) (*reconcile.Reason, error) {
-	obj, err := p.stamped(l)
+// putBack undoes what somebody has done to what runs.
+func (l *look) putBack(ctx context.Context) (*reconcile.Reason, error) {
+	obj, err := l.stamped()
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +171,7 @@ func (p *Provider) putBack(ctx context.Context, l *look) (*reconcile.Reason, err
 	return &reason, nil
 }
 
-// remove deletes Jobs, and with them their pods. One that has begun since that
+// remove deletes objects, and with them their pods. One that has begun since that
 // was planned is not cut.
 func (l *look) remove(ctx context.Context, ch *change) error {
 	if slices.ContainsFunc(ch.remove, job.running) {

@@ -6,6 +6,9 @@
 // again when the cluster has cleaned the Job away, nor when an older image
 // comes back. Two never run at the same time. One that has failed is tried
 // again when anything that it is given has changed, or when a person asks.
+//
+// It runs as a Job, or as a Pod by itself where nobody looks after Jobs
+// (form.go).
 package jobs
 
 import (
@@ -19,18 +22,12 @@ import (
 	"strings"
 	"sync"
 
-	batchv1 "k8s.io/api/batch/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
 	"forged.dev/forged/internal/reconcile"
 )
 
 const (
-	// labelJob is on the pods: by it those of all Jobs of a resource are found.
-	labelJob = "forged.dev/job"
-
 	// mostDone bounds how many images are remembered to have run.
 	mostDone = 100
 
@@ -41,15 +38,15 @@ const (
 type Options struct {
 	Clusters *kubernetes.Clusters
 
-	// Fit brings a Job into the form that a table of rules asks for. It is
-	// called for specs that name one. May be nil where there are none.
-	Fit func(rules string, job *unstructured.Unstructured) error
+	// Fitter brings what runs into the form that a table of rules asks for. It is
+	// called for specs that name one, and nil where there are none.
+	Fitter kubernetes.Fitter
 }
 
 // Provider reconciles resources of kind job.
 type Provider struct {
 	clusters *kubernetes.Clusters
-	fit      func(string, *unstructured.Unstructured) error
+	fitter   kubernetes.Fitter
 
 	mu   sync.Mutex
 	seen map[forge.ID]*look // at the last look, for verification
@@ -62,21 +59,21 @@ var (
 
 // New makes a Provider.
 func New(o Options) *Provider {
-	p := &Provider{clusters: o.Clusters, fit: o.Fit, seen: map[forge.ID]*look{}}
+	p := &Provider{clusters: o.Clusters, fitter: o.Fitter, seen: map[forge.ID]*look{}}
 	p.clusters.VerifyBy(forge.KindJob, p.verify)
 	return p
 }
 
-// verify checks the Job that is wanted now by applying it again, without
+// verify checks what is wanted now by applying it again, without
 // effect. What others have run is over, and of no consequence.
 func (p *Provider) verify(ctx context.Context, c *kubernetes.Cluster, _ string, r kubernetes.Record, e kubernetes.Entry) (kubernetes.Verdict, error) {
 	p.mu.Lock()
 	l := p.seen[r.ID]
 	p.mu.Unlock()
-	if l == nil || l.cluster != c || e != l.entry(refOf(l.spec.Namespace, l.name), kubernetes.Applied{Baseline: e.Baseline}) {
+	if l == nil || l.cluster != c || e != l.entry(l.ref(), kubernetes.Applied{Baseline: e.Baseline}) {
 		return kubernetes.VerdictUnknown, nil
 	}
-	obj, err := p.stamped(l)
+	obj, err := l.stamped()
 	if err != nil {
 		return kubernetes.VerdictUnknown, err
 	}
@@ -94,8 +91,6 @@ func (p *Provider) Owned(ctx context.Context, environment string, wanted []forge
 		return forge.JobSpec{Namespace: namespace}
 	})
 }
-
-var gvk = batchv1.SchemeGroupVersion.WithKind("Job")
 
 // book is what is written down beside the entries of a resource.
 type book struct {
@@ -148,8 +143,15 @@ func code(s forge.JobSpec) string { return digest(s.Image, s.Entrypoint, s.Args)
 
 // attempt tells one way to run it from another: a change of anything that it
 // is given may be what makes a failed one succeed.
-func attempt(s forge.JobSpec, checksums map[string]string, run int) string {
-	return digest(code(s), s.Env, s.SecretNames, s.Files, checksums, s.Resources, s.Timeout, s.PullPolicy, s.PullSecret, s.Rules, run)
+func attempt(s forge.JobSpec, checksums map[string]string, run int, fit string) string {
+	all := []any{code(s), s.Env, s.SecretNames, s.Files, checksums, s.Resources, s.Timeout, s.PullPolicy, s.PullSecret, s.Rules, run}
+	if fit != "" {
+		all = append(all, "fit", fit)
+	}
+	if s.Pod {
+		all = append(all, "pod")
+	}
+	return digest(all...)
 }
 
 // digest is a short hash of values that have a form as JSON.
@@ -205,7 +207,7 @@ func checksums(r reconcile.Request, s forge.JobSpec) (map[string]string, error) 
 	return all, nil
 }
 
-// jobName is the name of a Job: no longer than the label that the cluster
+// jobName is the name of an object: no longer than the label that the cluster
 // makes of it may be.
 func jobName(base, attempt string) string {
 	const most = 63
@@ -214,10 +216,6 @@ func jobName(base, attempt string) string {
 		base = strings.TrimRight(base[:most-1-len(hash)], "-.")
 	}
 	return base + "-" + hash
-}
-
-func refOf(namespace, name string) kubernetes.Ref {
-	return kubernetes.Ref{GVK: gvk, Namespace: namespace, Name: name}
 }
 
 // staleError says that a step no longer fits.

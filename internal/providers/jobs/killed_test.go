@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"forged.dev/forged/internal/faultproxy"
 	"forged.dev/forged/internal/forge"
@@ -20,9 +21,18 @@ import (
 // had ended at that moment.
 func TestKilledAnywhereRunsOnce(t *testing.T) {
 	t.Parallel()
+	for name, pod := range forms {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			killedAnywhere(t, pod)
+		})
+	}
+}
+
+func killedAnywhere(t *testing.T, pod bool) {
 	const most = 30
 	for n := 1; n <= most; n++ {
-		if !killedAt(t, n) {
+		if !killedAt(t, n, pod) {
 			if n < 4 {
 				t.Errorf("an install and an update take %d requests", n-1)
 			}
@@ -34,7 +44,7 @@ func TestKilledAnywhereRunsOnce(t *testing.T) {
 
 // killedAt runs an install and an update, and kills the provider after its nth
 // changing request. It tells whether that came to be.
-func killedAt(t *testing.T, n int) (killed bool) {
+func killedAt(t *testing.T, n int, pod bool) (killed bool) {
 	env := sandboxtest.Cluster(t)
 	env.CreateNamespace(t)
 	proxy := faultproxy.New(t, env.Config)
@@ -43,7 +53,7 @@ func killedAt(t *testing.T, n int) (killed bool) {
 	ask := func(image string) reconcile.Request {
 		return reconcile.Request{Policy: r.policy, Resource: forge.Resource{
 			ID: forge.ID{Environment: "prod", Kind: forge.KindJob, Name: "migrate"}, Target: target,
-			Spec: forge.JobSpec{Process: forge.Process{Image: image}, Namespace: env.Namespace, Name: "shop-migrate"},
+			Spec: forge.JobSpec{Process: forge.Process{Image: image}, Namespace: env.Namespace, Name: "shop-migrate", Pod: pod},
 		}}
 	}
 	start := func() (*Provider, func()) {
@@ -103,15 +113,20 @@ func killedAt(t *testing.T, n int) (killed bool) {
 			return ready
 		})
 	}
-	jobs, err := env.Client.BatchV1().Jobs(env.Namespace).List(t.Context(), metav1.ListOptions{})
+	all, err := objectsOf(t, env, pod).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	runs := map[string]int{}
-	for _, j := range jobs.Items {
-		runs[j.Spec.Template.Spec.Containers[0].Image]++
+	at := []string{"spec", "containers"}
+	if !pod {
+		at = []string{"spec", "template", "spec", "containers"}
 	}
-	if len(jobs.Items) != 2 || runs["shop:1"] != 1 || runs["shop:2"] != 1 {
+	runs := map[string]int{}
+	for _, j := range all.Items {
+		containers, _, _ := unstructured.NestedSlice(j.Object, at...)
+		runs[fmt.Sprint(containers[0].(map[string]any)["image"])]++
+	}
+	if len(all.Items) != 2 || runs["shop:1"] != 1 || runs["shop:2"] != 1 {
 		t.Errorf("after a kill at %d: runs %v", n, runs)
 	}
 	return true

@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,45 +19,54 @@ const containerUser = 1001
 
 const container = "job"
 
-// manifest is the Job as it is sent, but for our marks. One pod runs to its end
-// or fails; only when its node goes away is there another one, and not before
-// the first has ended.
-func (p *Provider) manifest(s forge.JobSpec, name string) (*unstructured.Unstructured, error) {
+// manifest is what is to run, under the name of the resource and without our
+// marks.
+func manifest(s forge.JobSpec) *unstructured.Unstructured {
 	labels := maps.Clone(s.Labels)
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	labels[labelJob] = s.Name
-	spec := map[string]any{
-		"parallelism": int64(1), "completions": int64(1), "backoffLimit": int64(0),
-		"podReplacementPolicy": "Failed",
-		"podFailurePolicy": map[string]any{"rules": []any{map[string]any{
-			"action":          "Ignore",
-			"onPodConditions": []any{map[string]any{"type": "DisruptionTarget", "status": "True"}},
-		}}},
-		"template": map[string]any{
-			"metadata": map[string]any{"labels": stringMap(labels)},
-			"spec":     podSpec(s),
-		},
-	}
-	if s.Timeout > 0 {
-		spec["activeDeadlineSeconds"] = max(1, int64(s.Timeout.Seconds()))
-	}
-	obj := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
-	obj.SetGroupVersionKind(gvk)
+	labels[kubernetes.LabelJob] = s.Name
+	f := formOf(s)
+	obj := &unstructured.Unstructured{Object: f.object(s, stringMap(labels), podSpec(s))}
+	obj.SetGroupVersionKind(f.gvk())
 	obj.SetNamespace(s.Namespace)
-	obj.SetName(name)
+	obj.SetName(s.Name)
 	obj.SetLabels(labels)
-	if s.Rules != "" {
-		if p.fit == nil {
-			return nil, reconcile.Errorf(reconcile.Internal, "make", "there is no table of rules %q for jobs", s.Rules)
-		}
-		if err := p.fit(s.Rules, obj); err != nil {
-			return nil, err
-		}
+	return obj
+}
+
+// fit brings what is to run into the form that the cluster can run. That it
+// cannot be had there is told when it is planned: what has run stays known.
+func (l *look) fit(ctx context.Context) error {
+	l.object, l.fitted, l.refused, l.fits = manifest(l.spec), kubernetes.Fitted{}, nil, ""
+	rules := l.spec.Rules
+	if rules.Table == "" || l.done() {
+		return nil
 	}
-	_, err := kubernetes.Normalise(obj)
-	return obj, err
+	if l.fitter == nil {
+		return reconcile.Errorf(reconcile.Internal, "make", "nothing here fits objects by the table of rules %q", rules.Table)
+	}
+	fitted, err := l.fitter.Fit(ctx, l.cluster, rules, []*unstructured.Unstructured{l.object})
+	switch {
+	case reconcile.KindOf(err) == reconcile.Invalid:
+		l.refused = err
+		if e := (*reconcile.Error)(nil); errors.As(err, &e) && e.Object == "" {
+			of := *e
+			of.Object = kubernetes.RefOf(l.object).String()
+			l.refused = &of
+		}
+		return nil
+	case err != nil:
+		return err
+	case len(fitted.Objects) != 1 || fitted.Objects[0].GroupVersionKind() != l.object.GroupVersionKind():
+		return reconcile.Errorf(reconcile.Internal, "make", "the table of rules %q makes something else of a %s", rules.Table, l.object.GetKind())
+	}
+	l.object, l.fitted = fitted.Objects[0], fitted
+	// What came of the table counts, and not the table: a failure is not tried
+	// again because of what has nothing to do with it.
+	l.fits = digest(formOf(l.spec).pod(l.object))
+	return nil
 }
 
 func podSpec(s forge.JobSpec) map[string]any {
@@ -167,3 +178,7 @@ func stringMap(m map[string]string) map[string]any {
 	}
 	return all
 }
+
+// Manifest is what is to run, before it is fitted to a cluster and without the
+// marks of forged.
+func Manifest(s forge.JobSpec) *unstructured.Unstructured { return manifest(s) }

@@ -16,12 +16,13 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// job is one Job that is recorded, and what has become of it.
+// job is one object that is recorded, and what has become of it.
 type job struct {
 	entry kubernetes.Entry
 	state kubernetes.State
 	drift bool // it is not as it was applied
-	asked bool // it is over, and a person asks for another run
+	asked bool // it is over, and another run is asked for: by a person, or since the cluster has stopped it
+	ended bool // it came to its end, and was cleaned away
 }
 
 func (j job) name() string { return j.entry.Ref.Name }
@@ -32,8 +33,10 @@ func (j job) code() string {
 	return code
 }
 
-func (j job) complete() bool { return j.state.Exists && j.state.Health.Status == reconcile.Ready }
-func (j job) failed() bool   { return j.state.Exists && j.state.Health.Status == reconcile.Failed }
+func (j job) complete() bool {
+	return j.ended || j.state.Exists && j.state.Health.Status == reconcile.Ready
+}
+func (j job) failed() bool { return j.state.Exists && j.state.Health.Status == reconcile.Failed }
 func (j job) running() bool {
 	return j.state.Exists && !j.complete() && !j.failed() && !j.asked
 }
@@ -44,6 +47,7 @@ type look struct {
 	spec     forge.JobSpec
 	cluster  *kubernetes.Cluster
 	inv      *kubernetes.Inventory
+	fitter   kubernetes.Fitter
 	record   kubernetes.Record
 	recorded bool
 	book     book
@@ -53,24 +57,33 @@ type look struct {
 	waiting error // for an input
 	code    string
 	attempt string
-	name    string // of the Job
-	next    book   // as it is when the Job is made
+	name    string // of the object
+	next    book   // as it is when the object is made
+	object  *unstructured.Unstructured
+	fitted  kubernetes.Fitted // what was made of it
+	fits    string            // a digest of what came of that
+	refused error             // it cannot be had in the cluster
 }
 
 func (l *look) id() forge.ID { return l.req.Resource.ID }
 
-// current is the Job that is wanted now, if it was made.
+// ref is the object that is wanted now.
+func (l *look) ref() kubernetes.Ref {
+	return kubernetes.Ref{GVK: formOf(l.spec).gvk(), Namespace: l.spec.Namespace, Name: l.name}
+}
+
+// current is what is wanted now, if it was made.
 func (l *look) current() (job, bool) {
-	i := slices.IndexFunc(l.jobs, func(j job) bool { return j.name() == l.name && j.entry.Desired != "" })
+	i := slices.IndexFunc(l.jobs, func(j job) bool { return j.entry.Ref == l.ref() && j.entry.Desired != "" })
 	if i < 0 {
 		return job{}, false
 	}
 	return l.jobs[i], true
 }
 
-// rival is a Job that has not ended, other than the one that is wanted now.
+// rival is what has not ended, other than what is wanted now.
 func (l *look) rival() (job, bool) {
-	i := slices.IndexFunc(l.jobs, func(j job) bool { return j.running() && j.name() != l.name })
+	i := slices.IndexFunc(l.jobs, func(j job) bool { return j.running() && j.entry.Ref != l.ref() })
 	if i < 0 {
 		return job{}, false
 	}
@@ -79,6 +92,14 @@ func (l *look) rival() (job, bool) {
 
 // done tells whether what is wanted has run to its end.
 func (l *look) done() bool { return l.next.has(l.code) }
+
+// givenUp tells whether what is wanted has failed and is gone, or going, and
+// nobody has asked for another run.
+func (l *look) givenUp() bool {
+	current, _ := l.current()
+	f := l.book.Failed
+	return f != nil && f.Job == l.name && (!current.state.Exists || current.state.Deleting && f.Expires)
+}
 
 func (p *Provider) look(ctx context.Context, r reconcile.Request) (*look, error) {
 	id := r.Resource.ID
@@ -90,7 +111,7 @@ func (p *Provider) look(ctx context.Context, r reconcile.Request) (*look, error)
 	if err != nil {
 		return nil, kubernetes.About(err, id)
 	}
-	l := &look{req: r, spec: spec, cluster: c}
+	l := &look{req: r, spec: spec, cluster: c, fitter: p.fitter}
 	if l.inv, err = c.Inventory(ctx, id.Environment, spec.Namespace); err != nil {
 		return nil, kubernetes.About(err, id)
 	}
@@ -128,21 +149,24 @@ func (l *look) refresh(ctx context.Context) (err error) {
 		l.next = l.book.without(l.code)
 		l.next.Run, l.next.Asked = l.book.Run+1, by
 	}
-	l.attempt = attempt(l.spec, sums, l.next.Run)
+	if err := l.fit(ctx); err != nil {
+		return err
+	}
+	l.attempt = attempt(l.spec, sums, l.next.Run, l.fits)
 	l.name = jobName(l.spec.Name, l.attempt)
 	return nil
 }
 
-// seen is what has become of a recorded Job. One that is over may be gone
+// seen is what has become of a recorded object. One that is over may be gone
 // without that being worth a request.
 func (l *look) seen(ctx context.Context, e kubernetes.Entry) (job, error) {
 	state, err := l.cluster.Live(ctx, e.Ref)
-	j := job{entry: e, state: state}
+	j := job{entry: e, state: state, ended: e.Baseline.Vanished(state)}
 	if err != nil {
 		return j, err
 	}
 	expired := l.book.Failed != nil && l.book.Failed.Job == j.name() && l.book.Failed.Expires
-	if !state.Exists && !l.book.has(j.code()) && !expired {
+	if !state.Exists && !j.ended && !l.book.has(j.code()) && !expired {
 		// Gone from the watch is not gone: our label may have been taken off.
 		live, err := l.cluster.Get(ctx, e.Ref)
 		if err != nil {
@@ -154,31 +178,34 @@ func (l *look) seen(ctx context.Context, e kubernetes.Entry) (job, error) {
 			}
 		}
 	}
-	j.asked = j.state.Exists && j.state.Health == kubernetes.RunAgain
+	j.asked = j.state.Exists && (j.state.Health == kubernetes.RunAgain || j.state.Health == kubernetes.Disrupted)
 	j.drift = j.state.Exists && (j.state.UID != e.Baseline.UID || j.state.Digest != e.Baseline.Digest)
 	return j, nil
 }
 
-// note writes down which Jobs have ended since the last look. It holds at
-// once; should it be lost with this process, the Jobs are still there.
+// note writes down what has ended since the last look. It holds at once; should
+// it be lost with this process, the objects are still there.
 func (l *look) note(ctx context.Context) error {
 	now := l.book
-	for _, j := range l.jobs {
+	var failed *job // the last one
+	for i, j := range l.jobs {
 		switch {
 		case j.complete() && j.code() != "" && !now.has(j.code()):
 			now = now.with(j.code())
 			if now.Failed != nil && now.Failed.Job == j.name() {
 				now.Failed = nil
 			}
-		case j.failed() && (now.Failed == nil || now.Failed.Job != j.name()):
-			live, err := l.cluster.Get(ctx, j.entry.Ref)
-			if err != nil {
-				return err
-			}
-			if live != nil {
-				_, expires, _ := unstructured.NestedFieldNoCopy(live.Object, "spec", "ttlSecondsAfterFinished")
-				now.Failed = &failure{Job: j.name(), Expires: expires}
-			}
+		case j.failed():
+			failed = &l.jobs[i]
+		}
+	}
+	if failed != nil && (now.Failed == nil || now.Failed.Job != failed.name()) {
+		live, err := l.cluster.Get(ctx, failed.entry.Ref)
+		if err != nil {
+			return err
+		}
+		if expires, known := formOfKind(failed.entry.Ref.GVK).expires(live); known {
+			now.Failed = &failure{Job: failed.name(), Expires: expires}
 		}
 	}
 	raw, err := now.write()
@@ -191,8 +218,9 @@ func (l *look) note(ctx context.Context) error {
 	return nil
 }
 
-// request is the Job by which a person asks for another run of what is wanted
-// now: it bears the annotation, or it had failed and was deleted.
+// request is the object by which another run is asked for of what is wanted
+// now: it bears a person's annotation, it had failed and was deleted, or the
+// cluster has stopped it.
 func (l *look) request() string {
 	for _, j := range l.jobs {
 		if j.code() != l.code || j.name() == l.book.Asked {
@@ -220,7 +248,7 @@ func (p *Provider) Observe(ctx context.Context, r reconcile.Request) (reconcile.
 }
 
 func (l *look) observed(ctx context.Context) reconcile.Observed {
-	o := reconcile.Observed{Exists: l.recorded, Detail: l}
+	o := reconcile.Observed{Exists: l.recorded, Notices: l.fitted.Notices, Detail: l}
 	for _, j := range l.jobs {
 		if j.state.Exists {
 			o.Objects++
@@ -234,19 +262,19 @@ func (l *look) observed(ctx context.Context) reconcile.Observed {
 		o.Health = reconcile.Health{Status: reconcile.Ready}
 	case l.done():
 		o.Health = reconcile.Health{Status: reconcile.Ready}
-	case made && current.state.Exists:
+	case made && current.state.Exists && !l.givenUp():
 		o.Health = l.cluster.Health(ctx, l.id(), current.entry.Ref, current.state)
 		if o.Health.Message != "" {
 			o.Health.Message = current.entry.Ref.String() + ": " + o.Health.Message
 		}
 		if o.Health.Status == reconcile.Failed {
-			o.Health.Message += fmt.Sprintf("\nit is tried again when what it is given changes, or after: kubectl --context %s --namespace %s delete job %s",
-				l.cluster.Target().Context, l.spec.Namespace, current.name())
+			o.Health.Message += fmt.Sprintf("\nit is tried again when what it is given changes, or after: %s --namespace %s %s",
+				l.cluster.Target().Kubectl(), l.spec.Namespace, formOf(l.spec).again(current.name()))
 		}
-	case made && l.book.Failed != nil && l.book.Failed.Job == l.name:
+	case made && l.givenUp():
 		o.Health = reconcile.Health{
 			Status:  reconcile.Failed,
-			Message: current.entry.Ref.String() + " has failed, and the cluster has cleaned it away; it is tried again when what it is given changes",
+			Message: current.entry.Ref.String() + " has failed, and is gone; it is tried again when what it is given changes",
 		}
 	case made:
 		o.Health = progressing("%s was deleted before its end", current.entry.Ref)
@@ -259,19 +287,19 @@ func (l *look) observed(ctx context.Context) reconcile.Observed {
 	return o
 }
 
-// pods are those of the resource's Jobs that have not ended, but for those of
-// the Job with a uid. begun tells whether a container of one has started.
+// pods are those of the resource that have not ended, but for those of the
+// object with a uid. begun tells whether a container of one has started.
 func (l *look) pods(ctx context.Context, but string) (names []string, begun bool, err error) {
 	name := l.spec.Name
 	if name == "" {
 		name = l.record.Name
 	}
-	pods, err := l.cluster.Client().CoreV1().Pods(l.spec.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labelJob + "=" + name})
+	pods, err := l.cluster.Client().CoreV1().Pods(l.spec.Namespace).List(ctx, metav1.ListOptions{LabelSelector: kubernetes.LabelJob + "=" + name})
 	if err != nil {
-		return nil, false, kubernetes.Classify("list the pods of", refOf(l.spec.Namespace, name), err)
+		return nil, false, kubernetes.Classify("list the pods of job "+l.spec.Namespace+"/"+name, kubernetes.Ref{}, err)
 	}
 	for _, pod := range pods.Items {
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || but != "" && pod.Labels[batchv1.ControllerUidLabel] == but {
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || but != "" && (string(pod.UID) == but || pod.Labels[batchv1.ControllerUidLabel] == but) {
 			continue
 		}
 		names = append(names, pod.Name)

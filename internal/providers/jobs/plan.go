@@ -31,7 +31,7 @@ func (p *Provider) Plan(ctx context.Context, r reconcile.Request, o reconcile.Ob
 	if r.Remove {
 		steps, err = l.planRemoval(ctx)
 	} else {
-		steps, err = p.plan(ctx, l)
+		steps, err = l.plan(ctx)
 	}
 	return steps, kubernetes.About(err, l.id())
 }
@@ -44,7 +44,7 @@ func (l *look) step(action reconcile.Action, code reconcile.ReasonCode, object s
 	}
 }
 
-func (p *Provider) plan(ctx context.Context, l *look) ([]reconcile.Step, error) {
+func (l *look) plan(ctx context.Context) ([]reconcile.Step, error) {
 	if l.waiting != nil {
 		return nil, l.waiting
 	}
@@ -52,21 +52,29 @@ func (p *Provider) plan(ctx context.Context, l *look) ([]reconcile.Step, error) 
 		return l.prune(), nil
 	}
 	current, made := l.current()
-	ref := refOf(l.spec.Namespace, l.name).String()
+	ref := l.ref().String()
 	run := &change{run: true}
 	switch {
+	case made && l.givenUp():
+		return nil, nil // nobody has asked for another run
 	case made && current.state.Deleting:
 		step := l.step(reconcile.ActionHeal, reconcile.ReasonDeleted, ref, run)
-		step.Blocked = "it is being deleted; it is run again when it is gone"
+		live, err := l.cluster.Get(ctx, current.entry.Ref) // the watch may not have seen it go
+		if err != nil {
+			return nil, err
+		}
+		if live != nil {
+			step.Blocked = "it is being deleted; it is run again when it is gone"
+		}
 		return []reconcile.Step{step}, nil
 	case made && current.running() && current.drift:
 		step := l.step(reconcile.ActionHeal, reconcile.ReasonEdited, ref, run)
-		err := p.explain(ctx, l, &step)
+		err := l.explain(ctx, &step)
 		return []reconcile.Step{step}, err
 	case made && (current.running() || current.failed()):
 		return l.prune(), nil
-	case made && l.book.Failed != nil && l.book.Failed.Job == l.name:
-		return nil, nil // it had failed; nobody has asked for another run
+	case l.refused != nil:
+		return nil, l.refused
 	case made && !current.asked:
 		return []reconcile.Step{l.step(reconcile.ActionHeal, reconcile.ReasonDeleted, ref, run)}, nil
 	}
@@ -84,7 +92,7 @@ func (p *Provider) plan(ctx context.Context, l *look) ([]reconcile.Step, error) 
 	step := l.step(reconcile.ActionCreate, reconcile.ReasonAbsent, ref, run)
 	switch {
 	case l.next.Run > l.book.Run:
-		step.Action, step.Reason.Code, step.Reason.Text = reconcile.ActionUpdate, reconcile.ReasonDeleted, "a person has asked for another run by way of "+l.next.Asked
+		step.Action, step.Reason.Code, step.Reason.Text = reconcile.ActionUpdate, reconcile.ReasonDeleted, "another run was asked for by way of "+l.next.Asked
 	case l.record.Pending:
 		step.Action, step.Reason.Code = reconcile.ActionRepair, reconcile.ReasonInterrupted
 	case len(l.record.Entries) > 0:
@@ -94,9 +102,12 @@ func (p *Provider) plan(ctx context.Context, l *look) ([]reconcile.Step, error) 
 	if command := slices.Concat(l.spec.Entrypoint, l.spec.Args); len(command) > 0 {
 		step.Changes = append(step.Changes, reconcile.Change{Path: "command", To: strings.Join(command, " ")})
 	}
+	if l.req.Explain {
+		step.Fitted = l.fitted.Changes
+	}
 	if moving := l.moving(); len(moving) > 0 {
-		// Another name comes out of what is about to change: this Job is never made.
-		step.Object = refOf(l.spec.Namespace, l.spec.Name+"-…").String()
+		// Another name comes out of what is about to change: this one is never made.
+		step.Object = kubernetes.Ref{GVK: l.ref().GVK, Namespace: l.spec.Namespace, Name: l.spec.Name + "-…"}.String()
 		step.Reason.Text = strings.TrimPrefix(step.Reason.Text+"; its name is unknown until "+strings.Join(moving, ", ")+" is applied", "; ")
 		return []reconcile.Step{step}, nil
 	}
@@ -117,16 +128,16 @@ func (l *look) moving() (names []string) {
 }
 
 func (l *look) admit(ctx context.Context) (kubernetes.Admission, error) {
-	return l.cluster.Admit(ctx, kubernetes.Claim{Ref: refOf(l.spec.Namespace, l.name), Owner: l.id(), Adopt: l.req.Policy.Adopt})
+	return l.cluster.Admit(ctx, kubernetes.Claim{Ref: l.ref(), Owner: l.id(), Adopt: l.req.Policy.Adopt})
 }
 
-// explain finds out who has changed a Job that runs. Without a person who looks
+// explain finds out who has changed what runs. Without a person who looks
 // at the step, putting it back finds out.
-func (p *Provider) explain(ctx context.Context, l *look, step *reconcile.Step) error {
+func (l *look) explain(ctx context.Context, step *reconcile.Step) error {
 	if !l.req.Explain {
 		return nil
 	}
-	obj, err := p.stamped(l)
+	obj, err := l.stamped()
 	if err != nil {
 		return err
 	}
@@ -135,6 +146,10 @@ func (p *Provider) explain(ctx context.Context, l *look, step *reconcile.Step) e
 		return err
 	}
 	after, err := l.cluster.DryRun(ctx, obj)
+	if reconcile.KindOf(err) == reconcile.Invalid {
+		step.Blocked = "it cannot be put back while it runs: " + err.Error() // of a Pod next to nothing can
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -142,19 +157,19 @@ func (p *Provider) explain(ctx context.Context, l *look, step *reconcile.Step) e
 	return nil
 }
 
-// prune removes Jobs that are over, but for the last one: its log may still be
+// prune removes what is over, but for the last one: its log may still be
 // of use.
 func (l *look) prune() []reconcile.Step {
 	if !l.req.Policy.Prune {
 		return nil
 	}
-	keep := l.name
+	keep := l.ref()
 	if _, made := l.current(); !made && len(l.jobs) > 0 {
-		keep = l.jobs[len(l.jobs)-1].name()
+		keep = l.jobs[len(l.jobs)-1].entry.Ref
 	}
 	var over []job
 	for _, j := range l.jobs {
-		if j.state.Exists && !j.running() && j.name() != keep {
+		if j.state.Exists && !j.running() && j.entry.Ref != keep {
 			over = append(over, j)
 		}
 	}
@@ -206,12 +221,12 @@ func (l *look) planRemoval(ctx context.Context) ([]reconcile.Step, error) {
 	return []reconcile.Step{step}, nil
 }
 
-// token fences everything that is known of the Jobs.
+// token fences everything that is known.
 func (l *look) token() string {
 	var b strings.Builder
 	for _, j := range l.jobs {
 		fmt.Fprintf(&b, "%s %s %t %t %s %s %t\n", j.entry.Ref, j.entry.Desired, j.state.Exists, j.state.Deleting, j.state.UID, j.state.Digest, j.running())
 	}
 	raw, _ := json.Marshal(l.next)
-	return b.String() + string(raw) + l.name
+	return b.String() + string(raw) + l.ref().String()
 }

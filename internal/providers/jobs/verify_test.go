@@ -9,9 +9,9 @@ import (
 
 // The Job that is wanted is verified against the server itself; those of before
 // are over, and are not.
-func TestJobsAreVerified(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestJobsAreVerified(t *testing.T) { inForms(t, jobsAreVerified) }
+
+func jobsAreVerified(t *testing.T, r *rig) {
 	r.life = "run"
 	r.until("it runs", is(reconcile.Progressing))
 	o, _ := r.look()

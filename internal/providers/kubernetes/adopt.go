@@ -174,7 +174,7 @@ func (c *Cluster) handOver(ref Ref) string {
 	if ref.Namespace != "" {
 		namespace = " --namespace " + ref.Namespace
 	}
-	return fmt.Sprintf("kubectl --context %s%s label %s %s %s=%s", c.target.Context, namespace,
+	return fmt.Sprintf("%s%s label %s %s %s=%s", c.target.Kubectl(), namespace,
 		strings.ToLower(ref.GVK.Kind), ref.Name, LabelInstance, c.instance)
 }
 

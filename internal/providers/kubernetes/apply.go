@@ -233,7 +233,7 @@ func (c *Cluster) ssa(ctx context.Context, mapping *meta.RESTMapping, ref Ref, o
 	case err != nil:
 		err = Classify(op, ref, err)
 		if e := (*reconcile.Error)(nil); IsImmutable(err) && errors.As(err, &e) {
-			e.Hint = immutableHint(ref, c.target.Context) // by hand it must not hit another cluster
+			e.Hint = immutableHint(ref, c.target.Kubectl()) // by hand it must not hit another cluster
 		}
 		return nil, false, err
 	}

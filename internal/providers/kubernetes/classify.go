@@ -28,6 +28,12 @@ func Classify(op string, ref Ref, err error) error {
 	}
 	var known *reconcile.Error
 	if errors.As(err, &known) {
+		if request := (*url.Error)(nil); errors.As(err, &request) && errors.As(request.Err, &known) {
+			// What was in the way of the request knows more than that it failed.
+			of := *known
+			of.Op, of.Object, of.Err = op, ref.String(), fmt.Errorf("%s: %w", strings.TrimSpace(known.Op+" "+known.Object), known.Err)
+			return &of
+		}
 		return err
 	}
 	e := &reconcile.Error{Op: op, Object: ref.String(), Err: err}
@@ -85,7 +91,7 @@ func classifyStatus(e *reconcile.Error, ref Ref, s metav1.Status) {
 	case immutable(s):
 		e.Kind = reconcile.Invalid
 		e.Err = &immutableError{e.Err.Error()}
-		e.Hint = immutableHint(ref, "")
+		e.Hint = immutableHint(ref, "kubectl")
 	case len(crowded(s)) > 0 && !ref.isSecret():
 		e.Kind = reconcile.Invalid
 		e.Err = &crowdedError{e.Err.Error(), crowded(s)}
@@ -180,16 +186,13 @@ func immutable(s metav1.Status) bool {
 }
 
 // immutableHint depends on what would be lost by deleting the object.
-func immutableHint(ref Ref, cluster string) string {
+func immutableHint(ref Ref, kubectl string) string {
 	const same = "this field cannot change on an existing object: set it back"
 	where := ""
 	if ref.Namespace != "" {
 		where = " --namespace " + ref.Namespace
 	}
-	if cluster != "" {
-		cluster = " --context " + cluster
-	}
-	del := fmt.Sprintf("kubectl%s delete %s %s%s", cluster, strings.ToLower(ref.GVK.Kind), ref.Name, where)
+	del := fmt.Sprintf("%s delete %s %s%s", kubectl, strings.ToLower(ref.GVK.Kind), ref.Name, where)
 	switch ref.GVK.Kind {
 	case "PersistentVolumeClaim", "Namespace", "CustomResourceDefinition":
 		return same + "; deleting the object would destroy data"

@@ -118,7 +118,7 @@ func (c *Cluster) outdated() bool {
 	if !c.trouble.Load() {
 		return false
 	}
-	cfg, err := loadConfig(c.target)
+	cfg, err := c.clusters.config(c.ctx, c.target)
 	return err == nil && fingerprint(cfg) != c.print
 }
 

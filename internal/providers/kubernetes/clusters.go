@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
@@ -23,10 +25,22 @@ type Options struct {
 	// means that no answer came.
 	OnRequest func(target forge.Target, verb string, code int)
 
+	// Ways leads into clusters that are resources themselves; nil where there are
+	// none.
+	Ways Ways
+
 	// OnVerified is told about objects that were checked against the server
 	// itself, and how many of them had changed without having been noticed; it
 	// must not block.
 	OnVerified func(target forge.Target, objects, surprises int)
+}
+
+// Ways knows how clusters that are resources themselves are reached.
+type Ways interface {
+	// Way is a configuration for clients, in which credentials renew themselves.
+	// An error of kind Waiting means that the resource is not known yet. It is
+	// asked for often, and answered from memory.
+	Way(ctx context.Context, cluster forge.ID) (*rest.Config, error)
 }
 
 // Clusters are the clusters of all environments, each connected at first use.
@@ -103,12 +117,12 @@ func (cs *Clusters) Cluster(ctx context.Context, target forge.Target) (*Cluster,
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return nil, Classify("connect to "+target.Context, Ref{}, ctx.Err())
+		return nil, Classify("connect to "+target.String(), Ref{}, ctx.Err())
 	case <-cs.ctx.Done():
-		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.Context, "shutting down")
+		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.String(), "shutting down")
 	}
 	if cs.ctx.Err() != nil {
-		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.Context, "shutting down")
+		return nil, reconcile.Errorf(reconcile.Unavailable, "connect to "+target.String(), "shutting down")
 	}
 	if s.cluster != nil {
 		if !s.cluster.outdated() {

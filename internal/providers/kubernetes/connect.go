@@ -88,15 +88,34 @@ func contextHint(raw *clientcmdapi.Config) string {
 	return "known contexts: " + strings.Join(names, ", ")
 }
 
+// config is how a target is reached now.
+func (cs *Clusters) config(ctx context.Context, target forge.Target) (*rest.Config, error) {
+	if target.Context != "" || target.Cluster == (forge.ID{}) {
+		return loadConfig(target)
+	}
+	if cs.opts.Ways == nil {
+		return nil, reconcile.Errorf(reconcile.Internal, "connect to "+target.String(), "nobody knows a way into %s", target.Cluster)
+	}
+	cfg, err := cs.opts.Ways.Way(ctx, target.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	if target.Impersonate != "" {
+		cfg.Impersonate = rest.ImpersonationConfig{UserName: target.Impersonate}
+	}
+	return cfg, nil
+}
+
 // fingerprint changes when a kubeconfig leads to another server or brings
 // other credentials. It is never shown.
 func fingerprint(cfg *rest.Config) [sha256.Size]byte {
 	plain := struct {
 		Host, User, Password, Token, TokenFile string
+		Proxy                                  string
 		TLS                                    rest.TLSClientConfig
 		Exec                                   *clientcmdapi.ExecConfig
 		As                                     rest.ImpersonationConfig
-	}{cfg.Host, cfg.Username, cfg.Password, cfg.BearerToken, cfg.BearerTokenFile, cfg.TLSClientConfig, cfg.ExecProvider, cfg.Impersonate}
+	}{cfg.Host, cfg.Username, cfg.Password, cfg.BearerToken, cfg.BearerTokenFile, proxyOf(cfg), cfg.TLSClientConfig, cfg.ExecProvider, cfg.Impersonate}
 	b, err := json.Marshal(plain)
 	if err != nil {
 		// Plain data does marshal; the type of the error still says more than
@@ -106,14 +125,29 @@ func fingerprint(cfg *rest.Config) [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
+// proxyOf is the proxy that a kubeconfig names.
+func proxyOf(cfg *rest.Config) string {
+	if cfg.Proxy == nil {
+		return ""
+	}
+	r, err := http.NewRequest(http.MethodGet, cfg.Host, http.NoBody)
+	if err != nil {
+		return ""
+	}
+	if proxy, err := cfg.Proxy(r); err == nil && proxy != nil {
+		return proxy.String()
+	}
+	return ""
+}
+
 // connect makes the clients of a cluster and asks which cluster it is. known
 // is the uid of the cluster met under this target before, if any.
 func connect(ctx context.Context, cs *Clusters, target forge.Target, known string) (*Cluster, error) {
 	if wrong := validation.IsValidLabelValue(cs.opts.Instance); cs.opts.Instance == "" || len(wrong) > 0 {
-		return nil, reconcile.Errorf(reconcile.Invalid, "connect to "+target.Context,
+		return nil, reconcile.Errorf(reconcile.Invalid, "connect to "+target.String(),
 			"instance id %q cannot be a label's value: %s", cs.opts.Instance, strings.Join(append(wrong, "it must not be empty"), "; "))
 	}
-	cfg, err := loadConfig(target)
+	cfg, err := cs.config(ctx, target)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +155,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		clusters: cs, target: target,
 		instance: cs.opts.Instance,
 		manager:  "forged/" + cs.opts.Instance,
-		log:      cs.opts.Logger.With("cluster", target.Context),
+		log:      cs.opts.Logger.With("cluster", target.String()),
 		print:    fingerprint(cfg),
 		writes:   make(chan struct{}, maxWrites),
 
@@ -141,7 +175,7 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		listed:      map[string]listedPlaces{},
 		fence:       fence{leases: map[inventoryKey]*lease{}, acted: map[string]bool{}},
 	}
-	op := "connect to " + target.Context
+	op := "connect to " + target.String()
 
 	// API Priority & Fairness is on every server we support, so the client
 	// need not hold itself back; a server that disagrees answers 429.
@@ -175,19 +209,27 @@ func connect(ctx context.Context, cs *Clusters, target forge.Target, known strin
 		err := Classify(op, Ref{}, err)
 		var e *reconcile.Error
 		if errors.As(err, &e) && e.Hint == "" {
-			e.Hint = "is the cluster running? try: kubectl --context " + target.Context + " get namespace kube-system"
+			e.Hint = "is the cluster running? try: " + saving(target) + target.Kubectl() + " get namespace kube-system"
 		}
 		return nil, err
 	}
 	c.uid = string(ns.UID)
 	if known != "" && known != c.uid {
 		c.http.CloseIdleConnections()
-		return nil, anotherCluster(target.Context, known, c.uid)
+		return nil, anotherCluster(target, known, c.uid)
 	}
 	c.ctx, c.cancel = context.WithCancel(cs.ctx)
 	c.verification = newVerification(c)
 	c.log.DebugContext(ctx, "connected", "host", cfg.Host, "uid", c.uid)
 	return c, nil
+}
+
+// saving comes before the first use of kubectl with a cluster that is a resource.
+func saving(target forge.Target) string {
+	if target.Context != "" {
+		return ""
+	}
+	return "fly ext kubernetes save-kubeconfig " + target.Cluster.Name + ", and "
 }
 
 func (c *Cluster) makeClients() (err error) {

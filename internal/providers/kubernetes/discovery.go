@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	networkingv1 "k8s.io/api/networking/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,8 +34,12 @@ type versionCache struct {
 	kinds   map[string][]string // by group version, as it was said last; kept when all else is forgotten
 	unknown map[schema.GroupVersionKind]unknownAt
 	found   map[schema.GroupVersionKind]*meta.RESTMapping
+	classes *Classes
 	resets  int
 }
+
+// Classes are the names of those that a cluster has, sorted.
+type Classes struct{ Storage, Ingress []string }
 
 // Mapping finds the resource of a kind. Discovery is cached; a kind that is
 // not in the cache makes it be read again once, then the error is Invalid.
@@ -126,6 +133,52 @@ func (c *Cluster) Silent(api string) bool {
 	return false
 }
 
+// Classes returns the classes of storage and of Ingresses that the cluster has.
+// They are read once for each connection, and again when discovery is. Of what we
+// may not list there is none.
+func (c *Cluster) Classes(ctx context.Context) (Classes, error) {
+	v := &c.versions
+	v.mu.Lock()
+	known, resets := v.classes, v.resets
+	v.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	storage, err := c.names(ctx, storagev1.SchemeGroupVersion.WithResource("storageclasses"))
+	if err != nil {
+		return Classes{}, err
+	}
+	ingress, err := c.names(ctx, networkingv1.SchemeGroupVersion.WithResource("ingressclasses"))
+	if err != nil {
+		return Classes{}, err
+	}
+	read := Classes{Storage: storage, Ingress: ingress}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.resets == resets { // otherwise it may be from before
+		v.classes = &read
+	}
+	return read, nil
+}
+
+func (c *Cluster) names(ctx context.Context, resource schema.GroupVersionResource) ([]string, error) {
+	list, err := c.metadata.Resource(resource).List(ctx, metav1.ListOptions{})
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, Classify("list "+resource.Resource, Ref{}, err)
+	}
+	names := make([]string, 0, len(list.Items))
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 // quiet keeps client-go from logging what it returns or reports as well.
 func quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, logr.Discard()) }
 
@@ -161,6 +214,7 @@ func (c *Cluster) ResetDiscovery() {
 	c.mapper.Reset() // and with it the cache behind
 	c.versions.mu.Lock()
 	c.versions.version, c.versions.apis, c.versions.silent, c.versions.unknown, c.versions.found = nil, nil, nil, nil, nil
+	c.versions.classes = nil
 	c.versions.resets++
 	c.versions.mu.Unlock()
 }

@@ -3,25 +3,45 @@ package kubernetes
 import (
 	"slices"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"forged.dev/forged/internal/reconcile"
 )
 
-// A Job that has completed may vanish: by its time to live, or because somebody
+// A Job or a Pod that has completed may vanish: by its time to live, or because somebody
 // tidies up. Making it again would run it again, so that it has completed is
 // written down, and gone is in sync then.
 
-var jobKind = schema.GroupKind{Group: "batch", Kind: "Job"}
+var (
+	jobKind = schema.GroupKind{Group: "batch", Kind: "Job"}
+	podKind = schema.GroupKind{Kind: "Pod"}
+)
 
-// complete notes that a Job has. The caller holds c.mu.
+// completed tells whether an object has come to its end, and well: not one that
+// is stopped by being deleted.
+func completed(obj *unstructured.Unstructured, h reconcile.Health) bool {
+	if obj.GetDeletionTimestamp() != nil || h.Status != reconcile.Ready {
+		return false
+	}
+	switch obj.GroupVersionKind().GroupKind() {
+	case jobKind:
+		return true
+	case podKind:
+		phase, _, _ := unstructured.NestedString(obj.Object, "status", "phase")
+		return phase == "Succeeded"
+	}
+	return false
+}
+
+// complete notes that an object has. The caller holds c.mu.
 func (c *Cluster) complete(ref Ref, s State) {
-	if ref.GVK.GroupKind() == jobKind && s.Exists && s.Health.Status == reconcile.Ready && !s.Deleting {
+	if s.Completed {
 		c.completed[ref.id()] = s.UID
 	}
 }
 
-// done tells whether the object of a baseline is a Job that has completed. The
+// done tells whether the object of a baseline is one that has completed. The
 // caller holds c.mu.
 func (c *Cluster) done(ref Ref, b Baseline) bool {
 	return b.Done || b.UID != "" && c.completed[ref.id()] == b.UID
@@ -47,8 +67,8 @@ func (c *Cluster) noteDone(ref Ref, t *tracked, now State) {
 	}
 }
 
-// Vanished tells whether an object is rightly gone: it was a Job, and it has
-// completed.
+// Vanished tells whether an object is rightly gone: it was to come to its end,
+// and has.
 func (b Baseline) Vanished(s State) bool { return b.Done && b.gone(s) }
 
 // gone tells whether the object is, or is going.

@@ -121,6 +121,7 @@ func (c *Cluster) stateOf(live *unstructured.Unstructured, lens Lens) State {
 	s := stateOf(live, c.manager, lens)
 	if hasHealth(live.GroupVersionKind().GroupKind()) {
 		s.Health = HealthOf(live)
+		s.Completed = completed(live, s.Health)
 	}
 	return s
 }

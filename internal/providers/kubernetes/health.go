@@ -21,6 +21,7 @@ var rules = map[schema.GroupKind]func(*unstructured.Unstructured) (reconcile.Hea
 	{Group: "apps", Kind: "StatefulSet"}:                              nil,
 	{Group: "apps", Kind: "DaemonSet"}:                                nil,
 	{Group: "batch", Kind: "Job"}:                                     jobHealth,
+	{Kind: "Pod"}:                                                     podHealth,
 	{Kind: "PersistentVolumeClaim"}:                                   nil,
 	{Kind: "Service"}:                                                 serviceHealth,
 	{Group: "networking.k8s.io", Kind: "Ingress"}:                     ingressHealth,
@@ -166,6 +167,10 @@ const AnnotationRunAgain = "forged.dev/run-again"
 // RunAgain is the health of a Job that is over and bears AnnotationRunAgain.
 var RunAgain = reconcile.Health{Status: reconcile.Unknown, Message: "another run was asked for"}
 
+// Disrupted is the health of a pod of a job that was stopped from outside: its
+// node went away, or its place was needed.
+var Disrupted = reconcile.Health{Status: reconcile.Unknown, Message: "was stopped by the cluster, which says nothing of what it ran"}
+
 // jobHealth goes by the conditions alone: a Job may have failed attempts and
 // still succeed.
 func jobHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
@@ -190,6 +195,33 @@ func jobHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
 		return progressing("runs")
 	}
 	return progressing("has not begun")
+}
+
+// LabelJob is on the pods of a job, and says which: they run to their end once.
+const LabelJob = "forged.dev/job"
+
+// podHealth: a pod that stands for a Job is judged like one. That it runs is
+// not the end that is waited for.
+func podHealth(obj *unstructured.Unstructured) (reconcile.Health, bool) {
+	if obj.GetLabels()[LabelJob] == "" {
+		return undecided()
+	}
+	phase, _, _ := unstructured.NestedString(obj.Object, "status", "phase")
+	switch {
+	case (phase == "Succeeded" || phase == "Failed") && obj.GetAnnotations()[AnnotationRunAgain] != "":
+		return RunAgain, true
+	case phase == "Succeeded":
+		return ready()
+	case phase == "Failed" && conditionOf(conditionsOf(obj.Object, "status"), "DisruptionTarget").status == "True":
+		return Disrupted, true
+	case phase == "Failed":
+		why, _, _ := unstructured.NestedString(obj.Object, "status", "reason")
+		more, _, _ := unstructured.NestedString(obj.Object, "status", "message")
+		return reconcile.Health{Status: reconcile.Failed, Message: failedJob(condition{reason: why, message: more})}, true
+	case phase == "Running":
+		return progressing("runs")
+	}
+	return progressing("has not begun: %s", unreadyPod(obj))
 }
 
 // failedJob says why a Job was given up.

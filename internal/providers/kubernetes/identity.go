@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -29,7 +30,7 @@ func (c *Cluster) identify(ctx context.Context) error {
 	if string(ns.UID) == c.uid {
 		return nil
 	}
-	err = anotherCluster(c.target.Context, c.uid, string(ns.UID))
+	err = anotherCluster(c.target, c.uid, string(ns.UID))
 	if c.elsewhere.CompareAndSwap(nil, &err) {
 		c.log.Error("another cluster answers; nothing is done to it", "error", err)
 		c.clusters.publish(watchEvents(c.owners()))
@@ -57,12 +58,17 @@ func (c *Cluster) refuse(r *http.Request) error {
 	return c.fence.request(r)
 }
 
-func anotherCluster(context, was, is string) error {
-	return &reconcile.Error{
-		Kind: reconcile.Conflict, Op: "connect to " + context,
-		Err:  fmt.Errorf("context %s leads to another cluster than before (kube-system was %s and is %s); nothing is done to it", context, was, is),
+func anotherCluster(target forge.Target, was, is string) error {
+	e := &reconcile.Error{
+		Kind: reconcile.Conflict, Op: "connect to " + target.String(),
+		Err:  fmt.Errorf("context %s leads to another cluster than before (kube-system was %s and is %s); nothing is done to it", target, was, is),
 		Hint: "if this is meant, restart forged; if not, repair the kubeconfig",
 	}
+	if target.Context == "" {
+		e.Err = fmt.Errorf("cluster %s is another one than before (kube-system was %s and is %s); nothing is done to it", target, was, is)
+		e.Hint = "if it was made anew, and this is meant, restart forged"
+	}
+	return e
 }
 
 // mistaken tells a list that may be of another cluster: it is of an earlier

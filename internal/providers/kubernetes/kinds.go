@@ -82,7 +82,7 @@ func (c *Cluster) find(ctx context.Context, gvk schema.GroupVersionKind) (*meta.
 			break
 		}
 	}
-	unknown := &unknownKind{context: c.target.Context, gvk: gvk}
+	unknown := &unknownKind{context: c.target.String(), gvk: gvk}
 	if m, err := c.mapper.RESTMappingWithContext(ctx, gvk.GroupKind()); err == nil {
 		unknown.serves = m.GroupVersionKind.Version
 	}
@@ -269,7 +269,7 @@ func (c *Cluster) defined(ctx context.Context, ref Ref, live *unstructured.Unstr
 			return &reconcile.Error{
 				Kind: reconcile.Unavailable, Op: "wait for", Object: ref.String(),
 				Err:  errors.New("the API server does not serve its kind yet"),
-				Hint: "see what its status says: kubectl --context " + c.target.Context + " get crd " + ref.Name + " -o yaml",
+				Hint: "see what its status says: " + c.target.Kubectl() + " get crd " + ref.Name + " -o yaml",
 			}
 		}
 	}

@@ -38,10 +38,10 @@ type Leases struct {
 	holder   string
 	process  string
 	times    leaseTimes
+	watchers reconcile.LeaseWatchers
 
 	mu     sync.Mutex
 	leases map[leaseKey]*lease
-	notify map[*func(string)]struct{}
 }
 
 var _ reconcile.Leases = (*Leases)(nil)
@@ -55,8 +55,8 @@ type leaseKey struct {
 // clusters are closed.
 func NewLeases(clusters *Clusters) *Leases {
 	return &Leases{
-		clusters: clusters, holder: newHolder(), process: process(), times: defaultLeaseTimes,
-		leases: map[leaseKey]*lease{}, notify: map[*func(string)]struct{}{},
+		clusters: clusters, holder: reconcile.LeaseHolder(), process: process(), times: defaultLeaseTimes,
+		leases: map[leaseKey]*lease{},
 	}
 }
 
@@ -219,7 +219,7 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 		return l.all.times.retry
 	}
 	if now.Held != was {
-		l.all.tell(l.key.environment)
+		l.all.watchers.Tell(l.key.environment)
 	}
 	return l.all.times.renew
 }
@@ -291,30 +291,6 @@ func (ls *Leases) Keep(environments []string) {
 
 // Watch implements reconcile.Leases.
 func (ls *Leases) Watch(ctx context.Context, notify func(environment string)) error {
-	key := &notify
-	ls.mu.Lock()
-	ls.notify[key] = struct{}{}
-	ls.mu.Unlock()
-	defer func() {
-		ls.mu.Lock()
-		delete(ls.notify, key)
-		ls.mu.Unlock()
-	}()
-	select {
-	case <-ctx.Done():
-	case <-ls.clusters.ctx.Done():
-	}
+	ls.watchers.Watch(ctx, ls.clusters.ctx.Done(), notify)
 	return nil
-}
-
-func (ls *Leases) tell(environment string) {
-	ls.mu.Lock()
-	var to []func(string)
-	for f := range ls.notify {
-		to = append(to, *f)
-	}
-	ls.mu.Unlock()
-	for _, f := range to {
-		f(environment)
-	}
 }

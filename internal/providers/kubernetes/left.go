@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -25,16 +26,17 @@ type Left struct {
 
 // leftText is a Left as it is written down.
 type leftText struct {
-	Kubeconfig  string `json:"kubeconfig,omitempty"`
-	Context     string `json:"context"`
-	Impersonate string `json:"impersonate,omitempty"`
-	Namespace   string `json:"namespace"`
-	ClusterUID  string `json:"clusterUID"`
+	Kubeconfig  string   `json:"kubeconfig,omitempty"`
+	Context     string   `json:"context"`
+	Impersonate string   `json:"impersonate,omitempty"`
+	Cluster     forge.ID `json:"cluster,omitzero"`
+	Namespace   string   `json:"namespace"`
+	ClusterUID  string   `json:"clusterUID"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (l Left) MarshalJSON() ([]byte, error) {
-	return json.Marshal(leftText{l.Target.Kubeconfig, l.Target.Context, l.Target.Impersonate, l.Namespace, l.ClusterUID})
+	return json.Marshal(leftText{l.Target.Kubeconfig, l.Target.Context, l.Target.Impersonate, l.Target.Cluster, l.Namespace, l.ClusterUID})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -43,7 +45,7 @@ func (l *Left) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &t); err != nil {
 		return err
 	}
-	*l = Left{forge.Target{Kubeconfig: t.Kubeconfig, Context: t.Context, Impersonate: t.Impersonate}, t.Namespace, t.ClusterUID}
+	*l = Left{forge.Target{Kubeconfig: t.Kubeconfig, Context: t.Context, Impersonate: t.Impersonate, Cluster: t.Cluster}, t.Namespace, t.ClusterUID}
 	return nil
 }
 
@@ -109,6 +111,9 @@ func (cs *Clusters) places(ctx context.Context, environment string, wanted []for
 			continue
 		}
 		c, err := cs.Cluster(ctx, r.Target)
+		if errors.Is(err, reconcile.ErrGone) {
+			continue // with all that was in it
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -142,9 +147,6 @@ func (cs *Clusters) places(ctx context.Context, environment string, wanted []for
 	}
 	var still []Left
 	for _, l := range cs.formerHomes(environment, homes, note.leftElsewhere()) {
-		if l.Target.Context == "" {
-			continue // a cluster whose way in is an output of what is wanted no more
-		}
 		if slices.Contains(targets, l.Target) || slices.Contains(uids, l.ClusterUID) || slices.ContainsFunc(still, func(s Left) bool { return s.Target == l.Target }) {
 			continue // seen above, under this name or another
 		}
@@ -163,7 +165,7 @@ func (cs *Clusters) places(ctx context.Context, environment string, wanted []for
 
 // lookAt finds what was left in another cluster. A context that the kubeconfig
 // does not have any more, or that leads to another cluster now, is how a person
-// says that the old one is gone.
+// says that the old one is gone; so is a cluster on Fly that was deleted.
 func (cs *Clusters) lookAt(ctx context.Context, environment string, l Left) (found []placeAt, known bool) {
 	c, err := cs.Cluster(ctx, l.Target)
 	if reconcile.KindOf(err) == reconcile.Invalid && err != nil || err == nil && c.uid != l.ClusterUID {

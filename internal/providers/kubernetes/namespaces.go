@@ -138,7 +138,7 @@ func (p *Namespaces) Plan(ctx context.Context, r reconcile.Request, o reconcile.
 		return nil, &reconcile.Error{
 			Kind: reconcile.Unavailable, ID: id, Object: n.ref.String(), Op: "plan",
 			Err:  errors.New("it is being deleted"),
-			Hint: "if it stays so, see what holds it: kubectl --context " + n.cluster.target.Context + " get namespace " + n.spec.Name + " -o yaml",
+			Hint: "if it stays so, see what holds it: " + n.cluster.target.Kubectl() + " get namespace " + n.spec.Name + " -o yaml",
 		}
 
 	case !n.state.Exists && !n.spec.Create:
@@ -255,5 +255,5 @@ func (n *namespace) desired() string {
 }
 
 func (n *namespace) kubectl(verb string) string {
-	return fmt.Sprintf("kubectl --context %s %s namespace %s", n.cluster.target.Context, verb, n.spec.Name)
+	return fmt.Sprintf("%s %s namespace %s", n.cluster.target.Kubectl(), verb, n.spec.Name)
 }

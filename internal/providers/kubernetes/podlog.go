@@ -26,7 +26,7 @@ const (
 func (f *podWatch) lastWords(ctx context.Context, t trouble) (left, log string) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	r, err := f.redactor(ctx)
+	r, err := f.c.redactor(ctx, f.ref.Namespace)
 	if err != nil {
 		return "", "its log is not shown, since its secrets could not be taken out: " + err.Error()
 	}
@@ -84,20 +84,20 @@ func printable(r rune) rune {
 	return r
 }
 
-// redactor knows the values of all Secrets of the namespace: whatever a pod
+// redactor knows the values of all Secrets of a namespace: whatever a pod
 // there can have printed. They are read when a log is, and not kept.
-func (f *podWatch) redactor(ctx context.Context) (*redact.Redactor, error) {
-	list, err := f.c.client.CoreV1().Secrets(f.ref.Namespace).List(ctx, metav1.ListOptions{
+func (c *Cluster) redactor(ctx context.Context, namespace string) (*redact.Redactor, error) {
+	list, err := c.client.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermNotEqualSelector("type", "helm.sh/release.v1").String(),
 	})
 	if err != nil {
-		return nil, Classify("list the secrets of namespace "+f.ref.Namespace, Ref{}, err)
+		return nil, Classify("list the secrets of namespace "+namespace, Ref{}, err)
 	}
 	var values []secret.Value
 	for i := range list.Items {
 		s := &list.Items[i]
 		for key, raw := range s.Data {
-			if s.Labels[LabelInstance] == f.c.instance || !public(key) {
+			if s.Labels[LabelInstance] == c.instance || !public(key) {
 				values = append(values, secret.New(raw))
 			}
 		}
@@ -145,7 +145,7 @@ func (f *podWatch) words(ctx context.Context, reason, text string) string {
 		return oneLine(text)
 	}
 	if f.quoted.raw != text {
-		r, err := f.redactor(ctx)
+		r, err := f.c.redactor(ctx, f.ref.Namespace)
 		if err != nil {
 			return "its words are not shown, since its secrets could not be taken out"
 		}

@@ -34,7 +34,7 @@ const mostPause = 5 * time.Minute
 
 // hasPods tells kinds whose pods say why they are not ready.
 func hasPods(gk schema.GroupKind) bool {
-	return gk == schema.GroupKind{Group: "batch", Kind: "Job"} ||
+	return gk == jobKind || gk == podKind ||
 		gk.Group == "apps" && slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet"}, gk.Kind)
 }
 
@@ -223,6 +223,10 @@ func (f *podWatch) look(ctx context.Context) (labels.Selector, error) {
 	f.refused = ""
 	if c := conditionOf(conditionsOf(live.Object, "status"), "ReplicaFailure"); c.status == "True" {
 		f.refused = "pods are refused: " + c.text()
+	}
+	if f.ref.GVK.GroupKind() == podKind {
+		f.newest = func(p podSeen) bool { return p.owner == f.uid }
+		return labels.Everything(), nil // it is found by its name
 	}
 	raw, _, _ := unstructured.NestedMap(live.Object, "spec", "selector")
 	var s metav1.LabelSelector

@@ -47,6 +47,33 @@ spec:
 	}
 }
 
+// A Pod by itself says why it has failed, and others beside it are not looked at.
+func TestPodHasALog(t *testing.T) {
+	t.Parallel()
+	b, k := newPodBed(t, "column exists already\n")
+	id := releaseID("app")
+	other := b.manifest(`
+apiVersion: v1
+kind: Pod
+metadata: {name: other, annotations: {sandbox.forged.dev/pod: crash-loop}}
+spec: {containers: [{name: c, image: c}]}
+`)
+	pod := b.manifest(`
+apiVersion: v1
+kind: Pod
+metadata: {name: migrate, labels: {forged.dev/job: migrate}, annotations: {sandbox.forged.dev/pod: fail}}
+spec: {restartPolicy: Never, containers: [{name: work, image: work}]}
+`)
+	b.own(id, other, pod)
+	h := b.follow(RefOf(pod), "a log", func(h reconcile.Health) bool { return strings.Contains(h.Message, "| column exists already") })
+	if h.Status != reconcile.Failed || !strings.Contains(h.Message, "pod migrate, container work: Error, exit code 1") {
+		t.Errorf("%+v", h)
+	}
+	if reads := k.reads(); len(reads) != 1 || reads[0] != "migrate/work" {
+		t.Errorf("logs were read of %v", reads)
+	}
+}
+
 // A StatefulSet replaces one pod after the other: only those of the new
 // revision say whether that goes well.
 func TestRevisionOfAStatefulSet(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	kwatch "k8s.io/apimachinery/pkg/watch"
@@ -18,7 +19,7 @@ import (
 // podSeen is what is kept of a pod.
 type podSeen struct {
 	name    string
-	owner   string // uid of its controller
+	owner   string // uid of its controller; its own if it has none
 	hash    string // of the revision it was made from
 	first   string // of its containers
 	ending  bool
@@ -29,9 +30,13 @@ type podSeen struct {
 func (f *podWatch) watch(ctx context.Context, selector labels.Selector) {
 	logger := logr.Discard()
 	api := f.c.client.CoreV1().Pods(f.ref.Namespace)
+	only := ""
+	if f.ref.GVK.GroupKind() == podKind {
+		only = fields.OneTermEqualSelector(metav1.ObjectNameField, f.ref.Name).String()
+	}
 	reflector := cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = selector.String()
+			o.LabelSelector, o.FieldSelector = selector.String(), only
 			l, err := api.List(ctx, o)
 			f.mu.Lock()
 			was := f.blind
@@ -43,7 +48,7 @@ func (f *podWatch) watch(ctx context.Context, selector labels.Selector) {
 			return l, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (kwatch.Interface, error) {
-			o.LabelSelector = selector.String()
+			o.LabelSelector, o.FieldSelector = selector.String(), only
 			return api.Watch(ctx, o)
 		},
 	}, nil, f, cache.ReflectorOptions{Logger: &logger, Name: "pods of " + f.ref.String(), TypeDescription: "Pod"})
@@ -59,7 +64,7 @@ func (f *podWatch) wake() {
 
 func (f *podWatch) put(pod *corev1.Pod) {
 	p := podSeen{
-		name: pod.Name, hash: pod.Labels[appsv1.ControllerRevisionHashLabelKey],
+		name: pod.Name, owner: string(pod.UID), hash: pod.Labels[appsv1.ControllerRevisionHashLabelKey],
 		ending: pod.DeletionTimestamp != nil, trouble: troubleOf(pod),
 	}
 	if len(pod.Spec.Containers) > 0 {

@@ -1,8 +1,6 @@
 package kubernetes
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"strconv"
@@ -51,15 +49,4 @@ func dead(named string) bool {
 	}
 	pid, err := strconv.Atoi(it[2])
 	return err == nil && startOf(pid) != it[3]
-}
-
-// newHolder names this process to people, and tells it from every other one.
-func newHolder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	random := make([]byte, 4)
-	_, _ = rand.Read(random) // it never fails
-	return fmt.Sprintf("%s, process %d (%s)", host, os.Getpid(), hex.EncodeToString(random))
 }

@@ -45,6 +45,23 @@ func holdsData(ref Ref) bool {
 	return false
 }
 
+// Stay says of an object that it is left in the cluster, and how a person
+// removes it.
+func (c *Cluster) Stay(ref Ref) reconcile.Stay {
+	kind := strings.ToLower(ref.GVK.Kind)
+	if ref.GVK.Group != "" {
+		kind += "." + ref.GVK.Group
+	}
+	command := "kubectl"
+	if c.target.Context != "" {
+		command += " --context " + c.target.Context
+	}
+	if ref.Namespace != "" {
+		command += " --namespace " + ref.Namespace
+	}
+	return reconcile.Stay{Object: ref.String(), Remove: command + " delete " + kind + " " + ref.Name}
+}
+
 // Pruned is what became of an object that is not wanted any more.
 type Pruned string
 

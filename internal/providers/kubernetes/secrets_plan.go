@@ -196,6 +196,7 @@ func (s *secrets) removal(id forge.ID, entries []Entry) reconcile.Step {
 	for _, e := range entries {
 		if e.Keep || irreplaceable(id.Environment, e) {
 			kept = append(kept, e.Ref.Name)
+			step.Stays = append(step.Stays, s.cluster.Stay(e.Ref))
 			continue
 		}
 		step.Deletes++

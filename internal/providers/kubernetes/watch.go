@@ -38,6 +38,7 @@ type State struct {
 	Lens            Lens   // through which the digest was taken
 	Owner           string // the resource that it says it belongs to
 	Health          reconcile.Health
+	Completed       bool      // a Job or a Pod has come to its end, and well
 	Strange         string    // of a Secret: keys that others have put into it, and who
 	SeenAt          time.Time // when the watch brought it
 

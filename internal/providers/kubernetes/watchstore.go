@@ -50,6 +50,7 @@ func (w *watch) reduce(obj any) (any, error) {
 		}
 		if u, ok := obj.(*unstructured.Unstructured); ok {
 			s.Health = HealthOf(u)
+			s.Completed = completed(u, s.Health)
 		}
 		w.c.mu.Lock()
 		w.c.keepWriters(w.ref(key), &s, o)

@@ -42,6 +42,10 @@ type claims struct {
 	waits map[string]bool // by uid of a claim that is not bound: it is bound when a pod wants it
 }
 
+// labelRegion is how Fly Kubernetes is asked for a disk in a region: Fly docs,
+// Using volumes with FKS.
+const labelRegion = "region"
+
 var claimGVK = corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")
 
 func (*claims) want(_ context.Context, l *Look) ([]Object, error) {
@@ -56,6 +60,9 @@ func (*claims) want(_ context.Context, l *Look) ([]Object, error) {
 	}
 	if spec.StorageClass != "" {
 		want["storageClassName"] = spec.StorageClass
+	}
+	if spec.Region != "" {
+		want["selector"] = map[string]any{"matchLabels": map[string]any{labelRegion: spec.Region}}
 	}
 	obj := &unstructured.Unstructured{Object: map[string]any{"spec": want}}
 	obj.SetGroupVersionKind(claimGVK)
@@ -144,6 +151,7 @@ func (c *claims) review(ctx context.Context, l *Look, o Object, live *unstructur
 		return err
 	}
 	class, _, _ := unstructured.NestedString(live.Object, "spec", "storageClassName")
+	region, _, _ := unstructured.NestedString(live.Object, "spec", "selector", "matchLabels", labelRegion)
 	phase, _, _ := unstructured.NestedString(live.Object, "status", "phase")
 	modes, _, _ := unstructured.NestedStringSlice(live.Object, "spec", "accessModes")
 	switch {
@@ -151,6 +159,8 @@ func (c *claims) review(ctx context.Context, l *Look, o Object, live *unstructur
 		step.Blocked = fmt.Sprintf("its storage class is %s and cannot become %s; make a volume of another name and copy the data", class, spec.StorageClass)
 	case len(modes) != 1 || modes[0] != spec.Access:
 		step.Blocked = fmt.Sprintf("its access mode is %v and cannot become %s; make a volume of another name and copy the data", modes, spec.Access)
+	case spec.Region != region:
+		step.Blocked = fmt.Sprintf("its region is %s and cannot become %s; write the region that it has, or make a volume of another name and copy the data", place(region), place(spec.Region))
 	case want.Cmp(has) < 0:
 		step.Blocked = fmt.Sprintf("it has %s and cannot shrink to %s; make a volume of another name and copy the data", has.String(), want.String())
 	case want.Cmp(has) > 0 && phase != string(corev1.ClaimBound):
@@ -169,6 +179,14 @@ func (c *claims) review(ctx context.Context, l *Look, o Object, live *unstructur
 		}
 	}
 	return nil
+}
+
+// place is a region as a person reads it.
+func place(region string) string {
+	if region == "" {
+		return "that of the cluster"
+	}
+	return region
 }
 
 // sizes are what a claim asks for, and what it is to ask for.

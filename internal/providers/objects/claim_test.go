@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	quantity "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -142,6 +143,62 @@ func TestClaimGrowsAndDoesNotShrink(t *testing.T) {
 	}
 	r.spec.Size = "5Gi"
 	r.converge(r.ask())
+}
+
+// TestClaimOfARegion: the region stands in what a claim asks for, and a claim
+// that is there stays in its region.
+func TestClaimOfARegion(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.spec.Access, r.spec.Region = "ReadWriteOncePod", "iad"
+	r.converge(r.ask())
+	if s := r.live().Spec; s.Selector == nil || len(s.Selector.MatchLabels) != 1 || s.Selector.MatchLabels["region"] != "iad" {
+		t.Fatalf("it selects %v", s.Selector)
+	}
+	for region, want := range map[string]string{
+		"ord": "its region is iad and cannot become ord; write the region that it has",
+		"":    "its region is iad and cannot become that of the cluster",
+	} {
+		r.spec.Region = region
+		_, steps := r.plan(r.ask())
+		if s := r.single(steps); !strings.Contains(s.Blocked, want) || len(s.Destroys) > 0 {
+			t.Errorf("want %q, planned %s", want, s)
+		}
+	}
+	r.spec.Region = "iad"
+	if _, steps := r.plan(r.ask()); len(steps) > 0 {
+		t.Errorf("planned %v", steps)
+	}
+}
+
+// TestClaimOfAStatefulSet: what a StatefulSet's controller has made is not taken
+// without a word, and never made anew: once it is marked, it is ours as it is.
+func TestClaimOfAStatefulSet(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.spec.Access = "ReadWriteOncePod"
+	claims := r.Client.CoreV1().PersistentVolumeClaims(r.Namespace)
+	before, err := claims.Create(t.Context(), &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: "data", Labels: map[string]string{"forged.dev/data": "postgres"}},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: quantity.MustParse("1Gi")}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, steps := r.plan(r.ask())
+	if s := r.single(steps); !strings.Contains(s.Blocked, "label persistentvolumeclaim data "+kubernetes.LabelInstance+"="+r.Instance) || len(s.Destroys) > 0 {
+		t.Errorf("planned %s", s)
+	}
+	if _, err := claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"labels":{"`+kubernetes.LabelInstance+`":"`+r.Instance+`"}}}`), person); err != nil {
+		t.Fatal(err)
+	}
+	r.converge(r.ask())
+	if live := r.live(); live.UID != before.UID || live.Labels["forged.dev/data"] != "postgres" {
+		t.Errorf("it is another one: %v", live.ObjectMeta)
+	}
 }
 
 func TestClaimOfAClassThatCannotGrow(t *testing.T) {

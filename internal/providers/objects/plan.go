@@ -276,6 +276,7 @@ func (p *Provider) removal(l *Look, entries []kubernetes.Entry) reconcile.Step {
 		c := reconcile.Change{Path: e.Ref.String()}
 		if e.Keep {
 			c.To = "stays; forged lets go of it"
+			step.Stays = append(step.Stays, l.Cluster.Stay(e.Ref))
 		} else {
 			step.Deletes++
 			if p.kind.Data {

@@ -12,16 +12,9 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// A database that was asked for without an answer is looked for this long
-// before it is asked for again: a request may still be under way.
-const (
-	lookFor   = 30 * time.Second
-	lookEvery = 5 * time.Second
-
-	// claimAfter so long after it was asked for, what appears under its name is
-	// somebody else's: by then the request has come to its end.
-	claimAfter = 10 * time.Minute
-)
+// claimAfter so long after it was asked for, what appears under its name is
+// somebody else's: by then the request has come to its end.
+const claimAfter = 10 * time.Minute
 
 // Apply implements fly.View.
 func (d *database) Apply(ctx context.Context, step reconcile.Step) error {
@@ -99,7 +92,7 @@ func (d *database) create(ctx context.Context) error {
 	r.Spec = fly.EncodeSpec(d.spec)
 	begun, err := time.Parse(time.RFC3339, r.Data[dataAsked])
 	if e := d.entry(); err == nil && e != nil && e.Identity == "" {
-		found, err := d.lookFor(ctx, begun.Add(lookFor))
+		found, err := d.lookFor(ctx, begun.Add(fly.Unseen))
 		if err != nil || found != nil {
 			return d.made(ctx, r, found, err)
 		}
@@ -130,7 +123,7 @@ func (d *database) create(ctx context.Context) error {
 		}
 		return d.made(ctx, r, &made, nil)
 	case api.Ambiguous:
-		found, again := d.lookFor(ctx, time.Now().Add(lookFor))
+		found, again := d.lookFor(ctx, time.Now().Add(fly.Unseen))
 		if again == nil && found == nil {
 			again = fly.Classify(op, d.object(), err)
 		}
@@ -163,29 +156,17 @@ func (d *database) made(ctx context.Context, r fly.Record, found *api.AddOn, err
 
 // lookFor looks for the database by its name until a time; nil: there is none.
 func (d *database) lookFor(ctx context.Context, until time.Time) (*api.AddOn, error) {
-	for {
+	found, _, err := fly.LookFor(ctx, until, func(ctx context.Context) (*api.AddOn, bool, error) {
 		d.Org.Touch(topic())
 		all, err := d.list(ctx)
-		if err != nil {
-			return nil, err
-		}
 		for _, a := range all {
 			if a.Name == d.spec.Name {
-				return &a, nil
+				return &a, true, nil
 			}
 		}
-		left := min(time.Until(until), lookEvery)
-		if left <= 0 {
-			return nil, nil
-		}
-		timer := time.NewTimer(left)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, fly.Classify("look for", d.object(), ctx.Err())
-		}
-	}
+		return nil, false, err
+	})
+	return found, fly.Classify("look for", d.object(), err)
 }
 
 // note writes down whose a database is: in its metadata, and in the inventory.

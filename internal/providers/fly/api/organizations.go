@@ -15,6 +15,7 @@ type Org struct {
 	Name     string `json:"name"`
 	PaidPlan bool   `json:"paidPlan"`
 	Billable bool   `json:"billable"`
+	Beta     bool   `json:"provisionsBetaExtensions"` // may make what is in closed beta
 }
 
 // Organization is an organization by its slug.
@@ -23,7 +24,7 @@ func (c *Client) Organization(ctx context.Context, slug string) (Org, error) {
 		Organization *Org `json:"organization"`
 	}](ctx, c, operation{
 		action: "organization.get", ident: slug, repeat: true,
-		text: `query($slug: String!) { organization(slug: $slug) { id slug rawSlug name paidPlan billable } }`,
+		text: `query($slug: String!) { organization(slug: $slug) { id slug rawSlug name paidPlan billable provisionsBetaExtensions } }`,
 		vars: map[string]any{"slug": slug},
 	})
 	if err == nil && reply.Organization == nil {

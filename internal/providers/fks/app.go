@@ -1,0 +1,137 @@
+package fks
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"forged.dev/forged/internal/providers/fly"
+	"forged.dev/forged/internal/providers/fly/api"
+	forged "forged.dev/forged/internal/providers/kubernetes"
+)
+
+// Which app a cluster's Services are in is not documented as an answer of Fly's
+// API. It is told by the host of a load balancer, which is made of it; by an
+// annotation of a volume; and where an organization has one cluster, and one app
+// of the kind, by that. Names are not taken apart: the name of a cluster's app
+// does not hold the cluster's.
+const (
+	appPrefix     = "fks-default-"
+	appSuffix     = ".fly.dev"
+	annotationApp = "fly.io/app" // of a volume (Fly docs, Kubernetes: volumes)
+)
+
+// onlyApp is that of the only cluster of an organization.
+func (c *cluster) onlyApp(ctx context.Context) error {
+	apps, err := fly.Read(ctx, c.Org, fly.Topic{App: "apps", Section: fly.SectionClusters}, func(ctx context.Context) ([]api.App, error) {
+		return c.Org.Client().Apps(ctx, c.Org.Slug(), "")
+	})
+	if err != nil {
+		return fly.Classify("list", "the apps of organization "+c.Org.Slug(), err)
+	}
+	apps = slices.DeleteFunc(slices.Clone(apps), func(a api.App) bool { return !strings.HasPrefix(a.Name, appPrefix) })
+	if len(apps) == 1 {
+		c.way.setApp(c.live.ID, apps[0].Name)
+	}
+	return nil
+}
+
+// setApp notes the app of a cluster, unless it is not that one any more.
+func (w *way) setApp(addon, app string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.addon != addon || w.appName == app {
+		return false
+	}
+	w.appName = app
+	return true
+}
+
+// findApp looks in the cluster for its app, and tells whether that is news. What
+// cannot be read now is read later.
+func (w *way) findApp(ctx context.Context) bool {
+	w.mu.Lock()
+	addon, app := w.addon, w.appName
+	w.mu.Unlock()
+	if addon == "" || app != "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	cfg, err := w.config(ctx)
+	if err != nil {
+		return false
+	}
+	client, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return false
+	}
+	defer client.CloseIdleConnections()
+	inside, err := kubernetes.NewForConfigAndClient(cfg, client)
+	if err != nil {
+		return false
+	}
+	services, err := inside.CoreV1().Services("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false
+	}
+	app = appOfServices(services.Items, w.id.Environment, w.accounts.Instance())
+	if app == "" {
+		volumes, err := inside.CoreV1().PersistentVolumes().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false
+		}
+		app = appOfVolumes(volumes.Items)
+	}
+	return app != "" && w.setApp(addon, app)
+}
+
+// appOfServices is what the hosts of load balancers say: NAME.svc.APP.fly.dev,
+// perhaps with more before the svc where the namespace is not the default one.
+// Those of this environment count more than others; empty: it cannot be told.
+func appOfServices(services []corev1.Service, environment, instance string) string {
+	var ours, all []string
+	for i := range services {
+		s := &services[i]
+		for _, in := range s.Status.LoadBalancer.Ingress {
+			of, rest, is := strings.Cut(in.Hostname, ".svc.")
+			app, ends := strings.CutSuffix(rest, appSuffix)
+			if !is || !ends || strings.Contains(app, ".") || of != s.Name && !strings.HasPrefix(of, s.Name+".") {
+				continue
+			}
+			all = append(all, app)
+			if s.Labels[forged.LabelInstance] == instance && strings.HasPrefix(s.Annotations[forged.AnnotationOwner], environment+"/") {
+				ours = append(ours, app)
+			}
+		}
+	}
+	if app := only(ours); app != "" {
+		return app
+	}
+	return only(all)
+}
+
+func appOfVolumes(volumes []corev1.PersistentVolume) string {
+	var all []string
+	for i := range volumes {
+		if app := volumes[i].Annotations[annotationApp]; app != "" {
+			all = append(all, app)
+		}
+	}
+	return only(all)
+}
+
+// only is what all are; empty: they differ, or there are none.
+func only(all []string) string {
+	slices.Sort(all)
+	if all = slices.Compact(all); len(all) == 1 {
+		return all[0]
+	}
+	return ""
+}

@@ -1,0 +1,287 @@
+package fks
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"forged.dev/forged/internal/flyemulator"
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly/api"
+	"forged.dev/forged/internal/providers/fly/flytest"
+	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/reconcile/providertest"
+)
+
+func TestConformance(t *testing.T) {
+	providertest.TestInBubble(t, func(t *testing.T) providertest.Harness {
+		r := newRig(t, flyemulator.Options{})
+		remove := func(t *testing.T) {
+			if err := r.Somebody.DeleteAddOn(t.Context(), r.live().ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := r.Harness(providertest.Harness{
+			Resource: r.request().Resource, Changed: r.request().Resource, Fixed: true,
+			Policy: forge.Policy{Mode: forge.ModeApply, Adopt: forge.AdoptIfUnowned}, Data: true,
+			Start: func(*testing.T) reconcile.Provider { return patient{r.fks()} },
+			Edit: func(t *testing.T) { // nothing of a cluster can be edited: somebody makes it anew
+				remove(t)
+				r.make(name)
+			},
+			Delete:  remove,
+			Restore: func(*testing.T) { r.make(name) },
+			Secrets: []string{"kubectl-token"},
+		})
+		h.Bystander = r.unharmed
+		return h
+	})
+}
+
+// An answer that is lost is looked for; no request makes a second cluster,
+// wherever a process ends.
+func TestNeverTwo(t *testing.T) {
+	faults := []flyemulator.Fault{
+		{Body: `createAddOn`, Drop: flyemulator.DropAfter, Count: 1},
+		{Body: `createAddOn`, Drop: flyemulator.DropBefore, Count: 1},
+		{Body: `createAddOn`, Status: 502, Commit: true, Count: 1},
+		{Body: `createAddOn`, Status: 503, Count: 3},
+		{Body: `createAddOn`, Delay: flyemulator.Duration(29 * time.Second), Count: 1},
+		{Body: `addOns\(`, Status: 502, Count: 10},
+		{Body: `addOns?\(`, Delay: flyemulator.Duration(29 * time.Second), Count: 10},
+		{Action: "machines.update", Drop: flyemulator.DropAfter, Count: 1},
+	}
+	for _, f := range faults {
+		t.Run(fmt.Sprintf("%s %s%d", f.Body, f.Drop, f.Status), func(t *testing.T) {
+			for _, restart := range []bool{false, true} {
+				inBubble(t, flyemulator.Options{}, func(r *rig) {
+					p := r.fks()
+					r.Fault(f)
+					for range 30 {
+						if _, err := r.round(p, r.request()); err == nil {
+							continue
+						}
+						if restart {
+							p = r.fks()
+						}
+						time.Sleep(3 * time.Second)
+					}
+					r.MendAll()
+					r.converge(p, r.request())
+					_, steps := r.plan(p, remove(r.request()))
+					if len(steps) != 1 || len(steps[0].Destroys) != 1 {
+						r.t.Errorf("it is not known that forged has made it: %v", steps)
+					}
+				})
+			}
+		})
+	}
+}
+
+func remove(q reconcile.Request) reconcile.Request {
+	q.Remove = true
+	return q
+}
+
+// What Fly refuses is said, and tried again when that makes sense.
+func TestRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		what  string
+		fault flyemulator.Fault
+		kind  reconcile.ErrorKind
+		want  string
+	}{
+		{"no payment", flyemulator.Fault{Body: `createAddOn`, Status: 200, Text: `{"errors":[{"message":"Please add a payment method"}],"data":null}`}, reconcile.Denied, "payment"},
+		{"a taken name", flyemulator.Fault{Body: `createAddOn`, Status: 200, Text: `{"errors":[{"message":"Validation failed: Name has already been taken"}],"data":null}`}, reconcile.Conflict, "platform.cluster"},
+		{"a revoked token", flyemulator.Fault{Status: 401}, reconcile.Denied, "revoked"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			inBubble(t, flyemulator.Options{}, func(r *rig) {
+				p := r.fks()
+				r.plan(p, r.request())
+				r.Fault(tt.fault)
+				time.Sleep(time.Hour)
+				_, err := r.round(p, r.request())
+				if reconcile.KindOf(err) != tt.kind || !strings.Contains(fmt.Sprint(err), tt.want) {
+					r.t.Errorf("%s: %v", reconcile.KindOf(err), err)
+				}
+				r.MendAll()
+				time.Sleep(time.Hour)
+				r.converge(p, r.request())
+			})
+		})
+	}
+}
+
+// An organization that is not in the beta is told before anything is asked for.
+func TestNotInTheBeta(t *testing.T) {
+	inBubble(t, flyemulator.Options{Orgs: []flyemulator.Org{{Slug: flytest.Org}}}, func(r *rig) {
+		p := r.fks()
+		r.blocked(p, r.request(), "beta@fly.io")
+	})
+}
+
+// A cluster that could not be made is told of, with what to do; it is never
+// deleted for that.
+func TestFailure(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		r.SetMode(flyemulator.ModeAddOn, "error")
+		p := r.fks()
+		_, err := r.round(p, r.request())
+		r.must(err)
+		time.Sleep(10 * time.Minute)
+		o, steps := r.plan(p, r.request())
+		if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, "provisioning failed") ||
+			!strings.Contains(o.Health.Message, "fly ext kubernetes destroy shop-k8s") || len(steps) != 0 {
+			r.t.Errorf("%+v %v", o.Health, steps)
+		}
+		if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Waiting {
+			r.t.Errorf("a way into it: %v", err)
+		}
+	})
+}
+
+// A cluster without a kubeconfig, or with one that would have this machine do
+// something, is told of.
+func TestStrangeKubeconfigs(t *testing.T) {
+	const flys = "apiVersion: v1\nkind: Config\ncurrent-context: k\nclusters: [{name: k, cluster: {server: 'https://k.flycast:6443'}}]\ncontexts: [{name: k, context: {cluster: k, user: k}}]\nusers: [{name: k, user: {%s}}]\n"
+	for _, tt := range []struct{ what, kubeconfig, want string }{
+		{"none", "", "gives out no kubeconfig"},
+		{"another language", "\tfm2_secret: [", "cannot be read"},
+		{"nothing in it", "{}", "no context"},
+		{"a command", fmt.Sprintf(flys, "exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, kubectl-token]}"), "runs a command"},
+		{"a file", fmt.Sprintf(flys, "tokenFile: /etc/passwd"), "reads files"},
+		{"plain text", strings.ReplaceAll(fmt.Sprintf(flys, "token: t"), "https:", "http:"), "https"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			inBubble(t, flyemulator.Options{Kubeconfig: func(cluster string) string {
+				if cluster == name {
+					return tt.kubeconfig
+				}
+				return "{}"
+			}}, func(r *rig) {
+				p := r.fks()
+				_, err := r.round(p, r.request())
+				r.must(err)
+				time.Sleep(10 * time.Minute)
+				o, steps := r.plan(p, r.request())
+				if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, tt.want) || len(steps) != 0 || len(o.Outputs) != 0 {
+					r.t.Errorf("%+v %v", o, steps)
+				}
+				if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Waiting {
+					r.t.Errorf("a way into it: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// The way in is an output that nobody can read. Nothing is written to the
+// cluster's metadata, and a region that cannot change is told.
+func TestWhatIsMade(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.fks()
+		if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Waiting {
+			r.t.Errorf("nothing is known yet: %v", err)
+		}
+		o := r.converge(p, r.request())
+		if way := string(o.Outputs[forge.OutputKubeconfig].Secret.Reveal()); !strings.Contains(way, "fks-acme-shop-k8s.flycast:6443") || o.Outputs[forge.OutputKubeconfig].Value != "" {
+			r.t.Errorf("%+v", o.Outputs)
+		}
+		cfg, err := p.Way(r.t.Context(), clusterID)
+		r.must(err)
+		if cfg.Host != "https://fks-acme-shop-k8s.flycast:6443" || cfg.ExecProvider != nil || cfg.BearerToken != "" {
+			r.t.Errorf("%s", cfg.Host)
+		}
+		if live := r.live(); len(live.Metadata) != 0 || live.Kubeconfig.IsZero() {
+			r.t.Errorf("%+v", live)
+		}
+		for _, q := range r.Requests() {
+			if strings.Contains(q.Action, "update") && strings.Contains(strings.ToLower(q.Action), "addon") {
+				r.t.Errorf("an add-on was changed: %s", q.Action)
+			}
+		}
+		q := r.request(func(s *forge.FlyClusterSpec) { s.Region = "syd" })
+		step := r.blocked(p, q, "can never change: it is in fra")
+		if !step.Late || !step.Rollout() {
+			r.t.Errorf("%+v", step)
+		}
+	})
+}
+
+// Nothing is taken over without being asked. What was taken over stays when it
+// is asked for no more.
+func TestAdoption(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.fks()
+		use := r.request(func(s *forge.FlyClusterSpec) { s.Create = false })
+		r.blocked(p, use, "has no cluster shop-k8s")
+		live := r.make(name)
+		time.Sleep(5 * time.Minute)
+		if o, steps := r.plan(p, use); len(steps) != 0 || o.Health.Status != reconcile.Ready {
+			r.t.Errorf("%v %+v", steps, o)
+		}
+		if _, steps := r.plan(p, remove(use)); len(steps) != 0 {
+			r.t.Errorf("it was used, and: %v", steps)
+		}
+		q := r.request()
+		r.blocked(p, q, "forged did not make it")
+		q.Policy.Adopt = forge.AdoptIfUnowned
+		r.converge(p, q)
+		_, steps := r.plan(p, remove(q))
+		if len(steps) != 1 || steps[0].Action != reconcile.ActionForget || steps[0].Deletes != 0 || len(steps[0].Destroys) != 0 {
+			r.t.Fatalf("it was taken over, and: %v", steps)
+		}
+		_, err := r.round(p, remove(q))
+		r.must(err)
+		if now := r.live(); now.ID != live.ID {
+			r.t.Errorf("%+v", now)
+		}
+	})
+}
+
+// What forged has made goes when a person says so, and the way in with it.
+func TestRemoval(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.fks()
+		r.converge(p, r.request())
+		_, steps := r.plan(p, remove(r.request()))
+		if len(steps) != 1 || steps[0].Action != reconcile.ActionDelete || len(steps[0].Destroys) != 1 || !strings.Contains(steps[0].Destroys[0], "cluster shop-k8s") {
+			r.t.Fatalf("%v", steps)
+		}
+		if _, err := p.Way(r.t.Context(), clusterID); err != nil {
+			r.t.Errorf("what is in it could not be removed: %v", err)
+		}
+		_, err := r.round(p, remove(r.request()))
+		r.must(err)
+		if _, err := r.Somebody.AddOn(r.t.Context(), name, api.AddOnKubernetes); api.KindOf(err) != api.NotFound {
+			r.t.Errorf("it is still there: %v", err)
+		}
+		if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Invalid {
+			r.t.Errorf("it is gone for good, and: %v", err)
+		}
+	})
+}
+
+// The app of a cluster is told where it is the only one, and not guessed where
+// there are two.
+func TestApp(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.fks()
+		if o := r.converge(p, r.request()); o.Outputs[forge.OutputApp].Value != "" {
+			r.t.Errorf("of two clusters: %q", o.Outputs[forge.OutputApp].Value)
+		}
+		theirs, err := r.Somebody.AddOn(r.t.Context(), "theirs", api.AddOnKubernetes)
+		r.must(err)
+		r.must(r.Somebody.DeleteAddOn(r.t.Context(), theirs.ID))
+		time.Sleep(10 * time.Minute)
+		o := r.converge(p, r.request())
+		app, err := r.Somebody.App(r.t.Context(), o.Outputs[forge.OutputApp].Value)
+		if err != nil || !strings.HasPrefix(app.Name, "fks-default-") {
+			r.t.Errorf("%+v, %v", app, err)
+		}
+		r.make("theirs")
+		r.before = r.theirs(r.t)
+	})
+}
