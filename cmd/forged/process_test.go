@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -61,12 +61,11 @@ func (h *home) write(name, text string) {
 
 // daemonProcess is a forged run, the real program.
 type daemonProcess struct {
-	h       *home
-	cmd     *exec.Cmd
-	address string
-	log     *logBuffer
-	done    chan struct{} // closed when it has ended
-	err     error         // its end, once done is closed
+	h    *home
+	cmd  *exec.Cmd
+	log  *logBuffer
+	done chan struct{} // closed when it has ended
+	err  error         // its end, once done is closed
 }
 
 // logBuffer may be read while a process writes to it.
@@ -97,15 +96,8 @@ func (h *home) env() []string {
 // run starts a daemon. It ends with the test at the latest.
 func (h *home) run(args ...string) *daemonProcess {
 	h.t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	d := &daemonProcess{h: h, address: ln.Addr().String(), log: &logBuffer{}, done: make(chan struct{})}
-	if err := ln.Close(); err != nil {
-		h.t.Fatal(err)
-	}
-	args = append([]string{"run", "--listen", d.address, "--instance", h.Instance, "--log-level", "debug"}, args...)
+	d := &daemonProcess{h: h, log: &logBuffer{}, done: make(chan struct{})}
+	args = append([]string{"run", "--listen", "127.0.0.1:0", "--instance", h.Instance, "--log-level", "debug"}, args...)
 	d.cmd = exec.Command("forged", args...)
 	d.cmd.Dir, d.cmd.Env = h.dir, h.env()
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
@@ -149,9 +141,16 @@ func (d *daemonProcess) stop() {
 	}
 }
 
+// listening is how a daemon says where it does.
+var listening = regexp.MustCompile(`listening"?[ ,]"?address"?[=:]"?([0-9.:]+)["\n]`)
+
 // get is what the daemon answers at a path.
 func (d *daemonProcess) get(path string) (string, error) {
-	req, err := http.NewRequestWithContext(d.h.t.Context(), http.MethodGet, "http://"+d.address+path, nil)
+	at := listening.FindStringSubmatch(d.log.String())
+	if at == nil {
+		return "", errors.New("it does not listen yet")
+	}
+	req, err := http.NewRequestWithContext(d.h.t.Context(), http.MethodGet, "http://"+at[1]+path, nil)
 	if err != nil {
 		return "", err
 	}

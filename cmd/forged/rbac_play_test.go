@@ -164,7 +164,7 @@ func (r *restricted) until(what string, ok func() bool) {
 	r.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(20 * time.Second); !ok(); {
+	for late := time.After(patience); !ok(); {
 		select {
 		case <-tick.C:
 		case <-late:

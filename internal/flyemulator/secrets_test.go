@@ -115,7 +115,15 @@ func TestSecretsMinVersion(t *testing.T) {
 		if took := time.Since(begun); took < 2*secretsHeld {
 			t.Errorf("nobody was held up: %s", took)
 		}
-		time.AfterFunc(time.Second, func() { w.want(200, "POST", secretsPath, `{"values":{"A":"two"}}`) })
-		w.want(200, "GET", secretsPath+"?min_version=2", "") // it waits
+		done := make(chan answer, 1)
+		go func() { done <- w.send(w.Context(), "GET", secretsPath+"?min_version=2", "") }()
+		pass(time.Second)
+		if len(done) > 0 {
+			t.Error("nobody waits for a version that is to come")
+		}
+		w.want(200, "POST", secretsPath, `{"values":{"A":"two"}}`)
+		if a := <-done; a.status != 200 {
+			t.Errorf("a version that comes: %d %v %s", a.status, a.err, a.raw)
+		}
 	})
 }

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"forged.dev/forged/internal/forge"
@@ -84,9 +85,12 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	for _, r := range owned {
 		if u := e.units[r.ID]; u != nil && !u.recorded {
 			// From before a restart: it is kept as it is, whatever becomes of
-			// what it needs.
+			// what it needs. Who waits for nothing is looked at without this,
+			// and may have been made while the list was asked for.
 			u.recorded = true
-			e.enqueue(u)
+			if !u.seen && slices.ContainsFunc(u.resource.Needs, func(need forge.ID) bool { return !e.isReady(need) }) {
+				e.enqueue(u)
+			}
 		}
 	}
 	s.waits = forge.ID{}

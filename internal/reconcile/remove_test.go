@@ -295,3 +295,38 @@ func TestLateStepsComeLast(t *testing.T) {
 		})
 	}
 }
+
+// What is owned is listed while resources are looked at, and may show what has
+// just been made: that is no reason to look at anything once more.
+func TestListingIsNoReasonToLook(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		list := y.hang("owned", forge.ID{})
+		y.set(gen(1, policy, one("db")))
+		y.wantState("db", reconcile.StateReady)
+		list()
+		y.wantCount("observe", 2) // before it was made, and after
+	})
+	t.Run("after a restart", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			y := newYard(t)
+			if _, err := y.engine.Converge(t.Context(), gen(1, policy, one("db"))); err != nil {
+				t.Fatal(err)
+			}
+			y.Forget()
+			y.engine = engineOn(y.World, y.saw)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- y.engine.Run(ctx) }()
+			look := y.hang("observe", id("db"))
+			y.set(gen(1, policy, one("db")))
+			y.wantCount("owned", 1)
+			look()
+			y.wantState("db", reconcile.StateReady)
+			y.wantCount("observe", 1)
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}

@@ -809,7 +809,7 @@ func kill(t *testing.T, children []child, component, dir string) {
 // awaitGone waits until none of the processes runs any more.
 func awaitGone(t *testing.T, children []child) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
 	var left []child
 	err := wait.PollUntilContextCancel(ctx, 20*time.Millisecond, true, func(context.Context) (bool, error) {

@@ -157,7 +157,8 @@ func (p *issuers) tell(ctx context.Context, l *objects.Look, o *reconcile.Observ
 	if namespace != "" {
 		name = spec.Kind + " " + namespace + "/" + spec.Name
 	}
-	if o.Exists = live != nil; o.Exists {
+	if live != nil { // what was applied is there, although this watch may be behind
+		o.Exists = true
 		judge(o)
 	}
 	switch {

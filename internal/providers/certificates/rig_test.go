@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(sandboxtest.Main(m))
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 var (
 	issuersGVR      = managerGVR(groupManager, "issuers")

@@ -153,7 +153,7 @@ func (r *prober) requests() int {
 // await looks, and applies what is planned, with every event until ok.
 func (r *prober) await(req reconcile.Request, what string, ok func(reconcile.Observed) bool) reconcile.Observed {
 	r.t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		o, err := r.p.Observe(r.t.Context(), req)
 		if err != nil {
@@ -195,7 +195,7 @@ func (r *prober) jobs() (names []string) {
 func (r *prober) leave(message string, exit int) {
 	r.t.Helper()
 	pods := r.Client.CoreV1().Pods(r.Namespace)
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		cron, err := r.Client.BatchV1().CronJobs(r.Namespace).Get(r.t.Context(), "shop-check-postgres", metav1.GetOptions{})
 		if err != nil {

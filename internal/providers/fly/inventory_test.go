@@ -51,6 +51,8 @@ func TestInventoryLife(t *testing.T) {
 		}
 		before := r.Line.Writes()
 		r.must(again.Commit(t.Context(), want))
+		time.Sleep(time.Minute) // nobody follows anything: what is stored is read again
+		r.must(again.Commit(t.Context(), want))
 		if r.Line.Writes() != before {
 			t.Error("what is written already is written again")
 		}

@@ -67,19 +67,20 @@ func (i *Inventory) update(ctx context.Context, change func(map[forge.ID]Record)
 	}
 }
 
-// writeBatches writes until nothing is left to be written.
+// writeBatches writes until nothing is left to be written. Who is told that his
+// batch is written finds nobody at work any more.
 func (i *Inventory) writeBatches(ctx context.Context) {
-	for {
+	for more := true; more; {
 		i.settle(ctx)
 		i.mu.Lock()
 		b := i.next
 		i.next = nil
-		i.writing = b != nil
 		i.mu.Unlock()
-		if b == nil {
-			return
-		}
 		b.err = i.writeBatch(ctx, b)
+		i.mu.Lock()
+		more = i.next != nil
+		i.writing = more
+		i.mu.Unlock()
 		close(b.done)
 	}
 }
@@ -153,8 +154,12 @@ func (i *Inventory) writeOnce(ctx context.Context, b *batch) (again bool, err er
 			e.err = e.change(records)
 		}
 	}
+	known := stale && at.machine != "" && maps.EqualFunc(records, i.records, sameRecord)
 	d := i.document(records)
 	i.mu.Unlock()
+	if known {
+		return false, nil // it was in doubt, no more
+	}
 	if at.machine == "" {
 		err = i.create(ctx, d)
 		return api.KindOf(err) == api.Taken || api.KindOf(err) == api.NotFound, i.denied("write", err)

@@ -40,16 +40,15 @@ func (p *Provider) act(ctx context.Context, h *handle, step reconcile.Step) erro
 
 	s := &seen{h: h}
 	s.read()
-	var err error
 	if !h.req.Remove {
+		var err error
 		if s.desired, err = h.desire(ctx, s.notes.Chart, false); err != nil {
 			return err
 		}
 	}
-	if s.revs, err = h.store.certain(ctx, h.release); err != nil {
+	if err := s.ask(ctx); err != nil {
 		return err
 	}
-	s.newest, s.exists = newestOf(s.revs)
 	token := s.token("remove")
 	switch d := step.Detail.(type) {
 	case rollout:

@@ -83,7 +83,8 @@ func TestLookup(t *testing.T) {
 	if h := r.history(); h != "superseded deployed" {
 		t.Errorf("history %q", h)
 	}
-	r.converge()
+	r.untilReady() // nobody looks after pods any more
+	r.eventually("all is written down", r.written)
 	before := r.requests.Load()
 	for range 20 {
 		r.converge()
@@ -104,7 +105,7 @@ func TestLookup(t *testing.T) {
 	// So does what is taken back from somebody's helm.
 	r.drain()
 	r.helmUpgrade(map[string]any{"level": "theirs"})
-	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.helmActed()
 	r.converge()
 	if r.token() != token {
 		t.Error("taking back made another token")

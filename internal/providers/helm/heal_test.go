@@ -14,15 +14,8 @@ func TestHealIsThreeRequests(t *testing.T) {
 	r := newRig(t)
 	r.converge()
 	r.untilReady() // nobody looks after pods any more
-	h, err := r.p.open(t.Context(), r.request())
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.eventually("the watch of Helm's records shows the install", func() bool {
-		revs, err := h.store.watched(t.Context(), h.release)
-		newest, ok := newestOf(revs)
-		return err == nil && ok && newest.terminal()
-	})
+	r.caughtUp()
+	r.eventually("all is written down", r.written)
 	r.drain()
 	r.patchMap(`{"data":{"level":"x"}}`)
 	r.changed("ConfigMap " + r.env.Namespace + "/settings")

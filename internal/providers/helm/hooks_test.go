@@ -167,7 +167,7 @@ func TestHooksRun(t *testing.T) {
 	// What somebody's helm did is taken back by a rollback, with its hooks.
 	r.drain()
 	r.helmUpgrade(map[string]any{"level": "theirs"})
-	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.helmActed()
 	r.converge()
 	if got := r.ran("ConfigMap"); !strings.Contains(got, "back 2") {
 		t.Errorf("after it was taken back there are %q", got)

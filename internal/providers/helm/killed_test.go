@@ -61,7 +61,7 @@ var killings = []killing{
 			r.converge()
 			r.helmUpgrade(map[string]any{"level": "theirs", "extra": true})
 		},
-		do: func(r *rig) { r.changed("release " + r.env.Namespace + "/" + releaseName) },
+		do: func(r *rig) { r.helmActed() },
 	},
 	{
 		name: "go back",
@@ -236,7 +236,7 @@ func (r *rig) killWhile(k killing, dead <-chan struct{}, n int) {
 	case err := <-ended:
 		select {
 		case <-dead:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			r.t.Fatalf("it did not get to mutation %d: %v", n, err)
 		}
 	}

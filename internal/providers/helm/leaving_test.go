@@ -61,7 +61,7 @@ func TestWhatHelmAddedIsCounted(t *testing.T) {
 	r.converge()
 	r.drain()
 	r.helmUpgrade(map[string]any{"extra": true})
-	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.helmActed()
 	plan := func(remove bool) []reconcile.Step {
 		t.Helper()
 		req := r.request()
@@ -81,6 +81,24 @@ func TestWhatHelmAddedIsCounted(t *testing.T) {
 	r.converge()
 	if _, err := r.env.Client.CoreV1().ConfigMaps(r.env.Namespace).Get(t.Context(), "extra", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("it is still there: %v", err)
+	}
+}
+
+// What the watch has not shown yet counts as well: a plan that is looked at, or
+// approved, says all that goes.
+func TestRemovalCountsWhatTheWatchHasNotShown(t *testing.T) {
+	r := newRig(t)
+	r.converge()
+	req := r.request()
+	req.Remove = true
+	before, err := r.p.Observe(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.helmUpgrade(map[string]any{"extra": true})
+	steps, err := r.p.Plan(t.Context(), req, before)
+	if err != nil || len(steps) != 1 || steps[0].Deletes != 4 || change(steps[0], "/extra") != "deleted" {
+		t.Errorf("its removal: %+v, %v", steps, err)
 	}
 }
 

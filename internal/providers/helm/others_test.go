@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -11,11 +12,46 @@ import (
 
 	"helm.sh/helm/v3/pkg/action"
 	helmrelease "helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage/driver"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
 )
+
+// helmActed waits until the provider has told of what somebody's helm did, and
+// knows all of it: helm writes several records, and has ended when the watch
+// has shown the first.
+func (r *rig) helmActed() {
+	r.t.Helper()
+	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.caughtUp()
+}
+
+// caughtUp waits until the watch shows Helm's records as they are.
+func (r *rig) caughtUp() {
+	r.t.Helper()
+	h, err := r.p.open(r.t.Context(), r.request())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	records, err := r.helm().Releases.History(releaseName)
+	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
+		r.t.Fatal(err)
+	}
+	want := map[int]helmrelease.Status{}
+	for _, rel := range records {
+		want[rel.Version] = rel.Info.Status
+	}
+	r.eventually("the watch shows Helm's records", func() bool {
+		revs, err := h.store.watched(r.t.Context(), h.release)
+		got := map[int]helmrelease.Status{}
+		for _, rev := range revs {
+			got[rev.number] = rev.status
+		}
+		return err == nil && maps.Equal(got, want)
+	})
+}
 
 // While a person's helm upgrade is at work, what it changes is no drift: forged
 // stands aside, whatever happens to the objects, and acts when it has ended.

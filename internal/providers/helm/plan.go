@@ -32,9 +32,6 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 		return nil, reconcile.Errorf(reconcile.Internal, "plan", "%s was observed as a %T", req.Resource.ID, o.Detail)
 	}
 	if req.Remove {
-		if err := s.wait(decide(s.facts())); err != nil {
-			return nil, err
-		}
 		return s.planRemove(ctx)
 	}
 	if d := decide(s.facts()); d.deed == deedNothing || d.state == stateInSync {
@@ -48,15 +45,13 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	if s.settled() && len(s.drifts) > 0 {
 		g.Go(func() error { heals, healErr = p.planHeal(gctx, s); return nil })
 	}
-	revs, err := s.h.store.certain(ctx, s.h.release)
+	err := s.ask(ctx)
 	if werr := g.Wait(); err == nil {
 		err = werr
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.revs = revs
-	s.newest, s.exists = newestOf(revs)
 	d := decide(s.facts())
 	if err := s.wait(d); err != nil {
 		return nil, err
@@ -90,6 +85,18 @@ func (p *Provider) Plan(ctx context.Context, req reconcile.Request, o reconcile.
 	// applied last is put back before it; applying the update fails in the
 	// same way as planning it, after that.
 	return append(heals, *step), nil
+}
+
+// ask puts what the API server knows of Helm's records in the place of what the
+// watch says.
+func (s *seen) ask(ctx context.Context) error {
+	revs, err := s.h.store.certain(ctx, s.h.release)
+	if err != nil {
+		return err
+	}
+	s.revs = revs
+	s.newest, s.exists = newestOf(revs)
+	return nil
 }
 
 // unknown is the error of a release of which nobody knows yet what it is to be:

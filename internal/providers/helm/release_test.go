@@ -211,7 +211,7 @@ func TestHelmUpgradeBehindOurBackIsTakenBack(t *testing.T) {
 	want := r.live()
 	r.drain()
 	r.helmUpgrade(map[string]any{"level": "theirs", "extra": true, "extraEnv": map[string]any{"Z": "9"}})
-	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.helmActed()
 	steps := r.converge()
 	first := steps[0]
 	if first.Action != reconcile.ActionHeal || first.Reason.Code != reconcile.ReasonForeign || first.Reason.Writer != "helm" || !strings.Contains(first.Reason.Text, "revision 2 is not forged's, its own is 1") {
@@ -233,7 +233,7 @@ func TestHelmUninstallBehindOurBack(t *testing.T) {
 	if _, err := action.NewUninstall(r.helm()).Run(releaseName); err != nil {
 		t.Fatal(err)
 	}
-	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.helmActed()
 	r.converge()
 	if got := r.live(); got != want {
 		t.Errorf("after it was put back\n%s\nwant\n%s", got, want)
@@ -252,7 +252,7 @@ func TestHealModeBringsBackWhatWasAppliedLast(t *testing.T) {
 	}
 	r.drain()
 	r.helmUpgrade(map[string]any{"level": "theirs"})
-	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.helmActed()
 	for _, s := range r.converge() {
 		if s.Rollout() {
 			t.Errorf("a rollout in heal mode: %v", s)
@@ -339,7 +339,7 @@ func TestHealOfAnOlderPlanIsStale(t *testing.T) {
 	}
 	r.drain()
 	r.helmUpgrade(map[string]any{"level": "theirs"})
-	r.changed("release " + r.env.Namespace + "/" + releaseName)
+	r.helmActed()
 	if _, err := r.p.Apply(t.Context(), r.request(), steps[0]); reconcile.KindOf(err) != reconcile.Stale {
 		t.Errorf("a heal planned before somebody's helm upgrade: %v", err)
 	}

@@ -25,6 +25,13 @@ func (s *seen) planRemove(ctx context.Context) ([]reconcile.Step, error) {
 	if !s.recorded {
 		return nil, nil // what the inventory does not list is not ours to remove
 	}
+	// Somebody's helm may have added what goes with it, or be at work.
+	if err := s.ask(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.wait(decide(s.facts())); err != nil {
+		return nil, err
+	}
 	deletes, kept := 0, 0
 	var data []string
 	if err := s.findVolumes(ctx); err != nil {

@@ -261,7 +261,7 @@ func (r *rig) converge() []reconcile.Step {
 // may be empty.
 func (r *rig) changed(object string) {
 	r.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case e := <-r.events:
@@ -370,7 +370,7 @@ func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(60 * time.Second)
+	limit := time.After(time.Minute)
 	for !ok() {
 		select {
 		case <-tick.C:

@@ -62,7 +62,7 @@ func TestFailedHelmUpgradeBehindOurBackIsTakenBack(t *testing.T) {
 			if _, err := up.Run(releaseName, current.Chart, map[string]any{"level": "theirs", "replicas": -1.0}); err == nil {
 				t.Fatal("helm upgrade did not fail")
 			}
-			r.changed("release " + r.env.Namespace + "/" + releaseName)
+			r.helmActed()
 			steps := r.converge()
 			if len(steps) == 0 || steps[0].Action != reconcile.ActionHeal || steps[0].Reason.Code != reconcile.ReasonForeign {
 				t.Errorf("steps %v", steps)
@@ -90,7 +90,7 @@ func TestHelmUninstallThatKeepsHistory(t *testing.T) {
 			if _, err := un.Run(releaseName); err != nil {
 				t.Fatal(err)
 			}
-			r.changed("release " + r.env.Namespace + "/" + releaseName)
+			r.helmActed()
 			steps := r.converge()
 			if len(steps) == 0 || steps[0].Action != reconcile.ActionHeal || steps[0].Reason.Code != reconcile.ReasonDeleted {
 				t.Errorf("steps %v", steps)

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(sandboxtest.Main(m)) }
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 var person = metav1.PatchOptions{FieldManager: "kubectl-edit"}
 

@@ -23,6 +23,10 @@ import (
 // when it is told to.
 const childVariable = "FORGED_TEST_LEASE_CHILD"
 
+// stoppedTimes are short, for that test to be, and long enough for a slow
+// machine to write before its lease lapses.
+var stoppedTimes = leaseTimes{duration: 6 * time.Second, renew: 500 * time.Millisecond, lapse: 3 * time.Second, retry: 100 * time.Millisecond}
+
 func leaseChild(args string) error {
 	var kubeconfig, cluster, namespace, instance string
 	if _, err := fmt.Sscan(args, &kubeconfig, &cluster, &namespace, &instance); err != nil {
@@ -31,7 +35,7 @@ func leaseChild(args string) error {
 	ctx := context.Background()
 	cs := NewClusters(Options{Instance: instance})
 	leases := NewLeases(cs)
-	leases.times = leaseTimes{duration: 2 * time.Second, renew: 500 * time.Millisecond, lapse: time.Second, retry: 100 * time.Millisecond}
+	leases.times = stoppedTimes
 	r := forge.Resource{ID: releaseID("shop"), Target: forge.Target{Kubeconfig: kubeconfig, Context: cluster}, Spec: forge.ReleaseSpec{Namespace: namespace}}
 	c, err := cs.Cluster(ctx, r.Target)
 	if err != nil {
@@ -116,7 +120,7 @@ func TestStoppedHolderWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	young := b.another(nil)
-	young.leases.times = leaseTimes{duration: 2 * time.Second, renew: 500 * time.Millisecond, lapse: time.Second, retry: 100 * time.Millisecond}
+	young.leases.times = stoppedTimes
 	won := make(chan struct{}, 10)
 	watching, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(sandboxtest.Main(m))
 }
 
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // requests counts what leaves.
 type requests struct {

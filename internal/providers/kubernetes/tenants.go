@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -80,8 +81,24 @@ func (n *namespace) inhabited(ctx context.Context, id forge.ID) (string, error) 
 // for what a control plane puts there by itself and for our own notes. What an
 // object controls goes with it and is not named. more tells that there may be
 // others. An error means that nothing is known: what cannot be listed is not
-// taken for absent.
+// taken for absent. A kind may go while it is looked for: what is served then is
+// asked for again.
 func (c *Cluster) tenants(ctx context.Context, namespace, environment string) (found []Ref, more bool, err error) {
+	for range attemptsAgainstOthers {
+		found, more, err = c.tenantsNow(ctx, namespace, environment)
+		if _, gone := errors.AsType[goneKind](err); !gone {
+			break
+		}
+	}
+	return found, more, err
+}
+
+// goneKind is the error of a list of a kind that was served a moment ago.
+type goneKind struct{ error }
+
+func (e goneKind) Unwrap() error { return e.error }
+
+func (c *Cluster) tenantsNow(ctx context.Context, namespace, environment string) (found []Ref, more bool, err error) {
 	kinds, err := c.namespaced(ctx)
 	if err != nil {
 		return nil, false, err
@@ -126,10 +143,14 @@ func (c *Cluster) tenantsOf(ctx context.Context, k listable, namespace, environm
 	for {
 		list, err := c.metadata.Resource(k.gvr).Namespace(namespace).List(ctx, o)
 		if err != nil {
+			gone := apierrors.IsNotFound(err)
 			err = Classify("list "+gr.String()+" in namespace "+namespace, Ref{}, err)
 			var e *reconcile.Error
 			if errors.As(err, &e) && e.Kind == reconcile.Denied {
 				e.Hint = "to delete a namespace, forged has to see that it is empty: it needs the verb list on everything in it; or delete it yourself"
+			}
+			if gone {
+				err = goneKind{err}
 			}
 			return nil, false, err
 		}

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
-	"time"
 
 	"forged.dev/forged/internal/secret/sopstest"
 )
@@ -26,15 +25,27 @@ func TestHungCommand(t *testing.T) {
 	data := sopstest.Encrypt(t, "a.yaml", "k: s3cret\n", nil, to)
 	only(t, "SOPS_AGE_KEY_CMD", "cat "+pipe)
 	var o Opener
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := o.Open(ctx, "a.yaml", data); !errors.Is(err, context.DeadlineExceeded) {
+	ctx, cancel := context.WithCancel(t.Context())
+	reads := make(chan *os.File, 1)
+	go func() {
+		defer cancel()
+		f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for the command to read
+		if err != nil {
+			t.Error(err)
+		}
+		reads <- f
+	}()
+	if _, err := o.Open(ctx, "a.yaml", data); !errors.Is(err, context.Canceled) {
 		t.Fatalf("the command hangs: %v", err)
 	}
 	if _, err := o.Open(t.Context(), "a.yaml", data); !errors.Is(err, ErrKeyService) {
 		t.Fatalf("the command still hangs: %v", err)
 	}
-	if err := os.WriteFile(pipe, []byte(mine+"\n"), 0); err != nil { // waits for the command to read
+	f := <-reads
+	if _, err := f.WriteString(mine + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for o.hung.Load() > 0 && t.Context().Err() == nil {
