@@ -226,7 +226,7 @@ func TestRollback(t *testing.T) {
 	})
 	_, errs = h.forged(1, "rollback", "--yes")
 	wantText(t, errs, "another forged acts on prod and would undo this: ")
-	out, _ = h.forged(0, "history", "--address", d.address)
+	out, _ = h.forged(0, "history", "--address", d.address())
 	wantText(t, out, "The forged that runs has done nothing here yet.")
 	d.stop()
 

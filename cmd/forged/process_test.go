@@ -144,13 +144,21 @@ func (d *daemonProcess) stop() {
 // listening is how a daemon says where it does.
 var listening = regexp.MustCompile(`listening"?[ ,]"?address"?[=:]"?([0-9.:]+)["\n]`)
 
+// address is where it listens; empty: nowhere yet.
+func (d *daemonProcess) address() string {
+	if at := listening.FindStringSubmatch(d.log.String()); at != nil {
+		return at[1]
+	}
+	return ""
+}
+
 // get is what the daemon answers at a path.
 func (d *daemonProcess) get(path string) (string, error) {
-	at := listening.FindStringSubmatch(d.log.String())
-	if at == nil {
+	at := d.address()
+	if at == "" {
 		return "", errors.New("it does not listen yet")
 	}
-	req, err := http.NewRequestWithContext(d.h.t.Context(), http.MethodGet, "http://"+at[1]+path, nil)
+	req, err := http.NewRequestWithContext(d.h.t.Context(), http.MethodGet, "http://"+at+path, nil)
 	if err != nil {
 		return "", err
 	}
