@@ -31,7 +31,8 @@ func fits(ctx context.Context, f *forge.Forge) ([]forge.Finding, error) {
 		for _, r := range resources {
 			var objects []*unstructured.Unstructured
 			var rules forge.Rules
-			part, namespace := "app", env.Platform.Namespace
+			var namespace string
+			part := "app"
 			switch spec := r.Spec.(type) {
 			case forge.ReleaseSpec:
 				if spec.Chart == "" {

@@ -136,7 +136,7 @@ func (s *soak) found(ctx context.Context, seed uint64) (end func(), err error) {
 	end = func() {
 		s.fly.Close()
 		_ = server.Close()
-		<-ended // it was told to
+		<-ended //nolint:errcheck // it was told to
 	}
 	if err := s.settle(ctx); err != nil {
 		end()
