@@ -20,6 +20,12 @@ func becomes(value string) func(*fitting, match) string {
 	}
 }
 
+// leftOut takes out what nobody misses.
+func leftOut(_ *fitting, m match) string {
+	m.take()
+	return ""
+}
+
 // portNamed tells whether a targetPort is a name.
 func portNamed(_ *fitting, m match) bool {
 	name, ok := m.value.(string)

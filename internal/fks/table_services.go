@@ -114,5 +114,11 @@ func serviceRules() []Rule {
 			Hint:    "certificates and DNS of a domain are those of the cluster's app",
 			Doc:     Undocumented,
 		},
+		{
+			// When Services no more go by their names.
+			ID: "FKS417", Name: "container-ports", Kinds: podKinds, Path: "{container}.ports", Action: Rewrite, change: leftOut,
+			Message: "The ports of a container are not supported, and not needed: Services say which are used, by number.",
+			Doc:     docPods,
+		},
 	}
 }

@@ -166,12 +166,14 @@ func notices(findings []fks.Finding) []reconcile.Notice {
 func digest(rules forge.Rules, has fks.Capabilities) string {
 	all := has.APIGroups
 	has.APIGroups = nil
+	var table [][]any // of each row what it does, and not how it tells of that
 	for _, r := range fks.Rules() {
+		table = append(table, []any{r.ID, r.Action, r.Kinds, r.Path, r.When, r.Unless})
 		if group := r.Unless.APIGroup; slices.Contains(all, group) && !slices.Contains(has.APIGroups, group) {
 			has.APIGroups = append(has.APIGroups, group)
 		}
 	}
-	b, _ := json.Marshal([]any{fks.Version, rules, has}) // plain data: it never fails
+	b, _ := json.Marshal([]any{fks.Version, table, rules, has}) // plain data: it never fails
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:8])
 }
