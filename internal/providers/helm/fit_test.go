@@ -248,3 +248,21 @@ func TestFitNoticesAreBounded(t *testing.T) {
 		t.Errorf("%d notices of 2", len(n))
 	}
 }
+
+// What was begun is brought to its end as the table has it now: it may be the
+// table that was in the way.
+func TestWhatHasFailedIsFittedAnew(t *testing.T) {
+	t.Parallel()
+	r, f := newFittedRig(t, map[string]string{
+		"templates/probed.yaml": strings.Replace(probed, "terminationGracePeriodSeconds: 7", "terminationGracePeriodSeconds: soon", 1),
+	})
+	if steps, err := r.pass(t.Context(), r.request()); err == nil || r.revisions() != 1 {
+		t.Fatalf("it should be refused, and have a record: %v, %v", steps, err)
+	}
+	f.version = "2"
+	r.converge()
+	d, err := r.env.Client.AppsV1().Deployments(r.env.Namespace).Get(t.Context(), "probed", metav1.GetOptions{})
+	if err != nil || *d.Spec.Template.Spec.TerminationGracePeriodSeconds != 30 {
+		t.Errorf("%v: it is not as the table has it", err)
+	}
+}

@@ -45,7 +45,10 @@ func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error
 	case d == deedRestore, d == deedRepair && s.applied() && s.desired.key == s.notes.Key:
 		r, err = from(s.record.Revision, s.notes.Key, s.notes.Source, s.notes.Asked)
 	case d == deedRepair && t != nil && t.Key == s.desired.key && t.Revision == s.newest.number:
-		r, err = from(t.Revision, t.Key, t.Source, t.Asked)
+		var moved string
+		if moved, err = s.h.moved(ctx, t.Asked); err == nil && moved == "" { // else that may be why it has failed
+			r, err = from(t.Revision, t.Key, t.Source, t.Asked)
+		}
 	}
 	if err != nil || r != nil {
 		return r, err
