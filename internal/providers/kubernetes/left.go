@@ -168,7 +168,11 @@ func (cs *Clusters) places(ctx context.Context, environment string, wanted []for
 // says that the old one is gone; so is a cluster on Fly that was deleted.
 func (cs *Clusters) lookAt(ctx context.Context, environment string, l Left) (found []placeAt, known bool) {
 	c, err := cs.Cluster(ctx, l.Target)
-	if reconcile.KindOf(err) == reconcile.Invalid && err != nil || err == nil && c.uid != l.ClusterUID {
+	dropped := err != nil && reconcile.KindOf(err) == reconcile.Invalid
+	if l.Target.Context == "" {
+		dropped = errors.Is(err, reconcile.ErrGone) // what else is wrong with the way says nothing of the cluster
+	}
+	if dropped || err == nil && c.uid != l.ClusterUID {
 		cs.opts.Logger.WarnContext(ctx, "an environment had moved away from a cluster that cannot be reached any more; what was left there is forgotten",
 			"environment", environment, "cluster", l.Target.String(), "namespace", l.Namespace)
 		return nil, true

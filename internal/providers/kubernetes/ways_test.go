@@ -173,7 +173,12 @@ func TestMovedFromAClusterThatIsAResource(t *testing.T) {
 	if left := s.left(after); names(left) != want {
 		t.Fatalf("left is %s", names(left))
 	}
-	r.set(nil, reconcile.Errorf(reconcile.Invalid, "reach cluster made", "it is not there any more"))
+	r.set(nil, reconcile.Errorf(reconcile.Invalid, "read the kubeconfig of cluster made", "permission denied"))
+	s.leadBy(r)
+	if left := s.left(after); len(left) != 1 || left[0].Target != first {
+		t.Errorf("the way there cannot be read, and left is %s", names(left))
+	}
+	r.set(nil, &reconcile.Error{Kind: reconcile.Invalid, Op: "reach", Object: "cluster made", Err: reconcile.ErrGone})
 	s.leadBy(r)
 	if left := s.left(after); len(left) != 0 {
 		t.Errorf("the cluster is gone, and left is %s", names(left))
