@@ -34,6 +34,7 @@ release/: app, postgres, redis, or that of a chart of yours.`,
 	}
 	var flags configFlags
 	flags.add(c)
+	c.ValidArgsFunction = flags.completeReleases
 	var address string
 	c.Flags().StringVar(&address, "address", "", "where forged run listens, to show what it did, too")
 	output := choiceFlag(c, "output", "o", "form of the answer", "text", "json")

@@ -28,6 +28,7 @@ namespace, Fly keeps the logs: it says how to see them there.`,
 	}
 	var flags configFlags
 	flags.add(c)
+	c.ValidArgsFunction = flags.completeReleases
 	var follow bool
 	var last int64
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is printed from now on")

@@ -34,6 +34,7 @@ policy.`,
 	}
 	var o rollbackOptions
 	o.add(c)
+	c.ValidArgsFunction = o.completeReleases
 	c.Flags().IntVar(&o.to, "to", 0, "revision to go back to; 0: the one before")
 	c.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would change, and end")

@@ -104,6 +104,9 @@ when forge.cue changes, and when somebody changes what runs.`,
 		case "help":
 			c.Run, c.RunE = nil, help
 		}
+		if c.ValidArgsFunction == nil && len(c.ValidArgs) == 0 && !c.HasSubCommands() {
+			c.ValidArgsFunction = cobra.NoFileCompletions // a shell's own answer is files, which none of these takes
+		}
 		// cobra's own answer to a wrong argument names no next step.
 		if check := c.Args; check != nil {
 			c.Args = func(c *cobra.Command, args []string) error {
