@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
@@ -165,7 +166,7 @@ func showStep(p *printer, step reconcile.Step) {
 	showChanges(p, "        ", step.Changes)
 	if len(step.Fitted) > 0 {
 		p.line(dim, "        fitted to Fly Kubernetes:")
-		showChanges(p, "          ", step.Fitted)
+		showChanges(p, "          ", onOneLine(step.Fitted))
 	}
 	for _, lost := range step.Destroys {
 		p.wrapped(red, "      destroys: ", lost)
@@ -173,6 +174,28 @@ func showStep(p *printer, step reconcile.Step) {
 	if blocked != "" {
 		p.wrapped(red, "      blocked: ", blocked)
 	}
+}
+
+// mostOfValue is how much of a value is shown that is more than a line.
+const mostOfValue = 80
+
+// onOneLine has values that are YAML of several lines as the JSON of one, as
+// the values of other changes are.
+func onOneLine(changes []reconcile.Change) []reconcile.Change {
+	line := func(s string) string {
+		if !strings.Contains(s, "\n") {
+			return s
+		}
+		if json, err := yaml.YAMLToJSON([]byte(s)); err == nil {
+			s = string(json)
+		}
+		return fit(strings.Join(strings.Fields(s), " "), mostOfValue)
+	}
+	out := slices.Clone(changes)
+	for i := range out {
+		out[i].From, out[i].To = line(out[i].From), line(out[i].To)
+	}
+	return out
 }
 
 // showChanges shows the first of some changes.

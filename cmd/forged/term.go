@@ -95,6 +95,22 @@ func wrap(text string, n int) []string {
 	return lines
 }
 
+// wrapWhole breaks text into lines of at most n characters, or of one word.
+func wrapWhole(text string, n int) []string {
+	var lines []string
+	for _, word := range strings.Fields(text) {
+		if last := len(lines) - 1; last >= 0 && width(lines[last])+1+width(word) <= n {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	if len(lines) == 0 {
+		lines = []string{""}
+	}
+	return lines
+}
+
 func width(s string) int { return utf8.RuneCountInString(s) }
 
 // cut splits s after n characters.
@@ -133,8 +149,14 @@ func (p *printer) table(rows [][]string, flex int, paint func(row, col int) colo
 	if total > columns {
 		widths[flex] = max(widths[flex]-(total-columns), 20)
 	}
+	// A word at the end of a line may stand out: a host name in two parts cannot
+	// be copied.
+	breaks := wrap
+	if flex == len(widths)-1 {
+		breaks = wrapWhole
+	}
 	for r, row := range rows {
-		for n, part := range wrap(row[flex], widths[flex]) {
+		for n, part := range breaks(row[flex], widths[flex]) {
 			var b strings.Builder
 			for i, cell := range row {
 				switch {

@@ -133,7 +133,7 @@ func TestShowPlan(t *testing.T) {
 					Action: reconcile.ActionUpdate, ID: id("prod/release/app"), Object: "Deployment shop/app",
 					Reason:  reconcile.Reason{Code: reconcile.ReasonConfig},
 					Changes: []reconcile.Change{{Path: "spec.replicas", From: "1", To: "2"}, {Path: "data.key"}, {Path: "x", To: long}},
-					Fitted:  []reconcile.Change{{Path: "Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314)", From: "{httpGet: {path: /}}"}},
+					Fitted:  []reconcile.Change{{Path: "Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314)", From: "httpGet:\n  path: /\n"}},
 				},
 				{
 					Action: reconcile.ActionDelete, ID: id("prod/release/app"), Object: "Service shop/old", Deletes: 1,
@@ -166,8 +166,8 @@ func TestShowPlan(t *testing.T) {
         value value value value value value value value value value value value value value value
         value value
         fitted to Fly Kubernetes:
-          Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314): {httpGet:
-          {path: /}} → (none)
+          Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314):
+          {"httpGet":{"path":"/"}} → (none)
     - delete Service shop/old: unwanted
       blocked: more than policy.maxDelete
   claim/uploads
@@ -293,6 +293,16 @@ func TestVerdict(t *testing.T) {
 		if code != tt.code {
 			t.Errorf("%s: exit code %d, want %d", name, code, tt.code)
 		}
+	}
+}
+
+// What people copy is on one line: a word of the last column is not broken.
+func TestTableOfLongWords(t *testing.T) {
+	host := "shop.shop-prod.svc.fks-default-" + strings.Repeat("x", 90) + ".fly.dev"
+	var b bytes.Buffer
+	newPrinter(&b).table([][]string{{"OUTPUT", "VALUE"}, {"address", host + " 2a09:8280:1::1"}, {"none", ""}}, 1, func(int, int) color { return plain })
+	if want := "OUTPUT   VALUE\naddress  " + host + "\n         2a09:8280:1::1\nnone\n"; b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
 	}
 }
 
