@@ -258,7 +258,7 @@ func (q standing) verdict() string {
 // cluster. Which addresses those are the cluster says, and not the app.
 func (q standing) lentVerdict(challenge string) string {
 	text := q.host + " does not lead to the load balancer of its Service yet, as far as Fly knows; " +
-		"which records lead there is told by the environment's resource of kind dns"
+		"the note of dns/… says which records do"
 	if strings.HasPrefix(q.host, "*.") {
 		text = q.host + " needs a proof in DNS"
 	}
