@@ -148,7 +148,7 @@ func (c *cluster) usable() bool { return c.place == known || c.place == used || 
 // tell has the way into the cluster known, or that there is none any more.
 func (c *cluster) tell(ctx context.Context, clusters int) error {
 	if !c.usable() || c.live.Status != api.AddOnReady && c.live.Status != "" {
-		c.way.close(c.Request.Remove && !c.there)
+		c.way.close(c.Request.Remove && (c.place == gone || !c.there))
 		return nil
 	}
 	c.wrong = c.way.open(c.spec, c.Account, c.live)

@@ -1,6 +1,7 @@
 package fks
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -260,6 +261,30 @@ func TestRemoval(t *testing.T) {
 		}
 		if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Invalid {
 			r.t.Errorf("it is gone for good, and: %v", err)
+		}
+	})
+}
+
+// A cluster that somebody has deleted is gone for good, with what was in it,
+// also when another one has its name: that one is nobody's to remove.
+func TestRemovalOfOneThatWasReplaced(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.fks()
+		r.converge(p, r.request())
+		r.must(r.Somebody.DeleteAddOn(r.t.Context(), r.live().ID))
+		another := r.make(name)
+		time.Sleep(10 * time.Minute)
+		_, steps := r.plan(p, remove(r.request()))
+		if len(steps) != 1 || steps[0].Action != reconcile.ActionForget || steps[0].Deletes != 0 {
+			r.t.Fatalf("%v", steps)
+		}
+		if _, err := p.Way(r.t.Context(), clusterID); !errors.Is(err, reconcile.ErrGone) {
+			r.t.Errorf("it is gone for good, and: %v", err)
+		}
+		_, err := r.round(p, remove(r.request()))
+		r.must(err)
+		if now := r.live(); now.ID != another.ID {
+			r.t.Errorf("%+v", now)
 		}
 	})
 }
