@@ -45,10 +45,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("EXAMPLES", examples)
 			env.Values[flyValue{}] = &flyPlace{}
+			env.Values[fksValue{}] = &fksPlace{t: env.T().(testing.TB)}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": cmdExits, "port": cmdPort, "await": cmdAwait, "fly": cmdFly,
+			"exits": cmdExits, "port": cmdPort, "await": cmdAwait, "fly": cmdFly, "fks": cmdFKS,
 		},
 	})
 }
