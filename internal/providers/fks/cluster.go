@@ -165,6 +165,7 @@ func (c *cluster) Observed() reconcile.Observed {
 	case c.usable():
 		o.Exists = true
 	case c.place == gone:
+		o.Exists = c.Request.Remove // as far as the inventory has yet to let go of it
 		o.Health = failed(c.object() + " was deleted")
 		return o
 	default:

@@ -274,9 +274,9 @@ func TestRemovalOfOneThatWasReplaced(t *testing.T) {
 		r.must(r.Somebody.DeleteAddOn(r.t.Context(), r.live().ID))
 		another := r.make(name)
 		time.Sleep(10 * time.Minute)
-		_, steps := r.plan(p, remove(r.request()))
-		if len(steps) != 1 || steps[0].Action != reconcile.ActionForget || steps[0].Deletes != 0 {
-			r.t.Fatalf("%v", steps)
+		o, steps := r.plan(p, remove(r.request()))
+		if !o.Exists || len(steps) != 1 || steps[0].Action != reconcile.ActionForget || steps[0].Deletes != 0 {
+			r.t.Fatalf("nobody lets go of it: %t, %v", o.Exists, steps)
 		}
 		if _, err := p.Way(r.t.Context(), clusterID); !errors.Is(err, reconcile.ErrGone) {
 			r.t.Errorf("it is gone for good, and: %v", err)
@@ -285,6 +285,9 @@ func TestRemovalOfOneThatWasReplaced(t *testing.T) {
 		r.must(err)
 		if now := r.live(); now.ID != another.ID {
 			r.t.Errorf("%+v", now)
+		}
+		if o, steps := r.plan(p, remove(r.request())); o.Exists || len(steps) != 0 {
+			r.t.Errorf("it was let go of: %t, %v", o.Exists, steps)
 		}
 	})
 }
