@@ -52,10 +52,7 @@ func (c *Cluster) Stay(ref Ref) reconcile.Stay {
 	if ref.GVK.Group != "" {
 		kind += "." + ref.GVK.Group
 	}
-	command := "kubectl"
-	if c.target.Context != "" {
-		command += " --context " + c.target.Context
-	}
+	command := c.target.Kubectl() // what deletes must not go where kubectl happens to lead
 	if ref.Namespace != "" {
 		command += " --namespace " + ref.Namespace
 	}
