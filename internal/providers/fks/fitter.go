@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -78,10 +79,11 @@ func capabilities(ctx context.Context, c *kubernetes.Cluster) (fks.Capabilities,
 
 // refusal lists all that cannot run there.
 func refusal(findings []fks.Finding) error {
-	var lines []string
+	var lines, rules []string
 	for _, f := range findings {
 		if f.Action == fks.Error {
 			lines = append(lines, line(f))
+			rules = append(rules, strconv.Quote(f.Rule))
 		}
 	}
 	if len(lines) == 0 {
@@ -92,13 +94,13 @@ func refusal(findings []fks.Finding) error {
 	}
 	return &reconcile.Error{
 		Kind: reconcile.Invalid, Op: "fit to Fly Kubernetes", Err: errors.New(strings.Join(lines, "\n")),
-		Hint: "platform.allowUnsupported takes ids of rules that only warn",
+		Hint: "platform: allowUnsupported: [" + strings.Join(slices.Compact(slices.Sorted(slices.Values(rules))), ", ") + "] lets it through as it is",
 	}
 }
 
 // line says one finding: where, what, and what to do.
 func line(f fks.Finding) string {
-	s := f.Rule + " " + where(f) + ": " + f.Message
+	s := f.Rule + " " + where(f) + ": " + strings.TrimSuffix(f.Message, ".")
 	if f.Hint != "" {
 		s += "; " + f.Hint
 	}

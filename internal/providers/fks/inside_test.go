@@ -294,7 +294,8 @@ func (in *inside) fitted(t *testing.T) {
 	}
 	_, err = NewFitter().Fit(t.Context(), c, rules, []*unstructured.Unstructured{deployment, daemons})
 	var refused *reconcile.Error
-	if !errors.As(err, &refused) || refused.Kind != reconcile.Invalid || !strings.Contains(err.Error(), "DaemonSet") || !strings.Contains(err.Error(), "FKS") {
+	if !errors.As(err, &refused) || refused.Kind != reconcile.Invalid || !strings.Contains(err.Error(), "DaemonSet") || !strings.Contains(err.Error(), "FKS") ||
+		strings.Contains(err.Error(), ".;") || !strings.Contains(refused.Hint, `allowUnsupported: ["FKS109"]`) {
 		t.Errorf("%v", err)
 	}
 	if plain, err := NewFitter().Fit(t.Context(), c, forge.Rules{}, []*unstructured.Unstructured{daemons}); err != nil || plain.Digest != "" || len(plain.Notices) != 0 {
