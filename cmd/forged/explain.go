@@ -105,9 +105,19 @@ func listRules(p *printer) {
 		}
 		return plain
 	})
-	rules := fks.Rules()
 	p.line(plain, "")
-	p.wrapped(plain, "", fmt.Sprintf("%s to %s are about what Fly Kubernetes can run: %s", rules[0].ID, rules[len(rules)-1].ID, fksPage))
+	p.wrapped(plain, "", "What Fly Kubernetes can run, in one table with all that each is about: "+fksPage)
+	p.line(plain, "")
+	about := [][]string{{"RULE", "NAME", "ACTION", "SAYS"}}
+	for _, r := range fks.Rules() {
+		about = append(about, []string{r.ID, r.Name, string(r.Action), r.Message})
+	}
+	p.table(about, 3, func(row, _ int) color {
+		if row == 0 {
+			return bold
+		}
+		return plain
+	})
 }
 
 // fksPage is where the rules about Fly Kubernetes stand in one table.
