@@ -105,6 +105,10 @@ func showPlan(p *printer, plan *reconcile.Plan) error {
 		if env.Mode == forge.ModePaused {
 			p.line(dim, "  not looked at: the mode is paused")
 		}
+		if env.Platform == forge.PlatformFKS {
+			p.wrapped(dim, "  on Fly Kubernetes: ", "no Ingress, cert-manager, autoscaler or NetworkPolicy: Fly's edge and certificates, "+
+				"a fixed number of replicas, and no pod is kept from another")
+		}
 		shown := showTroubles(p, env, known)
 		for _, item := range env.Items {
 			if !shown[item.ID] {
