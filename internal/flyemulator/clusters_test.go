@@ -3,6 +3,7 @@ package flyemulator
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -10,10 +11,28 @@ import (
 const createCluster = `mutation($o:ID!,$n:String!){createAddOn(input:{type:kubernetes,organizationId:$o,name:$n,primaryRegion:"iad"}){addOn{id}}}`
 
 // clusters takes note of what it is asked for.
-type clusters struct{ made, deleted []Cluster }
+type clusters struct {
+	mu            sync.Mutex
+	made, deleted []Cluster
+}
 
-func (c *clusters) Make(one Cluster)   { c.made = append(c.made, one) }
-func (c *clusters) Delete(one Cluster) { c.deleted = append(c.deleted, one) }
+func (c *clusters) Make(one Cluster) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made = append(c.made, one)
+}
+
+func (c *clusters) Delete(one Cluster) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deleted = append(c.deleted, one)
+}
+
+func (c *clusters) asked() (made, deleted []Cluster) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.made), slices.Clone(c.deleted)
+}
 
 // A cluster is ready when who makes it says so, and not before.
 func TestClustersAreMade(t *testing.T) {
@@ -21,15 +40,17 @@ func TestClustersAreMade(t *testing.T) {
 	in(t, Options{Clusters: behind}, func(w *world) {
 		w.graphOK(createCluster, "o", w.orgID("acme"), "n", "good")
 		w.graphOK(createCluster, "o", w.orgID("acme"), "n", "bad")
-		if pass(time.Second); len(behind.made) != 0 {
-			w.Errorf("made before their time: %v", behind.made)
+		pass(time.Second)
+		if made, _ := behind.asked(); len(made) != 0 {
+			w.Errorf("made before their time: %v", made)
 		}
 		pass(time.Hour)
-		if len(behind.made) != 2 {
-			w.Fatalf("made: %v", behind.made)
+		made, _ := behind.asked()
+		if len(made) != 2 {
+			w.Fatalf("made: %v", made)
 		}
 		w.says(w.graphOK(addOnStatus, "n", "good"), "data.addOn.status", "provisioning")
-		good, bad := behind.made[0], behind.made[1]
+		good, bad := made[0], made[1]
 		if good.Name != "fks-acme-good" || good.Org != "acme" || good.Region != "iad" || w.e.state.Apps[good.App] == nil {
 			w.Errorf("%+v", good)
 		}
@@ -54,8 +75,8 @@ func TestClustersAreMade(t *testing.T) {
 			w.Errorf("clusters: %v", all)
 		}
 		w.graphOK(`mutation{deleteAddOn(input:{name:"good",provider:"kubernetes"}){deletedAddOnName}}`)
-		if len(behind.deleted) != 1 || behind.deleted[0] != good || len(w.e.Clusters()) != 0 {
-			w.Errorf("deleted: %v", behind.deleted)
+		if _, deleted := behind.asked(); len(deleted) != 1 || deleted[0] != good || len(w.e.Clusters()) != 0 {
+			w.Errorf("deleted: %v", deleted)
 		}
 	})
 }
