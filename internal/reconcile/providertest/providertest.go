@@ -170,15 +170,24 @@ func (t *trial) request(r forge.Resource) reconcile.Request {
 // look observes and plans, and expects both to work.
 func (t *trial) look(r reconcile.Request) (reconcile.Observed, []reconcile.Step) {
 	t.Helper()
+	o, steps, err := t.see(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o, steps
+}
+
+func (t *trial) see(r reconcile.Request) (reconcile.Observed, []reconcile.Step, error) {
+	t.Helper()
 	o, err := t.provider.Observe(t.ctx, r)
 	t.clean(err)
 	if err != nil {
-		t.Fatalf("observe: %v", err)
+		return o, nil, fmt.Errorf("observe: %w", err)
 	}
 	steps, err := t.provider.Plan(t.ctx, r, o)
 	t.clean(err, steps, o.Health, fmt.Sprintf("%+v", o.Outputs))
 	if err != nil {
-		t.Fatalf("plan: %v", err)
+		return o, nil, fmt.Errorf("plan: %w", err)
 	}
 	for _, s := range steps {
 		if s.ID != r.Resource.ID {
@@ -188,7 +197,7 @@ func (t *trial) look(r reconcile.Request) (reconcile.Observed, []reconcile.Step)
 			t.Errorf("a step without action or reason: %+v", s)
 		}
 	}
-	return o, steps
+	return o, steps, nil
 }
 
 // clean fails when a secret is in anything that people may get to see.
@@ -239,20 +248,24 @@ func (t *trial) converge(r reconcile.Request) reconcile.Observed {
 	return reconcile.Observed{}
 }
 
-// await looks again with every event until ok.
+// await looks again with every event until ok. Where a line was cut, something
+// may be out of reach for a moment: an event tells when that is over.
 func (t *trial) await(r reconcile.Request, what string, ok func(reconcile.Observed, []reconcile.Step) bool) []reconcile.Step {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.ctx, t.Patience)
 	defer cancel()
 	for {
-		o, steps := t.look(r)
-		if ok(o, steps) {
+		o, steps, err := t.see(r)
+		switch {
+		case err == nil && ok(o, steps):
 			return steps
+		case err != nil && reconcile.KindOf(err) != reconcile.Unavailable:
+			t.Fatal(err)
 		}
 		select {
 		case <-t.events:
 		case <-ctx.Done():
-			t.Fatalf("%s: not seen within %s; last %v", what, t.Patience, steps)
+			t.Fatalf("%s: not seen within %s; last %v, %v", what, t.Patience, steps, err)
 		}
 	}
 }
