@@ -182,7 +182,7 @@ func (d *demo) answers(ctx context.Context, at *flyPlace) error {
 		return err
 	}
 	began := time.Now()
-	err = child.Until(ctx, d.daemon.Child, 2*time.Minute, "an answer of "+flyDomain, func() (bool, error) {
+	err = child.Until(ctx, d.daemon.Child, 5*time.Minute, "an answer of "+flyDomain, func() (bool, error) {
 		err := ask(ctx, client, flyDomain)
 		return err == nil, err
 	})
@@ -245,7 +245,7 @@ func (d *demo) onFly(ctx context.Context, what string, change func() error, kind
 		return err
 	}
 	var healed reconcile.ActionStatus
-	err := child.Until(ctx, d.daemon.Child, 2*time.Minute, what, func() (bool, error) {
+	err := child.Until(ctx, d.daemon.Child, 5*time.Minute, what, func() (bool, error) {
 		s, err := d.daemon.Status(ctx)
 		if err != nil {
 			return false, err
