@@ -84,7 +84,9 @@ app: env: X: "\(_z.a1)"
 // TestHostile: each ends within the bounds, with an error of one line.
 func TestHostile(t *testing.T) {
 	const memory, limit = 384, 10 * time.Second
-	most := int64(memory * 5 / 2) // what one step asks for comes on top
+	// What one step asks for comes on top, which may be as much again, and on a
+	// busy machine the next step may be there before anybody has looked.
+	most := int64(memory * 5)
 	if raceDetector {
 		most *= 16 // it takes up to that much by itself
 	}
