@@ -72,7 +72,7 @@ var arrows = map[string][]string{
 	"internal/flyemulator/graphql":    {},
 	"internal/servicetest":            {},
 	"internal/secret/sopstest":        {},
-	"internal/providers/fly/flytest":  {"internal/flyemulator", "internal/forge", "internal/secret", "internal/providers/fly/api", "internal/reconcile/providertest"},
+	"internal/providers/fly/flytest":  {"internal/flyemulator", "internal/forge", "internal/secret", "internal/reconcile", "internal/providers/fly", "internal/providers/fly/api", "internal/reconcile/providertest"},
 	"internal/reconcile/providertest": {"internal/faultproxy", "internal/forge", "internal/secret", "internal/reconcile"},
 	"internal/reconcile/world":        {"internal/forge", "internal/secret", "internal/reconcile"},
 	"bench":                           {"..."},

@@ -60,7 +60,7 @@ func TestNeverTwo(t *testing.T) {
 					p := r.fks()
 					r.Fault(f)
 					for range 30 {
-						if _, err := r.round(p, r.request()); err == nil {
+						if _, err := r.Round(p, r.request()); err == nil {
 							continue
 						}
 						if restart {
@@ -69,8 +69,8 @@ func TestNeverTwo(t *testing.T) {
 						time.Sleep(3 * time.Second)
 					}
 					r.MendAll()
-					r.converge(p, r.request())
-					_, steps := r.plan(p, remove(r.request()))
+					r.Converge(p, r.request())
+					_, steps := r.Plan(p, remove(r.request()))
 					if len(steps) != 1 || len(steps[0].Destroys) != 1 {
 						r.t.Errorf("it is not known that forged has made it: %v", steps)
 					}
@@ -100,16 +100,16 @@ func TestRefusals(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			inBubble(t, flyemulator.Options{}, func(r *rig) {
 				p := r.fks()
-				r.plan(p, r.request())
+				r.Plan(p, r.request())
 				r.Fault(tt.fault)
 				time.Sleep(time.Hour)
-				_, err := r.round(p, r.request())
+				_, err := r.Round(p, r.request())
 				if reconcile.KindOf(err) != tt.kind || !strings.Contains(fmt.Sprint(err), tt.want) {
 					r.t.Errorf("%s: %v", reconcile.KindOf(err), err)
 				}
 				r.MendAll()
 				time.Sleep(time.Hour)
-				r.converge(p, r.request())
+				r.Converge(p, r.request())
 			})
 		})
 	}
@@ -119,7 +119,7 @@ func TestRefusals(t *testing.T) {
 func TestNotInTheBeta(t *testing.T) {
 	inBubble(t, flyemulator.Options{Orgs: []flyemulator.Org{{Slug: flytest.Org}}}, func(r *rig) {
 		p := r.fks()
-		r.blocked(p, r.request(), "beta@fly.io")
+		r.Blocked(p, r.request(), "beta@fly.io")
 	})
 }
 
@@ -129,10 +129,10 @@ func TestFailure(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		r.SetMode(flyemulator.ModeAddOn, "error")
 		p := r.fks()
-		_, err := r.round(p, r.request())
-		r.must(err)
+		_, err := r.Round(p, r.request())
+		r.Must(err)
 		time.Sleep(10 * time.Minute)
-		o, steps := r.plan(p, r.request())
+		o, steps := r.Plan(p, r.request())
 		if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, "provisioning failed") ||
 			!strings.Contains(o.Health.Message, "fly ext kubernetes destroy shop-k8s") || len(steps) != 0 {
 			r.t.Errorf("%+v %v", o.Health, steps)
@@ -163,10 +163,10 @@ func TestStrangeKubeconfigs(t *testing.T) {
 				return "{}"
 			}}, func(r *rig) {
 				p := r.fks()
-				_, err := r.round(p, r.request())
-				r.must(err)
+				_, err := r.Round(p, r.request())
+				r.Must(err)
 				time.Sleep(10 * time.Minute)
-				o, steps := r.plan(p, r.request())
+				o, steps := r.Plan(p, r.request())
 				if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, tt.want) || len(steps) != 0 || len(o.Outputs) != 0 {
 					r.t.Errorf("%+v %v", o, steps)
 				}
@@ -186,12 +186,12 @@ func TestWhatIsMade(t *testing.T) {
 		if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Waiting {
 			r.t.Errorf("nothing is known yet: %v", err)
 		}
-		o := r.converge(p, r.request())
+		o := r.Converge(p, r.request())
 		if way := string(o.Outputs[forge.OutputKubeconfig].Secret.Reveal()); !strings.Contains(way, "fks-acme-shop-k8s.flycast:6443") || o.Outputs[forge.OutputKubeconfig].Value != "" {
 			r.t.Errorf("%+v", o.Outputs)
 		}
 		cfg, err := p.Way(r.t.Context(), clusterID)
-		r.must(err)
+		r.Must(err)
 		if cfg.Host != "https://fks-acme-shop-k8s.flycast:6443" || cfg.ExecProvider != nil || cfg.BearerToken != "" {
 			r.t.Errorf("%s", cfg.Host)
 		}
@@ -204,7 +204,7 @@ func TestWhatIsMade(t *testing.T) {
 			}
 		}
 		q := r.request(func(s *forge.FlyClusterSpec) { s.Region = "syd" })
-		step := r.blocked(p, q, "can never change: it is in fra")
+		step := r.Blocked(p, q, "can never change: it is in fra")
 		if !step.Late || !step.Rollout() {
 			r.t.Errorf("%+v", step)
 		}
@@ -217,25 +217,25 @@ func TestAdoption(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		p := r.fks()
 		use := r.request(func(s *forge.FlyClusterSpec) { s.Create = false })
-		r.blocked(p, use, "has no cluster shop-k8s")
+		r.Blocked(p, use, "has no cluster shop-k8s")
 		live := r.make(name)
 		time.Sleep(5 * time.Minute)
-		if o, steps := r.plan(p, use); len(steps) != 0 || o.Health.Status != reconcile.Ready {
+		if o, steps := r.Plan(p, use); len(steps) != 0 || o.Health.Status != reconcile.Ready {
 			r.t.Errorf("%v %+v", steps, o)
 		}
-		if _, steps := r.plan(p, remove(use)); len(steps) != 0 {
+		if _, steps := r.Plan(p, remove(use)); len(steps) != 0 {
 			r.t.Errorf("it was used, and: %v", steps)
 		}
 		q := r.request()
-		r.blocked(p, q, "forged did not make it")
+		r.Blocked(p, q, "forged did not make it")
 		q.Policy.Adopt = forge.AdoptIfUnowned
-		r.converge(p, q)
-		_, steps := r.plan(p, remove(q))
+		r.Converge(p, q)
+		_, steps := r.Plan(p, remove(q))
 		if len(steps) != 1 || steps[0].Action != reconcile.ActionForget || steps[0].Deletes != 0 || len(steps[0].Destroys) != 0 {
 			r.t.Fatalf("it was taken over, and: %v", steps)
 		}
-		_, err := r.round(p, remove(q))
-		r.must(err)
+		_, err := r.Round(p, remove(q))
+		r.Must(err)
 		if now := r.live(); now.ID != live.ID {
 			r.t.Errorf("%+v", now)
 		}
@@ -246,16 +246,16 @@ func TestAdoption(t *testing.T) {
 func TestRemoval(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		p := r.fks()
-		r.converge(p, r.request())
-		_, steps := r.plan(p, remove(r.request()))
+		r.Converge(p, r.request())
+		_, steps := r.Plan(p, remove(r.request()))
 		if len(steps) != 1 || steps[0].Action != reconcile.ActionDelete || len(steps[0].Destroys) != 1 || !strings.Contains(steps[0].Destroys[0], "cluster shop-k8s") {
 			r.t.Fatalf("%v", steps)
 		}
 		if _, err := p.Way(r.t.Context(), clusterID); err != nil {
 			r.t.Errorf("what is in it could not be removed: %v", err)
 		}
-		_, err := r.round(p, remove(r.request()))
-		r.must(err)
+		_, err := r.Round(p, remove(r.request()))
+		r.Must(err)
 		if _, err := r.Somebody.AddOn(r.t.Context(), name, api.AddOnKubernetes); api.KindOf(err) != api.NotFound {
 			r.t.Errorf("it is still there: %v", err)
 		}
@@ -270,23 +270,23 @@ func TestRemoval(t *testing.T) {
 func TestRemovalOfOneThatWasReplaced(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		p := r.fks()
-		r.converge(p, r.request())
-		r.must(r.Somebody.DeleteAddOn(r.t.Context(), r.live().ID))
+		r.Converge(p, r.request())
+		r.Must(r.Somebody.DeleteAddOn(r.t.Context(), r.live().ID))
 		another := r.make(name)
 		time.Sleep(10 * time.Minute)
-		o, steps := r.plan(p, remove(r.request()))
+		o, steps := r.Plan(p, remove(r.request()))
 		if !o.Exists || len(steps) != 1 || steps[0].Action != reconcile.ActionForget || steps[0].Deletes != 0 {
 			r.t.Fatalf("nobody lets go of it: %t, %v", o.Exists, steps)
 		}
 		if _, err := p.Way(r.t.Context(), clusterID); !errors.Is(err, reconcile.ErrGone) {
 			r.t.Errorf("it is gone for good, and: %v", err)
 		}
-		_, err := r.round(p, remove(r.request()))
-		r.must(err)
+		_, err := r.Round(p, remove(r.request()))
+		r.Must(err)
 		if now := r.live(); now.ID != another.ID {
 			r.t.Errorf("%+v", now)
 		}
-		if o, steps := r.plan(p, remove(r.request())); o.Exists || len(steps) != 0 {
+		if o, steps := r.Plan(p, remove(r.request())); o.Exists || len(steps) != 0 {
 			r.t.Errorf("it was let go of: %t, %v", o.Exists, steps)
 		}
 	})
@@ -297,14 +297,14 @@ func TestRemovalOfOneThatWasReplaced(t *testing.T) {
 func TestApp(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		p := r.fks()
-		if o := r.converge(p, r.request()); o.Outputs[forge.OutputApp].Value != "" {
+		if o := r.Converge(p, r.request()); o.Outputs[forge.OutputApp].Value != "" {
 			r.t.Errorf("of two clusters: %q", o.Outputs[forge.OutputApp].Value)
 		}
 		theirs, err := r.Somebody.AddOn(r.t.Context(), "theirs", api.AddOnKubernetes)
-		r.must(err)
-		r.must(r.Somebody.DeleteAddOn(r.t.Context(), theirs.ID))
+		r.Must(err)
+		r.Must(r.Somebody.DeleteAddOn(r.t.Context(), theirs.ID))
 		time.Sleep(10 * time.Minute)
-		o := r.converge(p, r.request())
+		o := r.Converge(p, r.request())
 		app, err := r.Somebody.App(r.t.Context(), o.Outputs[forge.OutputApp].Value)
 		if err != nil || !strings.HasPrefix(app.Name, "fks-default-") {
 			r.t.Errorf("%+v, %v", app, err)

@@ -3,16 +3,13 @@ package fks
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"forged.dev/forged/internal/flyemulator"
 	"forged.dev/forged/internal/forge"
-	"forged.dev/forged/internal/providers/fly"
 	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/providers/fly/flytest"
 	"forged.dev/forged/internal/reconcile"
@@ -22,11 +19,10 @@ const name = "shop-k8s"
 
 // rig is a place on Fly, and forged that work there.
 type rig struct {
-	*flytest.Place
-	t       *testing.T
-	org     string // id
-	before  string // somebody else's cluster, as it was
-	process *fly.Accounts
+	*flytest.Forged
+	t      *testing.T
+	org    string // id
+	before string // somebody else's cluster, as it was
 }
 
 // newRig makes a place with somebody else's cluster in it.
@@ -35,9 +31,10 @@ func newRig(t *testing.T, o flyemulator.Options) *rig {
 	if o.Orgs == nil {
 		o.Orgs = []flyemulator.Org{{Slug: flytest.Org, Beta: true}}
 	}
-	r := &rig{Place: flytest.New(t, o), t: t}
+	r := &rig{Forged: flytest.NewForged(t, o), t: t}
+	r.Secrets = []string{"kubectl-token", "fm2_"}
 	org, err := r.Somebody.Organization(t.Context(), flytest.Org)
-	r.must(err)
+	r.Must(err)
 	r.org = org.ID
 	if org.Beta {
 		r.make("theirs")
@@ -55,18 +52,11 @@ func inBubble(t *testing.T, o flyemulator.Options, test func(r *rig)) {
 	})
 }
 
-func (r *rig) must(err error) {
-	r.t.Helper()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-}
-
 // make makes a cluster as somebody else, and waits for it.
 func (r *rig) make(name string) api.AddOn {
 	r.t.Helper()
 	a, err := r.Somebody.CreateAddOn(r.t.Context(), api.CreateAddOn{Type: api.AddOnKubernetes, OrgID: r.org, Name: name, PrimaryRegion: "fra"})
-	r.must(err)
+	r.Must(err)
 	time.Sleep(time.Minute)
 	return a
 }
@@ -105,15 +95,7 @@ func (r *rig) unharmed(t *testing.T) {
 // fks starts the provider in a process of its own, when the one before has
 // ended.
 func (r *rig) fks() *Provider {
-	if r.process != nil {
-		r.process.Close()
-		time.Sleep(5 * time.Second) // a process takes a moment to begin
-	}
-	r.process = fly.NewAccounts(fly.Options{
-		Instance: flytest.Instance, Resolver: r.Resolver(), Endpoints: flytest.Endpoints(), HTTP: r.HTTP(), Logger: r.Logger(),
-	})
-	r.t.Cleanup(r.process.Close)
-	p := New(r.process)
+	p := New(r.Accounts())
 	p.connect = nowhere
 	return p
 }
@@ -159,84 +141,6 @@ func (r *rig) request(change ...func(*forge.FlyClusterSpec)) reconcile.Request {
 func (r *rig) live() api.AddOn {
 	r.t.Helper()
 	a, err := r.Somebody.AddOn(context.WithoutCancel(r.t.Context()), name, api.AddOnKubernetes)
-	r.must(err)
+	r.Must(err)
 	return a
-}
-
-// plan is what a provider would do.
-func (r *rig) plan(p reconcile.Provider, q reconcile.Request) (reconcile.Observed, []reconcile.Step) {
-	r.t.Helper()
-	o, err := p.Observe(r.t.Context(), q)
-	r.must(err)
-	steps, err := p.Plan(r.t.Context(), q, o)
-	r.must(err)
-	b, err := json.Marshal(steps)
-	r.must(err)
-	r.silent(string(b), fmt.Sprint(steps), fmt.Sprintf("%+v %+v", o.Health, o.Outputs))
-	return o, steps
-}
-
-// blocked is the only step that is planned: it is not done.
-func (r *rig) blocked(p reconcile.Provider, q reconcile.Request, want string) reconcile.Step {
-	r.t.Helper()
-	_, steps := r.plan(p, q)
-	if len(steps) != 1 || steps[0].Blocked == "" || !strings.Contains(steps[0].Blocked, want) {
-		r.t.Fatalf("planned %v, want one that is blocked: %s", steps, want)
-	}
-	if _, err := p.Apply(r.t.Context(), q, steps[0]); reconcile.KindOf(err) != reconcile.Invalid {
-		r.t.Errorf("a blocked step was applied: %v", err)
-	}
-	return steps[0]
-}
-
-// round is a cycle: the first error ends it.
-func (r *rig) round(p reconcile.Provider, q reconcile.Request) (done int, err error) {
-	o, err := p.Observe(r.t.Context(), q)
-	if err != nil {
-		return 0, err
-	}
-	steps, err := p.Plan(r.t.Context(), q, o)
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range steps {
-		if s.Blocked != "" {
-			continue
-		}
-		if _, err := p.Apply(r.t.Context(), q, s); err != nil {
-			r.silent(err.Error())
-			return done, err
-		}
-		done++
-	}
-	return done, nil
-}
-
-// converge goes on until nothing is to be done and all is ready.
-func (r *rig) converge(p reconcile.Provider, q reconcile.Request) reconcile.Observed {
-	r.t.Helper()
-	var last error
-	for range 40 {
-		done, err := r.round(p, q)
-		if last = err; err == nil && done == 0 {
-			if o, _ := r.plan(p, q); o.Health.Status == reconcile.Ready {
-				return o
-			}
-		}
-		time.Sleep(45 * time.Second)
-	}
-	o, steps := r.plan(p, q)
-	r.t.Fatalf("there is no end to it: %v %+v %v", steps, o.Health, last)
-	return o
-}
-
-func (r *rig) silent(texts ...string) {
-	r.t.Helper()
-	for _, text := range texts {
-		for _, s := range []string{flyemulator.DefaultToken, "kubectl-token", "fm2_"} {
-			if strings.Contains(text, s) {
-				r.t.Errorf("a secret is in: %s", text)
-			}
-		}
-	}
 }

@@ -67,7 +67,7 @@ type lock struct {
 func (r *rig) lock() *lock {
 	r.t.Helper()
 	p := r.fks()
-	r.converge(p, r.request())
+	r.Converge(p, r.request())
 	d := &door{r: r, tokens: map[string]int{}}
 	return &lock{d, &bearer{next: d, tokens: p.ways[clusterID].tokens}}
 }
@@ -80,7 +80,7 @@ func (l *lock) try(ctx context.Context) (int, error) {
 	}
 	resp, err := l.rt.RoundTrip(req)
 	if err != nil {
-		l.r.silent(err.Error())
+		l.r.Silent(err.Error())
 		return 0, err
 	}
 	defer resp.Body.Close()
@@ -93,7 +93,7 @@ func (l *lock) try(ctx context.Context) (int, error) {
 func (l *lock) opens() {
 	l.r.t.Helper()
 	code, err := l.try(l.r.t.Context())
-	l.r.must(err)
+	l.r.Must(err)
 	if code != http.StatusOK {
 		l.r.t.Fatalf("%s: status %d", time.Now(), code)
 	}
@@ -118,7 +118,7 @@ func TestTokenIsRenewed(t *testing.T) {
 			}
 		}
 		tokens, err := r.Somebody.LimitedTokens(r.t.Context(), flytest.Org)
-		r.must(err)
+		r.Must(err)
 		for _, made := range tokens {
 			if made.Name == tokenName && made.ExpiresAt.After(time.Now().Add(time.Hour)) {
 				r.t.Errorf("a token lasts until %s", made.ExpiresAt)
@@ -173,10 +173,10 @@ func TestTokenThatIsRefused(t *testing.T) {
 		l := r.lock()
 		l.opens()
 		all, err := r.Somebody.LimitedTokens(r.t.Context(), flytest.Org)
-		r.must(err)
+		r.Must(err)
 		for _, made := range all {
 			if made.Name == tokenName {
-				r.must(r.Somebody.DeleteLimitedToken(r.t.Context(), made.ID))
+				r.Must(r.Somebody.DeleteLimitedToken(r.t.Context(), made.ID))
 			}
 		}
 		var asking sync.WaitGroup

@@ -110,7 +110,7 @@ func newAppRig(t *testing.T, server *servicetest.Postgres) *appRig {
 	g := &guest{test: t, server: server, sick: map[string]bool{}}
 	r := newRig(t, flyemulator.Options{Guest: g})
 	g.emulator = r.Emulator
-	r.line = func() *http.Client { return &http.Client{Transport: asking{r.Line, r.Transport()}} }
+	r.Way = func() *http.Client { return &http.Client{Transport: asking{r.Line, r.Transport()}} }
 	return &appRig{r, g}
 }
 
@@ -145,15 +145,15 @@ func (r *appRig) makeDatabase(name string) (machine string) {
 	r.t.Helper()
 	ctx := r.t.Context()
 	_, err := r.Somebody.CreateApp(ctx, api.CreateApp{Name: name, Org: flytest.Org, Role: "postgres_cluster"})
-	r.must(err)
+	r.Must(err)
 	values := map[string]*secret.Value{}
 	for _, key := range []string{"SU_PASSWORD", "OPERATOR_PASSWORD", "REPL_PASSWORD"} {
 		v := secret.New([]byte("of-" + name + "-" + key))
 		values[key] = &v
-		r.secrets = append(r.secrets, string(v.Reveal()))
+		r.Secrets = append(r.Secrets, string(v.Reveal()))
 	}
 	_, err = r.Somebody.SetSecrets(ctx, name, values)
-	r.must(err)
+	r.Must(err)
 	time.Sleep(time.Second)
 	at := 5500
 	config := api.MachineConfig{Image: "flyio/postgres-flex:17", Metadata: map[string]string{"fly-managed-postgres": "true"}, Checks: map[string]api.Check{}}
@@ -161,7 +161,7 @@ func (r *appRig) makeDatabase(name string) (machine string) {
 		config.Checks[check] = api.Check{Type: "http", Port: &at, Path: "/flycheck/" + check}
 	}
 	m, err := r.Somebody.CreateMachine(ctx, name, api.CreateMachine{Region: "fra", Config: config})
-	r.must(err)
+	r.Must(err)
 	time.Sleep(time.Minute)
 	return m.ID
 }

@@ -19,8 +19,8 @@ func TestAppReferenceConformance(t *testing.T) {
 		r.makeDatabase(appName)
 		h := r.Harness(providertest.Harness{
 			Resource: r.unmanaged().Resource, Changed: r.unmanaged(oneMore).Resource,
-			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true, Secrets: r.secrets,
-			Start:  func(*testing.T) reconcile.Provider { return patient{flypostgres.NewApp(r.accounts())} },
+			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true, Secrets: r.Secrets,
+			Start:  func(*testing.T) reconcile.Provider { return patient{flypostgres.NewApp(r.Accounts())} },
 			Edit:   func(t *testing.T) { r.server.SQL(t, "ALTER ROLE appuser NOLOGIN PASSWORD 'by hand'") },
 			Delete: func(*testing.T) { r.dropRole() },
 		})
@@ -37,7 +37,7 @@ func TestAppConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.unmanaged(created).Resource, Changed: r.unmanaged(created, oneMore).Resource,
 			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true,
-			Start:  func(*testing.T) reconcile.Provider { return patient{flypostgres.NewApp(r.accounts())} },
+			Start:  func(*testing.T) reconcile.Provider { return patient{flypostgres.NewApp(r.Accounts())} },
 			Edit:   func(t *testing.T) { r.server.SQL(t, "ALTER ROLE appuser NOLOGIN PASSWORD 'by hand'") },
 			Delete: func(*testing.T) { r.dropRole() },
 		})
@@ -51,7 +51,7 @@ func TestAppOutputs(t *testing.T) {
 	inAppBubble(t, func(r *appRig) {
 		r.makeDatabase(appName)
 		q := r.unmanaged(furtherApp)
-		o := r.converge(flypostgres.NewApp(r.accounts()), q)
+		o := r.Converge(flypostgres.NewApp(r.Accounts()), q)
 		r.works(o, "password", user, database)
 		r.works(o, "password/temporal", "temporal", "temporal_visibility")
 		for name, want := range map[string]string{"host": "shop-pg.flycast", "port": "5432", "database": database, "user": user} {
@@ -71,7 +71,7 @@ func TestAppOutputs(t *testing.T) {
 
 		// Another process derives the same; with another superuser's password
 		// they are others, and clients are told.
-		o = r.converge(flypostgres.NewApp(r.accounts()), q)
+		o = r.Converge(flypostgres.NewApp(r.Accounts()), q)
 		if r.reveal(o, "password") != before {
 			t.Error("the password has changed")
 		}
@@ -82,12 +82,12 @@ func TestAppOutputs(t *testing.T) {
 func TestAppRolesOfOthers(t *testing.T) {
 	inAppBubble(t, func(r *appRig) {
 		r.makeDatabase(appName)
-		p := flypostgres.NewApp(r.accounts())
+		p := flypostgres.NewApp(r.Accounts())
 		q := r.unmanaged()
-		r.plan(p, q) // the server begins
+		r.Plan(p, q) // the server begins
 		look := func() []reconcile.Step {
 			time.Sleep(time.Minute)
-			_, steps := r.plan(p, q)
+			_, steps := r.Plan(p, q)
 			return steps
 		}
 		r.server.SQL(t, "CREATE ROLE appuser LOGIN PASSWORD 'of others'")
@@ -112,7 +112,7 @@ func TestAppRolesOfOthers(t *testing.T) {
 		r.server.SQL(t, "ALTER DATABASE appdb OWNER TO postgres")
 		q.Policy.Adopt = forge.AdoptIfUnowned
 		look()
-		r.works(r.converge(p, q), "password", user, database)
+		r.works(r.Converge(p, q), "password", user, database)
 	})
 }
 
@@ -120,20 +120,20 @@ func TestAppRolesOfOthers(t *testing.T) {
 func TestAppLostDatabase(t *testing.T) {
 	inAppBubble(t, func(r *appRig) {
 		r.makeDatabase(appName)
-		p := flypostgres.NewApp(r.accounts())
+		p := flypostgres.NewApp(r.Accounts())
 		q := r.unmanaged()
-		r.converge(p, q)
+		r.Converge(p, q)
 		r.server.SQL(t, "DROP DATABASE appdb")
 		time.Sleep(10 * time.Minute)
 		for range 2 {
-			step := r.blocked(p, q, "database appdb was dropped, with all its data")
+			step := r.Blocked(p, q, "database appdb was dropped, with all its data")
 			if step.Rollout() {
 				t.Errorf("%s", step)
 			}
-			p = flypostgres.NewApp(r.accounts())
+			p = flypostgres.NewApp(r.Accounts())
 		}
 		r.server.SQL(t, "CREATE DATABASE appdb")
 		time.Sleep(10 * time.Minute)
-		r.works(r.converge(p, q), "password", user, database)
+		r.works(r.Converge(p, q), "password", user, database)
 	})
 }

@@ -19,13 +19,13 @@ func (r *rig) suffer(f flyemulator.Fault, start func() reconcile.Provider, q rec
 	r.Fault(f)
 	p := start()
 	for range 14 {
-		if _, err := r.round(p, q); err != nil && restart {
+		if _, err := r.Round(p, q); err != nil && restart {
 			p = start()
 		}
 		time.Sleep(7 * time.Second)
 	}
 	r.MendAll()
-	r.converge(p, q)
+	r.Converge(p, q)
 	if f.Action != "" && !slices.ContainsFunc(r.Requests(), func(q flyemulator.Request) bool { return q.Action == f.Action }) {
 		r.t.Errorf("there was no request %s: the trouble has struck nobody", f.Action)
 	}
@@ -60,7 +60,7 @@ func TestManagedNeverTwo(t *testing.T) {
 				inBubble(t, flyemulator.Options{}, func(r *rig) {
 					r.MakeApp("web")
 					q := r.managed(further, attached)
-					r.suffer(f, func() reconcile.Provider { return flypostgres.NewManaged(r.accounts()) }, q, restart)
+					r.suffer(f, func() reconcile.Provider { return flypostgres.NewManaged(r.Accounts()) }, q, restart)
 					if ids := r.clusters(clusterName); len(ids) != 1 {
 						r.t.Errorf("there are %d clusters: %v", len(ids), ids)
 					}
@@ -79,7 +79,7 @@ func (r *rig) cut(n int, start func() reconcile.Provider, q reconcile.Request) b
 	mend := r.Line.CutAfter(n)
 	cut := false
 	for range 12 {
-		done, err := r.round(p, q)
+		done, err := r.Round(p, q)
 		if err != nil {
 			cut = true
 			break
@@ -90,7 +90,7 @@ func (r *rig) cut(n int, start func() reconcile.Provider, q reconcile.Request) b
 		time.Sleep(40 * time.Second)
 	}
 	mend()
-	r.converge(start(), q)
+	r.Converge(start(), q)
 	return cut
 }
 
@@ -100,7 +100,7 @@ func TestManagedCutAnywhere(t *testing.T) {
 	for n, cut := 0, true; cut; n++ {
 		inBubble(t, flyemulator.Options{}, func(r *rig) {
 			r.MakeApp("web")
-			cut = r.cut(n, func() reconcile.Provider { return flypostgres.NewManaged(r.accounts()) }, r.managed(further, attached))
+			cut = r.cut(n, func() reconcile.Provider { return flypostgres.NewManaged(r.Accounts()) }, r.managed(further, attached))
 			if ids := r.clusters(clusterName); len(ids) != 1 {
 				r.t.Errorf("cut after %d: there are %d clusters", n, len(ids))
 			}
@@ -128,17 +128,17 @@ func TestManagedRefusals(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			inBubble(t, flyemulator.Options{}, func(r *rig) {
-				p := flypostgres.NewManaged(r.accounts())
-				r.plan(p, r.managed())
+				p := flypostgres.NewManaged(r.Accounts())
+				r.Plan(p, r.managed())
 				r.Fault(tt.fault)
 				time.Sleep(time.Hour)
-				_, err := r.round(p, r.managed())
+				_, err := r.Round(p, r.managed())
 				if reconcile.KindOf(err) != tt.kind || !strings.Contains(fmt.Sprint(err), tt.want) {
 					r.t.Errorf("%s: %v", reconcile.KindOf(err), err)
 				}
 				r.MendAll()
 				time.Sleep(time.Hour)
-				r.converge(p, r.managed())
+				r.Converge(p, r.managed())
 				if ids := r.clusters(clusterName); len(ids) != 1 {
 					r.t.Errorf("there are %d clusters", len(ids))
 				}
@@ -154,31 +154,31 @@ func TestManagedLostData(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			inBubble(t, flyemulator.Options{}, func(r *rig) {
 				r.SetMode(flyemulator.ModePostgresGone, mode)
-				p := flypostgres.NewManaged(r.accounts())
+				p := flypostgres.NewManaged(r.Accounts())
 				q := r.managed()
-				before := r.reveal(r.converge(p, q), forge.OutputPassword)
-				r.must(r.Somebody.DeletePostgres(r.t.Context(), r.clusters(clusterName)[0]))
+				before := r.reveal(r.Converge(p, q), forge.OutputPassword)
+				r.Must(r.Somebody.DeletePostgres(r.t.Context(), r.clusters(clusterName)[0]))
 				for range 3 {
 					time.Sleep(5 * time.Minute)
-					step := r.blocked(p, q, "was deleted, with all its data")
+					step := r.Blocked(p, q, "was deleted, with all its data")
 					if step.Rollout() || step.Reason.Code != reconcile.ReasonDeleted {
 						r.t.Errorf("%s", step)
 					}
-					if o, _ := r.plan(p, q); o.Exists || o.Health.Status != reconcile.Failed || len(o.Outputs) > 0 {
+					if o, _ := r.Plan(p, q); o.Exists || o.Health.Status != reconcile.Failed || len(o.Outputs) > 0 {
 						r.t.Errorf("%+v", o)
 					}
-					p = flypostgres.NewManaged(r.accounts()) // nor by another process
+					p = flypostgres.NewManaged(r.Accounts()) // nor by another process
 				}
 				if n := len(r.clusters(clusterName)); n != 0 {
 					r.t.Fatalf("there are %d clusters", n)
 				}
 				restored := r.make(clusterName)
 				time.Sleep(5 * time.Minute)
-				r.blocked(p, q, restored+" has its name now")
+				r.Blocked(p, q, restored+" has its name now")
 				q.Policy.Adopt = forge.AdoptIfUnowned
-				r.must(r.Somebody.CreatePostgresDatabase(r.t.Context(), restored, database)) // as a backup has it
+				r.Must(r.Somebody.CreatePostgresDatabase(r.t.Context(), restored, database)) // as a backup has it
 				time.Sleep(5 * time.Minute)
-				if after := r.reveal(r.converge(p, q), forge.OutputPassword); after == before {
+				if after := r.reveal(r.Converge(p, q), forge.OutputPassword); after == before {
 					r.t.Error("the password is that of the cluster that is gone")
 				}
 			})
@@ -189,39 +189,39 @@ func TestManagedLostData(t *testing.T) {
 // A database that somebody dropped is not put back empty; everything else is.
 func TestManagedLostDatabase(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
-		p := flypostgres.NewManaged(r.accounts())
+		p := flypostgres.NewManaged(r.Accounts())
 		q := r.managed(further)
-		r.converge(p, q)
+		r.Converge(p, q)
 		id := r.clusters(clusterName)[0]
-		r.must(r.Somebody.DeletePostgresDatabase(r.t.Context(), id, "temporal"))
-		r.must(r.Somebody.DeletePostgresUser(r.t.Context(), id, user))
-		r.must(r.Somebody.DisablePostgresExtension(r.t.Context(), id, database, "pg_trgm"))
+		r.Must(r.Somebody.DeletePostgresDatabase(r.t.Context(), id, "temporal"))
+		r.Must(r.Somebody.DeletePostgresUser(r.t.Context(), id, user))
+		r.Must(r.Somebody.DisablePostgresExtension(r.t.Context(), id, database, "pg_trgm"))
 		time.Sleep(10 * time.Minute)
 		for range 3 {
-			_, _ = r.round(p, q)
+			_, _ = r.Round(p, q)
 			time.Sleep(time.Minute)
 		}
-		step := r.blocked(p, q, "database temporal was deleted, with all its data")
+		step := r.Blocked(p, q, "database temporal was deleted, with all its data")
 		if step.Rollout() {
 			r.t.Errorf("%s", step)
 		}
-		r.must(r.Somebody.CreatePostgresDatabase(r.t.Context(), id, "temporal"))
+		r.Must(r.Somebody.CreatePostgresDatabase(r.t.Context(), id, "temporal"))
 		time.Sleep(10 * time.Minute)
-		r.converge(p, q)
+		r.Converge(p, q)
 	})
 }
 
 // What cannot change is said, each in one sentence; everything else goes on.
 func TestManagedWhatCannotChange(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
-		p := flypostgres.NewManaged(r.accounts())
-		r.converge(p, r.managed())
+		p := flypostgres.NewManaged(r.Accounts())
+		r.Converge(p, r.managed())
 		q := r.managed(further, func(s *forge.FlyPostgresSpec) {
 			s.Plan, s.Region, s.StorageGB, s.Version, s.PostGIS, s.PoolMode = "performance", "lhr", 50, "16", true, "transaction"
 		})
 		for range 2 { // by another process, too
-			r.converge(p, q)
-			_, steps := r.plan(p, q)
+			r.Converge(p, q)
+			_, steps := r.Plan(p, q)
 			want := []string{
 				`the plan of a cluster cannot change: it is "basic"`, "cannot move to another region: it is in fra", "cannot be made larger by hand: it has 10 GB",
 				"it is PostgreSQL 17", "PostGIS is chosen when a cluster is made: it is off", `how the pooler of a cluster shares connections is chosen when it is made: "session"`,
@@ -234,10 +234,10 @@ func TestManagedWhatCannotChange(t *testing.T) {
 					r.t.Errorf("%s, want %s", s, want[i])
 				}
 			}
-			p = flypostgres.NewManaged(r.accounts())
+			p = flypostgres.NewManaged(r.Accounts())
 		}
-		r.converge(p, r.managed(further))
-		if _, steps := r.plan(p, r.managed(further)); len(steps) > 0 {
+		r.Converge(p, r.managed(further))
+		if _, steps := r.Plan(p, r.managed(further)); len(steps) > 0 {
 			r.t.Errorf("%v", steps)
 		}
 		// Of somebody else's cluster it is nobody's business.
@@ -250,20 +250,20 @@ func TestManagedFailure(t *testing.T) {
 	for _, fate := range []string{"failed", "error"} {
 		inBubble(t, flyemulator.Options{}, func(r *rig) {
 			r.SetMode(flyemulator.ModePostgresCreate, fate)
-			p := flypostgres.NewManaged(r.accounts())
-			if _, err := r.round(p, r.managed()); err != nil {
+			p := flypostgres.NewManaged(r.Accounts())
+			if _, err := r.Round(p, r.managed()); err != nil {
 				r.t.Fatal(err)
 			}
 			time.Sleep(10 * time.Minute)
-			o, steps := r.plan(p, r.managed())
+			o, steps := r.Plan(p, r.managed())
 			id := r.clusters(clusterName)[0]
 			if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, "fly mpg destroy "+id) || len(steps) != 0 {
 				r.t.Errorf("%+v %v", o.Health, steps)
 			}
 			r.SetMode(flyemulator.ModePostgresCreate, "ready")
-			r.must(r.Somebody.DeletePostgres(r.t.Context(), id))
+			r.Must(r.Somebody.DeletePostgres(r.t.Context(), id))
 			time.Sleep(10 * time.Minute)
-			r.converge(p, r.managed())
+			r.Converge(p, r.managed())
 		})
 	}
 }
@@ -272,7 +272,7 @@ func TestManagedFailure(t *testing.T) {
 func TestManagedPasswordIsLate(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		r.SetMode(flyemulator.ModePostgresPassword, "late")
-		o := r.converge(flypostgres.NewManaged(r.accounts()), r.managed())
+		o := r.Converge(flypostgres.NewManaged(r.Accounts()), r.managed())
 		r.reveal(o, forge.OutputPassword)
 	})
 }
@@ -281,35 +281,35 @@ func TestManagedPasswordIsLate(t *testing.T) {
 // what it has made itself.
 func TestManagedAdoption(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
-		p := flypostgres.NewManaged(r.accounts())
-		r.blocked(p, r.managed(referenced), "organization acme has no cluster shop-db")
+		p := flypostgres.NewManaged(r.Accounts())
+		r.Blocked(p, r.managed(referenced), "organization acme has no cluster shop-db")
 		id := r.make(clusterName)
 		time.Sleep(5 * time.Minute)
-		r.blocked(p, r.managed(), "forged did not make it")
+		r.Blocked(p, r.managed(), "forged did not make it")
 
 		// Referenced, it is used as it is.
-		r.must(r.Somebody.CreatePostgresDatabase(r.t.Context(), id, "billing"))
-		r.must(r.Somebody.CreatePostgresUser(r.t.Context(), id, user, "reader"))
+		r.Must(r.Somebody.CreatePostgresDatabase(r.t.Context(), id, "billing"))
+		r.Must(r.Somebody.CreatePostgresUser(r.t.Context(), id, user, "reader"))
 		time.Sleep(10 * time.Minute)
-		_, steps := r.plan(p, r.managed(referenced))
+		_, steps := r.Plan(p, r.managed(referenced))
 		if len(steps) == 0 || !strings.Contains(steps[0].Blocked, "user appuser is there already with role reader") {
 			r.t.Errorf("%v", steps)
 		}
-		r.must(r.Somebody.DeletePostgresUser(r.t.Context(), id, user))
+		r.Must(r.Somebody.DeletePostgresUser(r.t.Context(), id, user))
 		time.Sleep(10 * time.Minute)
-		r.converge(p, r.managed(referenced))
+		r.Converge(p, r.managed(referenced))
 		gone := r.managed(referenced)
 		gone.Remove = true
-		_, steps = r.plan(p, gone)
+		_, steps = r.Plan(p, gone)
 		if len(steps) != 1 || len(steps[0].Destroys) != 1 || steps[0].Destroys[0] != "database appdb of cluster shop-db" || steps[0].Deletes != 2 {
 			r.t.Fatalf("%+v", steps)
 		}
-		r.converge(p, gone)
+		r.Converge(p, gone)
 		if ids := r.clusters(clusterName); len(ids) != 1 || ids[0] != id {
 			r.t.Errorf("clusters %v", ids)
 		}
 		databases, err := r.Somebody.PostgresDatabases(r.t.Context(), id)
-		r.must(err)
+		r.Must(err)
 		if strings.Contains(strings.Join(databases, " "), database) || !strings.Contains(strings.Join(databases, " "), "billing") {
 			r.t.Errorf("databases %v", databases)
 		}
@@ -317,9 +317,9 @@ func TestManagedAdoption(t *testing.T) {
 		// Taken over, it goes with all that is in it, which is named.
 		q := r.managed(func(s *forge.FlyPostgresSpec) { s.Plan, s.Region = "launch", "iad" })
 		q.Policy.Adopt = forge.AdoptIfUnowned
-		r.converge(p, q)
+		r.Converge(p, q)
 		q.Remove = true
-		_, steps = r.plan(p, q)
+		_, steps = r.Plan(p, q)
 		if len(steps) != 1 || len(steps[0].Destroys) != 1 {
 			r.t.Fatalf("%+v", steps)
 		}
@@ -341,16 +341,16 @@ func TestManagedOfOthersIsNotTaken(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, flyemulator.Options{}, func(r *rig) {
 				mend := r.Fault(f)
-				if _, err := r.round(flypostgres.NewManaged(r.accounts()), r.managed()); err == nil {
+				if _, err := r.Round(flypostgres.NewManaged(r.Accounts()), r.managed()); err == nil {
 					r.t.Fatal("it was made")
 				}
 				mend()
-				r.process.Close()
+				r.Process.Close()
 				if what == "lost" {
 					time.Sleep(time.Hour)
 				}
 				r.make(clusterName)
-				r.blocked(flypostgres.NewManaged(r.accounts()), r.managed(), "forged did not make it")
+				r.Blocked(flypostgres.NewManaged(r.Accounts()), r.managed(), "forged did not make it")
 			})
 		})
 	}
@@ -360,7 +360,7 @@ func TestManagedOfOthersIsNotTaken(t *testing.T) {
 func TestManagedCrowd(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		one, two := r.make(clusterName), r.make(clusterName)
-		step := r.blocked(flypostgres.NewManaged(r.accounts()), r.managed(referenced), "several clusters called shop-db")
+		step := r.Blocked(flypostgres.NewManaged(r.Accounts()), r.managed(referenced), "several clusters called shop-db")
 		if !strings.Contains(step.Blocked, one) || !strings.Contains(step.Blocked, two) {
 			r.t.Error(step.Blocked)
 		}

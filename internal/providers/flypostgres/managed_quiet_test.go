@@ -15,9 +15,9 @@ import (
 // password reaches who needs it.
 func TestManagedQuiet(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
-		p := flypostgres.NewManaged(r.accounts())
+		p := flypostgres.NewManaged(r.Accounts())
 		q := r.managed(further)
-		before := r.reveal(r.converge(p, q), forge.OutputPassword)
+		before := r.reveal(r.Converge(p, q), forge.OutputPassword)
 		events := make(chan reconcile.Event, 100)
 		go func() {
 			_ = p.Watch(r.t.Context(), func(ev reconcile.Event) { events <- ev }) // ends with the test
@@ -35,16 +35,16 @@ func TestManagedQuiet(t *testing.T) {
 		if n := r.Line.Requests() - requests; n > 5*120*2+24*9 {
 			r.t.Errorf("%d requests in five hours", n)
 		}
-		if _, steps := r.plan(p, q); len(steps) > 0 || !p.Follows(q.Resource) {
+		if _, steps := r.Plan(p, q); len(steps) > 0 || !p.Follows(q.Resource) {
 			r.t.Errorf("%v, followed %v", steps, p.Follows(q.Resource))
 		}
-		r.must(r.Somebody.RotatePostgresPassword(r.t.Context(), r.clusters(clusterName)[0], user, false))
+		r.Must(r.Somebody.RotatePostgresPassword(r.t.Context(), r.clusters(clusterName)[0], user, false))
 		select {
 		case <-events:
 		case <-time.After(6 * time.Minute):
 			r.t.Error("nobody has noticed the new password")
 		}
-		o, steps := r.plan(p, q)
+		o, steps := r.Plan(p, q)
 		if len(steps) > 0 || r.reveal(o, forge.OutputPassword) == before {
 			r.t.Errorf("%v", steps)
 		}
@@ -59,14 +59,14 @@ func TestManagedQuiet(t *testing.T) {
 // The last backup is told; one that failed is a notice.
 func TestManagedBackups(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
-		p := flypostgres.NewManaged(r.accounts())
+		p := flypostgres.NewManaged(r.Accounts())
 		q := r.managed()
-		if o := r.converge(p, q); o.Health.Message != "no backup yet" {
+		if o := r.Converge(p, q); o.Health.Message != "no backup yet" {
 			r.t.Errorf("%+v", o.Health)
 		}
-		r.must(r.Somebody.BackupPostgres(r.t.Context(), r.clusters(clusterName)[0], "full"))
+		r.Must(r.Somebody.BackupPostgres(r.t.Context(), r.clusters(clusterName)[0], "full"))
 		time.Sleep(10 * time.Minute)
-		o, _ := r.plan(p, q)
+		o, _ := r.Plan(p, q)
 		if !strings.HasPrefix(o.Health.Message, "last backup 2000-01-01T") || len(o.Notices) > 0 {
 			r.t.Errorf("%+v %+v", o.Health, o.Notices)
 		}
@@ -76,7 +76,7 @@ func TestManagedBackups(t *testing.T) {
 				{"id":"b","type":"incr","status":"failed","started_at":"2000-01-01T02:00:00Z"},{"id":"c","type":"incr","status":"running","started_at":"2000-01-01T03:00:00Z"}]}`,
 		})
 		time.Sleep(10 * time.Minute)
-		o, _ = r.plan(p, q)
+		o, _ = r.Plan(p, q)
 		if len(o.Notices) != 1 || o.Notices[0].Code != "backup" || !strings.Contains(o.Notices[0].Message, "2000-01-01T02:00:00Z") || o.Health.Status != reconcile.Ready {
 			r.t.Errorf("%+v %+v", o.Health, o.Notices)
 		}

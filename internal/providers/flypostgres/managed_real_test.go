@@ -49,7 +49,7 @@ func TestManagedClientsGetIn(t *testing.T) {
 	b.server.SQL(t, "ALTER ROLE postgres PASSWORD 'of-the-superuser'")
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, flyemulator.Options{Postgres: b})
-		o := r.converge(flypostgres.NewManaged(r.accounts()), r.managed())
+		o := r.Converge(flypostgres.NewManaged(r.Accounts()), r.managed())
 		out, err := b.psql(context.Background(), o.Outputs["user"].Value, r.reveal(o, "password"), o.Outputs["database"].Value,
 			"CREATE TABLE words (w text); INSERT INTO words VALUES ('forge'); SELECT w FROM words")
 		if err != nil || out != "forge" || o.Outputs["host"].Value != "127.0.0.1" || o.Outputs["port"].Value != fmt.Sprint(b.server.Port) {

@@ -28,7 +28,7 @@ func TestManagedReferenceConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.managed(referenced).Resource, Changed: r.managed(referenced, further).Resource,
 			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true,
-			Start: func(*testing.T) reconcile.Provider { return patient{flypostgres.NewManaged(r.accounts())} },
+			Start: func(*testing.T) reconcile.Provider { return patient{flypostgres.NewManaged(r.Accounts())} },
 			Edit: func(t *testing.T) {
 				if err := r.Somebody.SetPostgresRole(t.Context(), id, user, "reader"); err != nil {
 					t.Fatal(err)
@@ -53,7 +53,7 @@ func TestManagedConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.managed(attached).Resource, Changed: r.managed(attached, further).Resource,
 			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true,
-			Start: func(*testing.T) reconcile.Provider { return patient{flypostgres.NewManaged(r.accounts())} },
+			Start: func(*testing.T) reconcile.Provider { return patient{flypostgres.NewManaged(r.Accounts())} },
 			Edit: func(t *testing.T) {
 				if err := r.Somebody.SetPostgresRole(t.Context(), r.clusters(clusterName)[0], user, "reader"); err != nil {
 					t.Fatal(err)
@@ -79,7 +79,7 @@ func TestManagedConformance(t *testing.T) {
 func TestManagedOutputs(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		q := r.managed(further)
-		o := r.converge(flypostgres.NewManaged(r.accounts()), q)
+		o := r.Converge(flypostgres.NewManaged(r.Accounts()), q)
 		if r.reveal(o, "password") == r.reveal(o, "password/temporal") {
 			r.t.Error("two users have one password")
 		}
@@ -96,7 +96,7 @@ func TestManagedOutputs(t *testing.T) {
 		}
 		id := r.clusters(clusterName)[0]
 		databases, err := r.Somebody.PostgresDatabases(r.t.Context(), id)
-		r.must(err)
+		r.Must(err)
 		slices.Sort(databases)
 		if want := []string{database, "fly-db", "temporal", "temporal_visibility"}; !slices.Equal(databases, want) {
 			r.t.Errorf("databases %v", databases)

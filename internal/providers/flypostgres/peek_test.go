@@ -13,14 +13,14 @@ import (
 // it changes.
 func TestTroubleIsLookedAtLessAndLess(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
-		p := flypostgres.NewManaged(r.accounts())
+		p := flypostgres.NewManaged(r.Accounts())
 		q := r.managed()
-		r.converge(p, q)
+		r.Converge(p, q)
 		events := make(chan reconcile.Event, 100)
 		go func() {
 			_ = p.Watch(r.t.Context(), func(ev reconcile.Event) { events <- ev }) // ends with the test
 		}()
-		r.must(r.Somebody.DeletePostgres(r.t.Context(), r.clusters(clusterName)[0]))
+		r.Must(r.Somebody.DeletePostgres(r.t.Context(), r.clusters(clusterName)[0]))
 		time.Sleep(10 * time.Minute)
 		looks := func() int {
 			n := 0
@@ -34,7 +34,7 @@ func TestTroubleIsLookedAtLessAndLess(t *testing.T) {
 		before := looks()
 		for range 60 { // as often as the engine looks
 			_, err := p.Observe(r.t.Context(), q)
-			r.must(err)
+			r.Must(err)
 			time.Sleep(2 * time.Minute)
 		}
 		if n := looks() - before; n < 60 || n > 60+40 {
@@ -47,19 +47,19 @@ func TestTroubleIsLookedAtLessAndLess(t *testing.T) {
 // made again.
 func TestYoungClusterIsNotMadeAgain(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
-		p, q := flypostgres.NewManaged(r.accounts()), r.managed()
+		p, q := flypostgres.NewManaged(r.Accounts()), r.managed()
 		o, err := p.Observe(r.t.Context(), q)
-		r.must(err)
+		r.Must(err)
 		steps, err := p.Plan(r.t.Context(), q, o)
-		r.must(err)
+		r.Must(err)
 		_, err = p.Apply(r.t.Context(), q, steps[0])
-		r.must(err)
+		r.Must(err)
 		mends := []func(){
 			r.Fault(flyemulator.Fault{Action: "postgres.get", Status: 404, Text: "cluster not found"}),
 			r.Fault(flyemulator.Fault{Action: "postgres.list", Status: 200, Text: `{"data":[]}`}),
 		}
 		for range 4 {
-			if _, err := flypostgres.NewManaged(r.accounts()).Observe(r.t.Context(), q); reconcile.KindOf(err) != reconcile.Unavailable {
+			if _, err := flypostgres.NewManaged(r.Accounts()).Observe(r.t.Context(), q); reconcile.KindOf(err) != reconcile.Unavailable {
 				r.t.Errorf("%v", err)
 			}
 		}
@@ -67,7 +67,7 @@ func TestYoungClusterIsNotMadeAgain(t *testing.T) {
 			mend()
 		}
 		time.Sleep(5 * time.Minute)
-		r.converge(flypostgres.NewManaged(r.accounts()), q)
+		r.Converge(flypostgres.NewManaged(r.Accounts()), q)
 		if all := r.clusters(clusterName); len(all) != 1 {
 			r.t.Errorf("%d clusters", len(all))
 		}

@@ -3,10 +3,6 @@ package flypostgres_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"net/http"
-	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,19 +23,15 @@ const (
 
 // rig is a place on Fly, and forged that work there.
 type rig struct {
-	*flytest.Place
-	t       *testing.T
-	theirs  string // id of somebody else's cluster
-	before  string // and what is in it
-	secrets []string
-	process *fly.Accounts
-	line    func() *http.Client // of forged
+	*flytest.Forged
+	t      *testing.T
+	theirs string // id of somebody else's cluster
+	before string // and what is in it
 }
 
 func newRig(t *testing.T, o flyemulator.Options) *rig {
 	t.Helper()
-	r := &rig{Place: flytest.New(t, o), t: t}
-	r.line = r.HTTP
+	r := &rig{Forged: flytest.NewForged(t, o), t: t}
 	c, err := r.Somebody.CreatePostgres(t.Context(), api.CreatePostgres{Org: flytest.Org, Name: "theirs", Plan: "basic", Region: "fra"})
 	if err != nil {
 		t.Fatal(err)
@@ -92,20 +84,6 @@ func (r *rig) unharmed(t *testing.T) {
 	}
 }
 
-// accounts begins a process of forged, when the one before has ended.
-func (r *rig) accounts() *fly.Accounts {
-	if r.process != nil {
-		r.process.Close()
-		time.Sleep(5 * time.Second) // a process takes a moment to begin
-	}
-	a := fly.NewAccounts(fly.Options{
-		Instance: flytest.Instance, Resolver: r.Resolver(), Endpoints: flytest.Endpoints(), HTTP: r.line(), Logger: r.Logger(),
-	})
-	r.t.Cleanup(a.Close)
-	r.process = a
-	return a
-}
-
 // patient is a provider whose user waits until what was asked for is ready.
 type patient struct{ *fly.Service }
 
@@ -154,13 +132,6 @@ func (r *rig) clusters(name string) []string {
 	return ids
 }
 
-func (r *rig) must(err error) {
-	r.t.Helper()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-}
-
 // managed asks for a cluster.
 func (r *rig) managed(change ...func(*forge.FlyPostgresSpec)) reconcile.Request {
 	spec := forge.FlyPostgresSpec{
@@ -176,94 +147,6 @@ func (r *rig) managed(change ...func(*forge.FlyPostgresSpec)) reconcile.Request 
 	}}
 }
 
-// plan is what a provider would do.
-func (r *rig) plan(p reconcile.Provider, q reconcile.Request) (reconcile.Observed, []reconcile.Step) {
-	r.t.Helper()
-	o, err := p.Observe(r.t.Context(), q)
-	r.must(err)
-	steps, err := p.Plan(r.t.Context(), q, o)
-	r.must(err)
-	r.silent(fmt.Sprint(steps), fmt.Sprintf("%+v", o.Health), fmt.Sprintf("%+v", o.Notices), fmt.Sprintf("%+v", o.Outputs))
-	b, err := json.Marshal(steps)
-	r.must(err)
-	r.silent(string(b))
-	return o, steps
-}
-
-// blocked is why the only step that is planned is not done.
-func (r *rig) blocked(p reconcile.Provider, q reconcile.Request, want string) reconcile.Step {
-	r.t.Helper()
-	_, steps := r.plan(p, q)
-	if len(steps) != 1 || !strings.Contains(steps[0].Blocked, want) || steps[0].Blocked == "" {
-		r.t.Fatalf("planned %v, want one that is blocked: %s", steps, want)
-	}
-	if _, err := p.Apply(r.t.Context(), q, steps[0]); reconcile.KindOf(err) != reconcile.Invalid {
-		r.t.Errorf("a blocked step was applied: %v", err)
-	}
-	return steps[0]
-}
-
-// round is a cycle: the first error ends it.
-func (r *rig) round(p reconcile.Provider, q reconcile.Request) (done int, err error) {
-	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Minute)
-	defer cancel()
-	o, err := p.Observe(ctx, q)
-	if err != nil {
-		return 0, err
-	}
-	steps, err := p.Plan(ctx, q, o)
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range steps {
-		if s.Blocked != "" {
-			continue
-		}
-		if _, err := p.Apply(ctx, q, s); err != nil {
-			r.silent(err.Error())
-			return done, fmt.Errorf("%s: %w", s, err)
-		}
-		done++
-	}
-	return done, nil
-}
-
-// converge goes on until nothing is to be done and all is ready, as an engine
-// would: after an error it waits, and begins again.
-func (r *rig) converge(p reconcile.Provider, q reconcile.Request) reconcile.Observed {
-	r.t.Helper()
-	var last error
-	for range 60 {
-		done, err := r.round(p, q)
-		if last = err; err != nil {
-			time.Sleep(5 * time.Second)
-			continue
-		}
-		if o, steps := r.plan(p, q); done == 0 && (o.Health.Status == reconcile.Ready || q.Remove) {
-			steps = slices.DeleteFunc(steps, func(s reconcile.Step) bool { return s.Blocked != "" })
-			if len(steps) == 0 {
-				return o
-			}
-		}
-		time.Sleep(15 * time.Second)
-	}
-	o, steps := r.plan(p, q)
-	r.t.Fatalf("there is no end to it: %v %+v %v", steps, o.Health, last)
-	return o
-}
-
-// silent fails the test when a secret is in a text.
-func (r *rig) silent(texts ...string) {
-	r.t.Helper()
-	for _, text := range texts {
-		for _, s := range append(r.secrets, flyemulator.DefaultToken) {
-			if strings.Contains(text, s) {
-				r.t.Errorf("a secret is in: %s", text)
-			}
-		}
-	}
-}
-
 // reveal is a secret output; it must be in no text from now on.
 func (r *rig) reveal(o reconcile.Observed, name string) string {
 	r.t.Helper()
@@ -272,6 +155,6 @@ func (r *rig) reveal(o reconcile.Observed, name string) string {
 		r.t.Fatalf("output %s is not a secret: %+v", name, out)
 	}
 	text := string(out.Secret.Reveal())
-	r.secrets = append(r.secrets, text)
+	r.Secrets = append(r.Secrets, text)
 	return text
 }

@@ -34,7 +34,7 @@ func TestNeverTwo(t *testing.T) {
 					p := r.redis()
 					r.Fault(f)
 					for range 30 {
-						if _, err := r.round(p, r.request()); err == nil {
+						if _, err := r.Round(p, r.request()); err == nil {
 							continue
 						}
 						if restart {
@@ -43,7 +43,7 @@ func TestNeverTwo(t *testing.T) {
 						time.Sleep(3 * time.Second)
 					}
 					r.MendAll()
-					r.converge(p, r.request())
+					r.Converge(p, r.request())
 				})
 			}
 		})
@@ -66,16 +66,16 @@ func TestRefusals(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			inBubble(t, flyemulator.Options{}, func(r *rig) {
 				p := r.redis()
-				r.plan(p, r.request())
+				r.Plan(p, r.request())
 				r.Fault(tt.fault)
 				time.Sleep(time.Hour)
-				_, err := r.round(p, r.request())
+				_, err := r.Round(p, r.request())
 				if reconcile.KindOf(err) != tt.kind || !strings.Contains(fmt.Sprint(err), tt.want) {
 					r.t.Errorf("%s: %v", reconcile.KindOf(err), err)
 				}
 				r.MendAll()
 				time.Sleep(time.Hour)
-				r.converge(p, r.request())
+				r.Converge(p, r.request())
 			})
 		})
 	}
@@ -86,13 +86,13 @@ func TestRefusedIsNotOurs(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		p := r.redis()
 		mend := r.Fault(flyemulator.Fault{Body: `createAddOn`, Status: 200, Text: `{"errors":[{"message":"Please add a payment method"}],"data":null}`})
-		if _, err := r.round(p, r.request()); reconcile.KindOf(err) != reconcile.Denied {
+		if _, err := r.Round(p, r.request()); reconcile.KindOf(err) != reconcile.Denied {
 			r.t.Fatal(err)
 		}
 		mend()
 		live := r.make(name)
 		time.Sleep(5 * time.Minute)
-		r.blocked(p, r.request(), "forged did not make it")
+		r.Blocked(p, r.request(), "forged did not make it")
 		if now := r.live(); len(now.Metadata) > 0 || now.ID != live.ID {
 			r.t.Errorf("%+v", now)
 		}
@@ -103,14 +103,14 @@ func TestRefusedIsNotOurs(t *testing.T) {
 func TestLateIsNotOurs(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		mend := r.Fault(flyemulator.Fault{Body: `createAddOn`, Drop: flyemulator.DropBefore})
-		if _, err := r.round(r.redis(), r.request()); reconcile.KindOf(err) != reconcile.Unavailable {
+		if _, err := r.Round(r.redis(), r.request()); reconcile.KindOf(err) != reconcile.Unavailable {
 			r.t.Fatal(err)
 		}
 		mend()
-		r.process.Close()
+		r.Process.Close()
 		time.Sleep(time.Hour)
 		r.make(name)
-		r.blocked(r.redis(), r.request(), "forged did not make it")
+		r.Blocked(r.redis(), r.request(), "forged did not make it")
 	})
 }
 
@@ -119,24 +119,24 @@ func TestLateIsNotOurs(t *testing.T) {
 func TestAnotherForgedWasFaster(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		p := r.redis()
-		r.plan(p, r.request())
+		r.Plan(p, r.request())
 		r.Fault(flyemulator.Fault{Body: `createAddOn`, Drop: flyemulator.DropBefore, Delay: flyemulator.Duration(20 * time.Second), Count: 1})
 		ended := make(chan error)
 		go func() {
-			_, err := r.round(p, r.request())
+			_, err := r.Round(p, r.request())
 			ended <- err
 		}()
 		time.Sleep(10 * time.Second)
 		live, err := r.Somebody.CreateAddOn(r.t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.org, Name: name, PrimaryRegion: "iad"})
-		r.must(err)
+		r.Must(err)
 		marks := map[string]any{"forged.dev/instance": "cart", "forged.dev/environment": "prod"}
 		_, err = r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: marks})
-		r.must(err)
+		r.Must(err)
 		if err := <-ended; reconcile.KindOf(err) != reconcile.Conflict {
 			r.t.Errorf("error %v", err)
 		}
 		time.Sleep(5 * time.Minute)
-		r.blocked(p, r.request(), "belongs to another forged")
+		r.Blocked(p, r.request(), "belongs to another forged")
 		if now := r.live(); fmt.Sprint(now.Metadata) != fmt.Sprint(marks) {
 			r.t.Errorf("%+v", now)
 		}
@@ -148,11 +148,11 @@ func TestFailure(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		r.SetMode(flyemulator.ModeAddOn, "error")
 		p := r.redis()
-		if _, err := r.round(p, r.request()); err != nil {
+		if _, err := r.Round(p, r.request()); err != nil {
 			r.t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute)
-		o, steps := r.plan(p, r.request())
+		o, steps := r.Plan(p, r.request())
 		if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, "provisioning failed") || len(steps) != 0 {
 			r.t.Errorf("%+v %v", o.Health, steps)
 		}

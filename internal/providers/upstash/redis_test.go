@@ -24,19 +24,17 @@ const name = "shop-redis"
 
 // rig is a place on Fly, and forged that work there.
 type rig struct {
-	*flytest.Place
-	t       *testing.T
-	org     string // id
-	before  string // somebody else's database, as it was
-	secrets []string
-	process *fly.Accounts
+	*flytest.Forged
+	t      *testing.T
+	org    string // id
+	before string // somebody else's database, as it was
 }
 
 func newRig(t *testing.T, o flyemulator.Options) *rig {
 	t.Helper()
-	r := &rig{Place: flytest.New(t, o), t: t}
+	r := &rig{Forged: flytest.NewForged(t, o), t: t}
 	org, err := r.Somebody.Organization(t.Context(), flytest.Org)
-	r.must(err)
+	r.Must(err)
 	r.org = org.ID
 	r.make("theirs")
 	r.before = r.theirs(t)
@@ -52,18 +50,11 @@ func inBubble(t *testing.T, o flyemulator.Options, test func(r *rig)) {
 	})
 }
 
-func (r *rig) must(err error) {
-	r.t.Helper()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-}
-
 // make makes a database as somebody else, and waits for it.
 func (r *rig) make(name string) api.AddOn {
 	r.t.Helper()
 	a, err := r.Somebody.CreateAddOn(r.t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.org, Name: name, PrimaryRegion: "iad", Options: map[string]any{"auto_upgrade": true}})
-	r.must(err)
+	r.Must(err)
 	time.Sleep(time.Minute)
 	return a
 }
@@ -98,17 +89,7 @@ func (r *rig) unharmed(t *testing.T) {
 
 // redis starts the provider in a process of its own, when the one before has
 // ended.
-func (r *rig) redis() *fly.Service {
-	if r.process != nil {
-		r.process.Close()
-		time.Sleep(5 * time.Second) // a process takes a moment to begin
-	}
-	r.process = fly.NewAccounts(fly.Options{
-		Instance: flytest.Instance, Resolver: r.Resolver(), Endpoints: flytest.Endpoints(), HTTP: r.HTTP(), Logger: r.Logger(),
-	})
-	r.t.Cleanup(r.process.Close)
-	return upstash.New(r.process)
-}
+func (r *rig) redis() *fly.Service { return upstash.New(r.Accounts()) }
 
 // patient is a provider whose user waits until what was asked for is ready.
 type patient struct{ *fly.Service }
@@ -147,7 +128,7 @@ func changed(s *forge.UpstashRedisSpec) {
 func (r *rig) live() api.AddOn {
 	r.t.Helper()
 	a, err := r.Somebody.AddOn(context.WithoutCancel(r.t.Context()), name, api.AddOnRedis)
-	r.must(err)
+	r.Must(err)
 	return a
 }
 
@@ -181,110 +162,32 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// plan is what a provider would do.
-func (r *rig) plan(p reconcile.Provider, q reconcile.Request) (reconcile.Observed, []reconcile.Step) {
-	r.t.Helper()
-	o, err := p.Observe(r.t.Context(), q)
-	r.must(err)
-	steps, err := p.Plan(r.t.Context(), q, o)
-	r.must(err)
-	b, err := json.Marshal(steps)
-	r.must(err)
-	r.silent(string(b), fmt.Sprint(steps), fmt.Sprintf("%+v %+v", o.Health, o.Outputs))
-	return o, steps
-}
-
-// blocked is the only step that is planned: it is not done.
-func (r *rig) blocked(p reconcile.Provider, q reconcile.Request, want string) reconcile.Step {
-	r.t.Helper()
-	_, steps := r.plan(p, q)
-	if len(steps) != 1 || steps[0].Blocked == "" || !strings.Contains(steps[0].Blocked, want) {
-		r.t.Fatalf("planned %v, want one that is blocked: %s", steps, want)
-	}
-	if _, err := p.Apply(r.t.Context(), q, steps[0]); reconcile.KindOf(err) != reconcile.Invalid {
-		r.t.Errorf("a blocked step was applied: %v", err)
-	}
-	return steps[0]
-}
-
-// round is a cycle: the first error ends it.
-func (r *rig) round(p reconcile.Provider, q reconcile.Request) (done int, err error) {
-	o, err := p.Observe(r.t.Context(), q)
-	if err != nil {
-		return 0, err
-	}
-	steps, err := p.Plan(r.t.Context(), q, o)
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range steps {
-		if s.Blocked != "" {
-			continue
-		}
-		if _, err := p.Apply(r.t.Context(), q, s); err != nil {
-			r.silent(err.Error())
-			return done, err
-		}
-		done++
-	}
-	return done, nil
-}
-
-// converge goes on until nothing is to be done and all is ready.
-func (r *rig) converge(p reconcile.Provider, q reconcile.Request) reconcile.Observed {
-	r.t.Helper()
-	var last error
-	for range 40 {
-		done, err := r.round(p, q)
-		if last = err; err == nil && done == 0 {
-			if o, _ := r.plan(p, q); o.Health.Status == reconcile.Ready {
-				return o
-			}
-		}
-		time.Sleep(45 * time.Second)
-	}
-	o, steps := r.plan(p, q)
-	r.t.Fatalf("there is no end to it: %v %+v %v", steps, o.Health, last)
-	return o
-}
-
-func (r *rig) silent(texts ...string) {
-	r.t.Helper()
-	for _, text := range texts {
-		for _, s := range append(r.secrets, flyemulator.DefaultToken) {
-			if strings.Contains(text, s) {
-				r.t.Errorf("a secret is in: %s", text)
-			}
-		}
-	}
-}
-
 // The URL is an output that nobody can read; changes are what was asked for and
 // nothing else.
 func TestChangesAreWhatIsAskedFor(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		p := r.redis()
-		o := r.converge(p, r.request())
+		o := r.Converge(p, r.request())
 		url := string(o.Outputs[forge.OutputURL].Secret.Reveal())
 		if !strings.HasPrefix(url, "redis://") || o.Outputs[forge.OutputURL].Value != "" {
 			t.Fatalf("%+v", o.Outputs)
 		}
-		r.secrets = append(r.secrets, url)
+		r.Secrets = append(r.Secrets, url)
 		// Somebody bought the production pack, and set something of their own.
 		pack, live := true, r.live()
 		_, err := r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, PlanID: &live.PlanID, ProdPack: &pack, Options: map[string]any{"eviction": true, "auto_upgrade": true, "prod_pack": true}})
-		r.must(err)
-		r.must(func() error {
+		r.Must(err)
+		r.Must(func() error {
 			metadata := r.live().Metadata
 			metadata["team"] = "payments"
 			_, err := r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: metadata})
 			return err
 		}())
 		time.Sleep(5 * time.Minute)
-		if _, steps := r.plan(p, r.request()); len(steps) != 0 {
+		if _, steps := r.Plan(p, r.request()); len(steps) != 0 {
 			r.t.Errorf("what was not asked for is to be changed: %v", steps)
 		}
-		r.converge(p, r.request(changed))
+		r.Converge(p, r.request(changed))
 		live = r.live()
 		want := map[string]any{"eviction": false, "auto_upgrade": true, "prod_pack": true}
 		if fmt.Sprint(live.Options) != fmt.Sprint(want) || live.Metadata["team"] != "payments" || !slices.Equal(live.ReadRegions, []string{"lhr", "syd"}) || live.Plan != "Fixed 1GB" {
@@ -297,7 +200,7 @@ func TestChangesAreWhatIsAskedFor(t *testing.T) {
 		}
 		// Asked for, it is changed.
 		off := false
-		r.converge(p, r.request(changed, func(s *forge.UpstashRedisSpec) { s.ProdPack = &off }))
+		r.Converge(p, r.request(changed, func(s *forge.UpstashRedisSpec) { s.ProdPack = &off }))
 		if on, _ := r.live().Options["prod_pack"].(bool); on {
 			r.t.Error("the production pack is still on")
 		}
@@ -308,10 +211,10 @@ func TestChangesAreWhatIsAskedFor(t *testing.T) {
 func TestWhatCannotChange(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(r *rig) {
 		p := r.redis()
-		r.converge(p, r.request())
+		r.Converge(p, r.request())
 		q := r.request(changed, func(s *forge.UpstashRedisSpec) { s.Region = "syd"; s.ReadRegions = nil })
-		r.converge(p, q)
-		step := r.blocked(p, q, "cannot move to another primary region: it is in fra")
+		r.Converge(p, q)
+		step := r.Blocked(p, q, "cannot move to another primary region: it is in fra")
 		if !step.Late || !step.Rollout() {
 			r.t.Errorf("%+v", step)
 		}
@@ -327,26 +230,26 @@ func TestAdoption(t *testing.T) {
 		p := r.redis()
 		q := r.request()
 		q.Resource.Spec = r.request(func(s *forge.UpstashRedisSpec) { s.Create = false }).Resource.Spec
-		r.blocked(p, q, "has no Redis database shop-redis")
+		r.Blocked(p, q, "has no Redis database shop-redis")
 		live := r.make(name)
 		time.Sleep(5 * time.Minute)
 		// As it is.
-		if o, steps := r.plan(p, q); len(steps) != 0 || o.Outputs[forge.OutputURL].Secret.IsZero() {
+		if o, steps := r.Plan(p, q); len(steps) != 0 || o.Outputs[forge.OutputURL].Secret.IsZero() {
 			r.t.Errorf("%v %+v", steps, o)
 		}
 		q = r.request()
-		r.blocked(p, q, "forged did not make it")
+		r.Blocked(p, q, "forged did not make it")
 		q.Policy.Adopt = forge.AdoptForce
 		_, err := r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: map[string]any{"forged.dev/instance": "cart", "forged.dev/environment": "prod"}})
-		r.must(err)
+		r.Must(err)
 		time.Sleep(5 * time.Minute)
-		r.blocked(p, q, "belongs to another forged, or another environment (cart/prod")
+		r.Blocked(p, q, "belongs to another forged, or another environment (cart/prod")
 		_, err = r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: map[string]any{"team": "payments"}})
-		r.must(err)
+		r.Must(err)
 		time.Sleep(5 * time.Minute)
 		q = r.request(func(s *forge.UpstashRedisSpec) { s.Region = "iad" })
 		q.Policy.Adopt = forge.AdoptIfUnowned
-		r.converge(p, q)
+		r.Converge(p, q)
 		now := r.live()
 		if now.ID != live.ID || now.Metadata["team"] != "payments" || now.Metadata["forged.dev/instance"] != flytest.Instance || now.Options["auto_upgrade"] != true || now.Options["eviction"] != true {
 			r.t.Errorf("%+v", now)
