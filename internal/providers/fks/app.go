@@ -37,7 +37,7 @@ func (c *cluster) onlyApp(ctx context.Context) error {
 	}
 	apps = slices.DeleteFunc(slices.Clone(apps), func(a api.App) bool { return !strings.HasPrefix(a.Name, appPrefix) })
 	if len(apps) == 1 {
-		c.way.setApp(c.live.ID, apps[0].Name)
+		c.way.setApp(c.Live.ID, apps[0].Name)
 	}
 	return nil
 }

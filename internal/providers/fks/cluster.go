@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"time"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/fly"
@@ -13,71 +12,39 @@ import (
 	"forged.dev/forged/internal/reconcile"
 )
 
-// entryCluster is the kind of the one entry in the inventory. Its identity is
-// empty until the cluster was seen to be there.
+// entryCluster is the kind of the one entry in the inventory.
 const entryCluster = "kubernetes"
 
-// Keys of the data of a record.
-const (
-	dataAsked = "asked" // when Fly was asked for it last, without an answer since
-	dataMade  = "made"  // forged made it: it may be destroyed
-)
-
-// claimAfter so long after it was asked for, what appears under its name is
-// somebody else's: by then the request has come to its end.
-const claimAfter = 10 * time.Minute
-
-// place is where a cluster stands.
-type place string
-
-const (
-	absent  place = "absent"  // there is none, and none is known of
-	gone    place = "gone"    // the one that is known of is not there any more
-	foreign place = "foreign" // it is there, and forged did not make it
-	begun   place = "begun"   // it is there, and was asked for by an action that was cut
-	known   place = "known"   // it is there, and in the inventory
-	used    place = "used"    // it is there, somebody else's, and forge.cue says to use it
-)
+// dataMade is the key of the record of a cluster that says that forged made it:
+// it may be destroyed.
+const dataMade = "made"
 
 // cluster is what was found of a cluster, and for whom.
 type cluster struct {
-	fly.Look
-	spec forge.FlyClusterSpec
-	way  *way
-
-	place place
-	live  api.AddOn // unless it is absent; the other one of its name if it is gone
-	there bool
+	fly.AddOn
+	spec  forge.FlyClusterSpec
+	way   *way
+	place fly.AddOnPlace
 	beta  bool // the organization may have clusters; known where one is to be made
 	wrong error
 }
-
-func topic() fly.Topic { return fly.Topic{Section: fly.SectionClusters} }
 
 func (p *Provider) look(ctx context.Context, l fly.Look) (fly.View, error) {
 	spec, ok := l.Request.Resource.Spec.(forge.FlyClusterSpec)
 	if !ok {
 		return nil, reconcile.Errorf(reconcile.Internal, "observe", "its spec is a %T", l.Request.Resource.Spec)
 	}
-	c := &cluster{Look: l, spec: spec, way: p.wayOf(l)}
-	l.Accounts.Follow(l.ID(), l.Account, topic())
-	if l.Fresh {
-		l.Org.Touch(topic())
-	}
-	all, err := c.list(ctx)
+	c := &cluster{spec: spec, way: p.wayOf(l), AddOn: fly.AddOn{
+		Look: l, Section: fly.SectionClusters, Type: api.AddOnKubernetes, Entry: entryCluster, Name: spec.Name,
+		Object: "cluster " + spec.Name, All: "the clusters",
+		Taken: "another organization may have a cluster of this name: write another platform.cluster",
+	}}
+	all, err := c.Find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range all {
-		switch e := c.entry(); {
-		case e != nil && e.Identity == a.ID:
-			c.live, c.there = a, true
-		case a.Name == spec.Name && !c.there:
-			c.live, c.there = a, true
-		}
-	}
-	c.place = c.standing()
-	if c.place == absent && spec.Create && !l.Request.Remove {
+	c.place = c.Standing(spec.Create, c.Claims()) // nothing in a cluster says whose it is
+	if c.place == fly.AddOnAbsent && spec.Create && !l.Request.Remove {
 		if c.beta, err = c.inBeta(ctx); err != nil {
 			return nil, err
 		}
@@ -86,14 +53,6 @@ func (p *Provider) look(ctx context.Context, l fly.Look) (fly.View, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// list are the clusters of the organization.
-func (c *cluster) list(ctx context.Context) ([]api.AddOn, error) {
-	all, err := fly.Read(ctx, c.Org, topic(), func(ctx context.Context) ([]api.AddOn, error) {
-		return c.Org.Client().AddOns(ctx, c.Org.Slug(), api.AddOnKubernetes)
-	})
-	return all, fly.Classify("list", "the clusters of organization "+c.Org.Slug(), err)
 }
 
 // inBeta tells whether the organization may have clusters. Nothing tells when
@@ -105,53 +64,18 @@ func (c *cluster) inBeta(ctx context.Context) (bool, error) {
 	return org.Beta, fly.Classify("read", "organization "+c.Org.Slug(), err)
 }
 
-// standing tells where the cluster stands.
-func (c *cluster) standing() place {
-	entry := c.entry()
-	switch {
-	case entry != nil && entry.Identity != "":
-		if c.there && c.live.ID == entry.Identity {
-			return known
-		}
-		return gone
-	case !c.there:
-		return absent
-	case entry != nil && c.claims():
-		return begun
-	case c.spec.Create && !c.Request.Remove:
-		return foreign
-	}
-	return used
-}
-
-// claims tells whether a cluster was made when forged had asked for it, by an
-// action that was not seen to end. Nothing in it says whose it is.
-func (c *cluster) claims() bool {
-	asked, err := time.Parse(time.RFC3339, c.Record.Data[dataAsked])
-	return err == nil && c.live.CreatedAt.Before(asked.Add(claimAfter))
-}
-
-func (c *cluster) entry() *fly.Entry {
-	for i, e := range c.Record.Entries {
-		if e.Kind == entryCluster {
-			return &c.Record.Entries[i]
-		}
-	}
-	return nil
-}
-
-func (c *cluster) object() string { return "cluster " + c.spec.Name }
-
 // usable tells that forged looks after the cluster, or may use it.
-func (c *cluster) usable() bool { return c.place == known || c.place == used || c.place == begun }
+func (c *cluster) usable() bool {
+	return c.place == fly.AddOnKnown || c.place == fly.AddOnUsed || c.place == fly.AddOnBegun
+}
 
 // tell has the way into the cluster known, or that there is none any more.
 func (c *cluster) tell(ctx context.Context, clusters int) error {
-	if !c.usable() || c.live.Status != api.AddOnReady && c.live.Status != "" {
-		c.way.close(c.Request.Remove && (c.place == gone || !c.there))
+	if !c.usable() || c.Live.Status != api.AddOnReady && c.Live.Status != "" {
+		c.way.close(c.Request.Remove && (c.place == fly.AddOnGone || !c.There))
 		return nil
 	}
-	c.wrong = c.way.open(c.spec, c.Account, c.live)
+	c.wrong = c.way.open(c.spec, c.Account, c.Live)
 	if c.wrong == nil && !c.Request.Remove && c.way.app() == "" && clusters == 1 {
 		return c.onlyApp(ctx)
 	}
@@ -164,9 +88,9 @@ func (c *cluster) Observed() reconcile.Observed {
 	switch {
 	case c.usable():
 		o.Exists = true
-	case c.place == gone:
+	case c.place == fly.AddOnGone:
 		o.Exists = c.Request.Remove // as far as the inventory has yet to let go of it
-		o.Health = failed(c.object() + " was deleted")
+		o.Health = failed(c.Object + " was deleted")
 		return o
 	default:
 		return o
@@ -174,16 +98,16 @@ func (c *cluster) Observed() reconcile.Observed {
 	if c.Request.Remove {
 		o.Exists = c.Recorded
 	}
-	if c.place == known {
+	if c.place == fly.AddOnKnown {
 		o.Objects = 1
 	}
-	switch c.live.Status {
+	switch c.Live.Status {
 	case api.AddOnError:
-		o.Health = failed("Fly says that " + c.object() + " has failed: " + said(c.live.Error) + "; " + c.anew())
+		o.Health = failed("Fly says that " + c.Object + " has failed: " + said(c.Live.Error) + "; " + c.anew())
 		return o
 	case api.AddOnReady, "":
 	default:
-		o.Health = reconcile.Health{Status: reconcile.Progressing, Message: "Fly is making " + c.object() + " (" + c.live.Status + ")"}
+		o.Health = reconcile.Health{Status: reconcile.Progressing, Message: "Fly is making " + c.Object + " (" + c.Live.Status + ")"}
 		return o
 	}
 	if c.wrong != nil {
@@ -217,7 +141,7 @@ func said(text string) string {
 // Print implements fly.View.
 func (c *cluster) Print() string {
 	h := sha256.New()
-	a := c.live
+	a := c.Live
 	fmt.Fprintf(h, "%s %s %s %s %s %x %s", c.place, a.ID, a.Status, a.Error, a.PrimaryRegion, sha256.Sum256(a.Kubeconfig.Reveal()), c.way.app())
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

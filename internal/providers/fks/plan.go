@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -24,9 +25,9 @@ const (
 )
 
 func (c *cluster) step(action reconcile.Action, code reconcile.ReasonCode, t task) reconcile.Step {
-	sum := sha256.Sum256(fmt.Append(nil, t, c.place, c.live.ID, c.live.Status, c.live.PrimaryRegion))
+	sum := sha256.Sum256(fmt.Append(nil, t, c.place, c.Live.ID, c.Live.Status, c.Live.PrimaryRegion))
 	step := reconcile.Step{
-		ID: c.ID(), Action: action, Object: c.object(), Reason: reconcile.Reason{Code: code}, Detail: t,
+		ID: c.ID(), Action: action, Object: c.Object, Reason: reconcile.Reason{Code: code}, Detail: t,
 		Token: hex.EncodeToString(sum[:8]),
 	}
 	if action == reconcile.ActionHeal {
@@ -43,7 +44,7 @@ func (c *cluster) Plan() ([]reconcile.Step, error) {
 	adopts := c.Request.Policy.Adopt == forge.AdoptIfUnowned || c.Request.Policy.Adopt == forge.AdoptForce
 	name := c.spec.Name
 	switch c.place {
-	case absent:
+	case fly.AddOnAbsent:
 		step := c.step(reconcile.ActionCreate, reconcile.ReasonAbsent, taskMake)
 		switch {
 		case !c.spec.Create:
@@ -54,9 +55,9 @@ func (c *cluster) Plan() ([]reconcile.Step, error) {
 			step.Changes = []reconcile.Change{{Path: fmt.Sprintf("makes a cluster of Fly Kubernetes in %s; it costs money", c.spec.Region)}}
 		}
 		return []reconcile.Step{step}, nil
-	case gone:
+	case fly.AddOnGone:
 		step := c.step(reconcile.ActionHeal, reconcile.ReasonDeleted, taskNote)
-		if !c.there {
+		if !c.There {
 			step.Blocked = fmt.Sprintf("cluster %s was deleted, with all that was in it; forged puts no empty one in its place: write another platform.cluster for an empty one, or make one by hand (\"fly ext kubernetes create --name %s\") and write policy.adopt: \"if-unowned\"", name, name)
 			return []reconcile.Step{step}, nil
 		}
@@ -66,14 +67,14 @@ func (c *cluster) Plan() ([]reconcile.Step, error) {
 			step.Blocked = fmt.Sprintf("cluster %s was deleted with all that was in it, and another one has its name now; write policy.adopt: \"if-unowned\" to use it", name)
 		}
 		return []reconcile.Step{step}, nil
-	case foreign:
+	case fly.AddOnForeign:
 		step := c.step(reconcile.ActionUpdate, reconcile.ReasonOwnership, taskNote)
 		step.Changes = []reconcile.Change{{Path: "takes it over"}}
 		if !adopts {
 			step.Blocked = fmt.Sprintf("cluster %s is there already, and forged did not make it; write platform.create: false to use it and leave it as it is, or policy.adopt: \"if-unowned\" to look after it", name)
 		}
 		return []reconcile.Step{step}, nil
-	case begun:
+	case fly.AddOnBegun:
 		return []reconcile.Step{c.step(reconcile.ActionRepair, reconcile.ReasonInterrupted, taskNote)}, nil
 	}
 	return c.elsewhere(), nil
@@ -82,7 +83,7 @@ func (c *cluster) Plan() ([]reconcile.Step, error) {
 // elsewhere says that a cluster is not where it is asked for: nothing can be
 // done about that, and nothing waits for it.
 func (c *cluster) elsewhere() []reconcile.Step {
-	has, wants := c.live.PrimaryRegion, c.spec.Region
+	has, wants := c.Live.PrimaryRegion, c.spec.Region
 	if wants == "" || has == "" || has == wants {
 		return nil
 	}
@@ -100,10 +101,10 @@ func (c *cluster) removal() []reconcile.Step {
 	if !c.Recorded {
 		return nil
 	}
-	if c.place == begun || c.place == known && c.Record.Data[dataMade] != "" {
+	if c.place == fly.AddOnBegun || c.place == fly.AddOnKnown && c.Record.Data[dataMade] != "" {
 		step := c.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, taskDelete)
 		step.Deletes = 1
-		step.Destroys = []string{fmt.Sprintf("cluster %s of Fly Kubernetes (%s) with everything in it, volumes too, at once and without a backup", c.live.Name, c.live.PrimaryRegion)}
+		step.Destroys = []string{fmt.Sprintf("cluster %s of Fly Kubernetes (%s) with everything in it, volumes too, at once and without a backup", c.Live.Name, c.Live.PrimaryRegion)}
 		return []reconcile.Step{step}
 	}
 	return []reconcile.Step{c.step(reconcile.ActionForget, reconcile.ReasonUnwanted, taskForget)}
