@@ -168,15 +168,29 @@ func showStep(p *printer, step reconcile.Step) {
 	step.Blocked = ""
 	p.wrapped(m.color, "    "+m.sign+" ", step.String())
 	showChanges(p, "        ", step.Changes)
-	if len(step.Fitted) > 0 {
-		p.line(dim, "        fitted to Fly Kubernetes:")
-		showChanges(p, "          ", onOneLine(step.Fitted))
-	}
+	showFitted(p, step)
 	for _, lost := range step.Destroys {
 		p.wrapped(red, "      destroys: ", lost)
 	}
 	if blocked != "" {
 		p.wrapped(red, "      blocked: ", blocked)
+	}
+}
+
+// showFitted shows what was made of what a step brings in for Fly Kubernetes to
+// run it: what is new, and how much there is besides.
+func showFitted(p *printer, step reconcile.Step) {
+	const indent = "          "
+	if len(step.Fitted) > 0 {
+		p.line(dim, "        fitted to Fly Kubernetes:")
+		showChanges(p, indent, onOneLine(step.Fitted))
+	}
+	switch n := step.AsFit; {
+	case n == 0:
+	case len(step.Fitted) > 0:
+		p.wrapped(dim, indent, fmt.Sprintf("and %s as before; forged render --objects shows them", count(n, "place")))
+	default:
+		p.wrapped(dim, "        ", fmt.Sprintf("fitted to Fly Kubernetes as before, in %s; forged render --objects shows them", count(n, "place")))
 	}
 }
 

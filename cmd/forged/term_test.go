@@ -134,6 +134,11 @@ func TestShowPlan(t *testing.T) {
 					Reason:  reconcile.Reason{Code: reconcile.ReasonConfig},
 					Changes: []reconcile.Change{{Path: "spec.replicas", From: "1", To: "2"}, {Path: "data.key"}, {Path: "x", To: long}},
 					Fitted:  []reconcile.Change{{Path: "Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314)", From: "httpGet:\n  path: /\n"}},
+					AsFit:   14,
+				},
+				{
+					Action: reconcile.ActionUpdate, ID: id("prod/release/app"), Object: "Deployment shop/other",
+					Reason: reconcile.Reason{Code: reconcile.ReasonConfig}, AsFit: 1,
 				},
 				{
 					Action: reconcile.ActionDelete, ID: id("prod/release/app"), Object: "Service shop/old", Deletes: 1,
@@ -168,6 +173,9 @@ func TestShowPlan(t *testing.T) {
         fitted to Fly Kubernetes:
           Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314):
           {"httpGet":{"path":"/"}} → (none)
+          and 14 places as before; forged render --objects shows them
+    ~ update Deployment shop/other: config
+        fitted to Fly Kubernetes as before, in 1 place; forged render --objects shows them
     - delete Service shop/old: unwanted
       blocked: more than policy.maxDelete
   claim/uploads
@@ -182,7 +190,7 @@ func TestShowPlan(t *testing.T) {
 test  minikube minikube, mode paused
   not looked at: the mode is paused
 
-Plan: 1 to update, 1 to forget, 1 blocked, 1 not known yet. Could not look at 1 of 7 resources.
+Plan: 2 to update, 1 to forget, 1 blocked, 1 not known yet. Could not look at 1 of 7 resources.
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)

@@ -144,6 +144,7 @@ type Step struct {
 	Reason  Reason
 	Changes []Change
 	Fitted  []Change // what was made of what it brings in for the cluster to run it, as far as Request.Explain asks for it
+	AsFit   int      // how many more of these are as they were with what was applied last
 	Deletes int      // objects that disappear with this step; none with ActionForget
 
 	// Destroys names the data that is lost with this step, one by one: "volume

@@ -42,7 +42,8 @@ type StepStatus struct {
 	Reason   string   `json:"reason"`             // one line
 	Cause    Reason   `json:"cause"`              // the same, in parts
 	Changes  []Change `json:"changes,omitempty"`  // never secret
-	Fitted   []Change `json:"fitted,omitempty"`   // to what the cluster can run: before and after
+	Fitted   []Change `json:"fitted,omitempty"`   // to what the cluster can run: before and after, as far as this step brings or changes it
+	AsFit    int      `json:"asFit,omitempty"`    // how many more of these are as before
 	Deletes  int      `json:"deletes,omitempty"`  // objects
 	Destroys []string `json:"destroys,omitempty"` // data that is lost
 	Stays    []Stay   `json:"stays,omitempty"`    // what a removal leaves where it is
@@ -55,6 +56,6 @@ func stepStatus(s Step, held string) StepStatus {
 	return StepStatus{
 		Action: s.Action, Object: s.Object, Drift: !s.Rollout(),
 		Reason: s.Reason.String(), Cause: s.Reason,
-		Changes: s.Changes, Fitted: s.Fitted, Deletes: s.Deletes, Destroys: s.Destroys, Stays: s.Stays, Blocked: s.Blocked, Approve: s.Approve, Held: held,
+		Changes: s.Changes, Fitted: s.Fitted, AsFit: s.AsFit, Deletes: s.Deletes, Destroys: s.Destroys, Stays: s.Stays, Blocked: s.Blocked, Approve: s.Approve, Held: held,
 	}
 }

@@ -36,7 +36,11 @@ func (p *Provider) planChanges(ctx context.Context, s *seen, d decision, step *r
 		return false, err
 	}
 	if s.h.req.Explain {
-		step.Fitted = next.fitted
+		var before []string
+		if s.applied() && s.exists {
+			before = s.notes.Asked.Fit.Marks
+		}
+		step.Fitted, step.AsFit = kubernetes.FreshFits(next.fitted, before)
 	}
 	planned := rollout{deed: d.deed, state: d.state, next: next, objects: objs, replace: map[kubernetes.Ref]string{}}
 	if d.deed == deedGoBack {

@@ -33,6 +33,7 @@ const (
 type fitting struct {
 	Digest  string             `json:"digest,omitempty"`  // of the table, and of what the cluster could do
 	Notices []reconcile.Notice `json:"notices,omitempty"` // of what runs: it is not found out again from what was fitted
+	Marks   []string           `json:"marks,omitempty"`   // of what was done to it: a plan shows what is new
 }
 
 // fitted tells whether what the release makes is fitted at all.
@@ -98,7 +99,7 @@ func (s *seen) fit(ctx context.Context, r *rendering, manifests []releaseutil.Ma
 		return nil, s.named(err)
 	}
 	r.fitted = concealed(fitted.Changes)
-	r.asked.Fit = fitting{Digest: fitted.Digest, Notices: briefly(fitted.Notices)}
+	r.asked.Fit = fitting{Digest: fitted.Digest, Notices: briefly(fitted.Notices), Marks: kubernetes.FitMarks(r.fitted)}
 
 	became := make([][]*unstructured.Unstructured, len(parts))
 	for _, o := range fitted.Objects {

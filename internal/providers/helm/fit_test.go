@@ -125,6 +125,47 @@ func TestAnotherTableIsOneUpdate(t *testing.T) {
 	}
 }
 
+// A plan shows what is new in how something is fitted, and how much there is
+// besides. From nothing, all is new.
+func TestPlanShowsNewFits(t *testing.T) {
+	t.Parallel()
+	r, _ := newFittedRig(t, map[string]string{"templates/probed.yaml": probed})
+	step := func() reconcile.Step {
+		t.Helper()
+		steps := r.plan(r.asExplained())
+		if len(steps) != 1 {
+			t.Fatalf("steps %v", steps)
+		}
+		return steps[0]
+	}
+	if s := step(); len(s.Fitted) != 3 || s.AsFit != 0 {
+		t.Errorf("from nothing: %+v, and %d", s.Fitted, s.AsFit)
+	}
+	r.converge()
+	newer := strings.Replace(probed, "web:1.0.0", "web:1.0.1", 1)
+	r.with(map[string]string{"templates/probed.yaml": newer})
+	if s := step(); len(s.Fitted) != 0 || s.AsFit != 3 || len(s.Changes) != 1 {
+		t.Errorf("only an image changes: %+v, and %d; %+v", s.Fitted, s.AsFit, s.Changes)
+	}
+	r.with(map[string]string{
+		"templates/probed.yaml": strings.Replace(newer, "name: none}", "name: nobody}", 1),
+		"templates/token.yaml":  "apiVersion: v1\nkind: Secret\nmetadata: {name: login}\nstringData: {token: c4n4ry}\n",
+	})
+	if s := step(); len(s.Fitted) != 2 || s.AsFit != 2 || !strings.Contains(s.Fitted[0].Path+s.Fitted[1].Path, "/nobody") {
+		t.Errorf("two objects are new: %+v, and %d", s.Fitted, s.AsFit)
+	}
+	r.converge()
+	r.restart()
+	if _, err := action.NewUninstall(r.helm()).Run(releaseName); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("its record is gone", func() bool { return r.revisions() == 0 })
+	r.with(map[string]string{"templates/probed.yaml": newer})
+	if s := step(); len(s.Fitted) != 3 || s.AsFit != 0 {
+		t.Errorf("made anew: %+v, and %d", s.Fitted, s.AsFit)
+	}
+}
+
 // What cannot run there is refused before anything is touched. What runs
 // already is looked after all the same, and a person can allow it.
 func TestWhatCannotRunTouchesNothing(t *testing.T) {

@@ -95,7 +95,9 @@ func (l *look) run(ctx context.Context) error {
 	}
 	record, _ := l.inv.Record(l.id())
 	record.Pending, record.Name, record.Needs = false, l.spec.Name, l.req.Resource.Needs
-	if record.Detail, err = l.next.write(); err != nil {
+	next := l.next
+	next.Fits = kubernetes.FitMarks(l.fitted.Changes)
+	if record.Detail, err = next.write(); err != nil {
 		return err
 	}
 	// What is over and gone needs no entry any more; this one is the last.

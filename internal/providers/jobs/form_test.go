@@ -165,6 +165,17 @@ func TestFittedProcess(t *testing.T) {
 			t.Error("nobody has asked for what was made of it")
 		}
 		r.until("failed", is(reconcile.Failed))
+		of := r.request()
+		of.Explain = true
+		spec := r.spec
+		spec.Image = "shop:2"
+		of.Resource.Spec = spec
+		if o, err = r.p.Observe(t.Context(), of); err != nil {
+			t.Fatal(err)
+		}
+		if steps, err := r.p.Plan(t.Context(), of, o); err != nil || len(steps) == 0 || len(steps[0].Fitted) != 0 || steps[0].AsFit != 1 {
+			t.Errorf("only an image changes: %+v, %v", steps, err)
+		}
 		// Another table may be what makes it succeed.
 		r.life, r.grace = "", 2
 		if steps := r.until("complete", is(reconcile.Ready)); created(steps) != 1 {

@@ -98,6 +98,7 @@ type book struct {
 	Run    int      `json:"run,omitempty"`    // how often a person has asked for another run
 	Asked  string   `json:"asked,omitempty"`  // the Job by which that was asked last
 	Failed *failure `json:"failed,omitempty"` // of the Job that failed last
+	Fits   []string `json:"fits,omitempty"`   // marks of what was done to the last one for the cluster to run it
 }
 
 type failure struct {

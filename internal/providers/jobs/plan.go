@@ -103,7 +103,7 @@ func (l *look) plan(ctx context.Context) ([]reconcile.Step, error) {
 		step.Changes = append(step.Changes, reconcile.Change{Path: "command", To: strings.Join(command, " ")})
 	}
 	if l.req.Explain {
-		step.Fitted = l.fitted.Changes
+		step.Fitted, step.AsFit = kubernetes.FreshFits(l.fitted.Changes, l.book.Fits)
 	}
 	if moving := l.moving(); len(moving) > 0 {
 		// Another name comes out of what is about to change: this one is never made.
