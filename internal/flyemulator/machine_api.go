@@ -111,6 +111,15 @@ func (c *call) machineBound() (*machine, *failure) {
 	return m, f
 }
 
+// machineFree is the same where a lease of somebody else forbids it.
+func (c *call) machineFree() (*machine, *failure) {
+	m, f := c.machineBound()
+	if f == nil {
+		f = c.guard(m)
+	}
+	return m, f
+}
+
 func (e *Emulator) getMachine(c *call) reply {
 	m, f := c.machine()
 	if f != nil {
@@ -256,11 +265,8 @@ func (e *Emulator) createMachine(c *call) reply {
 }
 
 func (e *Emulator) updateMachine(c *call) reply {
-	m, f := c.machineBound()
+	m, f := c.machineFree()
 	if f != nil {
-		return c.failed(f)
-	}
-	if f := c.guard(m); f != nil {
 		return c.failed(f)
 	}
 	var r machineRequest

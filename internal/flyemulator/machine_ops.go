@@ -11,10 +11,7 @@ import (
 var okay = map[string]any{"ok": true}
 
 func (e *Emulator) startMachine(c *call) reply {
-	m, f := c.machineBound()
-	if f == nil {
-		f = c.guard(m)
-	}
+	m, f := c.machineFree()
 	if f == nil {
 		f = e.startable(m)
 	}
@@ -85,10 +82,7 @@ func (e *Emulator) stopMachine(c *call) reply {
 }
 
 func (e *Emulator) restartMachine(c *call) reply {
-	m, f := c.machineBound()
-	if f == nil {
-		f = c.guard(m)
-	}
+	m, f := c.machineFree()
 	if f != nil {
 		return c.failed(f)
 	}
@@ -102,10 +96,7 @@ func (e *Emulator) restartMachine(c *call) reply {
 }
 
 func (e *Emulator) suspendMachine(c *call) reply {
-	m, f := c.machineBound()
-	if f == nil {
-		f = c.guard(m)
-	}
+	m, f := c.machineFree()
 	if f != nil {
 		return c.failed(f)
 	}
@@ -125,10 +116,7 @@ func (e *Emulator) suspendMachine(c *call) reply {
 }
 
 func (e *Emulator) cordonMachine(c *call) reply {
-	m, f := c.machineBound()
-	if f == nil {
-		f = c.guard(m)
-	}
+	m, f := c.machineFree()
 	if f != nil {
 		return c.failed(f)
 	}
@@ -189,10 +177,7 @@ func (e *Emulator) signalMachine(c *call) reply {
 	if !slices.Contains(signals, string(r.Signal)) {
 		return c.fail(http.StatusBadRequest, "invalid signal %q", r.Signal)
 	}
-	m, f := c.machineBound()
-	if f == nil {
-		f = c.guard(m)
-	}
+	m, f := c.machineFree()
 	if f != nil {
 		return c.failed(f)
 	}
@@ -221,10 +206,7 @@ func (e *Emulator) execMachine(c *call) reply {
 	if len(r.Command) == 0 && r.Cmd == "" {
 		return c.fail(http.StatusBadRequest, "command is required")
 	}
-	m, f := c.machineBound()
-	if f == nil {
-		f = c.guard(m)
-	}
+	m, f := c.machineFree()
 	if f != nil {
 		return c.failed(f)
 	}
