@@ -26,16 +26,16 @@ func TestConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.request().Resource, Changed: r.request().Resource, Fixed: true,
 			Policy: forge.Policy{Mode: forge.ModeApply, Adopt: forge.AdoptIfUnowned}, Data: true,
-			Start: func(*testing.T) reconcile.Provider { return patient{r.fks()} },
+			Start: func(*testing.T) reconcile.Provider { return flytest.Patient{Service: r.fks()} },
 			Edit: func(t *testing.T) { // nothing of a cluster can be edited: somebody makes it anew
 				remove(t)
-				r.make(name)
+				r.Make(name)
 			},
 			Delete:  remove,
-			Restore: func(*testing.T) { r.make(name) },
+			Restore: func(*testing.T) { r.Make(name) },
 			Secrets: []string{"kubectl-token"},
 		})
-		h.Bystander = r.unharmed
+		h.Bystander = r.Unharmed
 		return h
 	})
 }
@@ -218,7 +218,7 @@ func TestAdoption(t *testing.T) {
 		p := r.fks()
 		use := r.request(func(s *forge.FlyClusterSpec) { s.Create = false })
 		r.Blocked(p, use, "has no cluster shop-k8s")
-		live := r.make(name)
+		live := r.Make(name)
 		time.Sleep(5 * time.Minute)
 		if o, steps := r.Plan(p, use); len(steps) != 0 || o.Health.Status != reconcile.Ready {
 			r.t.Errorf("%v %+v", steps, o)
@@ -272,7 +272,7 @@ func TestRemovalOfOneThatWasReplaced(t *testing.T) {
 		p := r.fks()
 		r.Converge(p, r.request())
 		r.Must(r.Somebody.DeleteAddOn(r.t.Context(), r.live().ID))
-		another := r.make(name)
+		another := r.Make(name)
 		time.Sleep(10 * time.Minute)
 		o, steps := r.Plan(p, remove(r.request()))
 		if !o.Exists || len(steps) != 1 || steps[0].Action != reconcile.ActionForget || steps[0].Deletes != 0 {
@@ -309,7 +309,6 @@ func TestApp(t *testing.T) {
 		if err != nil || !strings.HasPrefix(app.Name, "fks-default-") {
 			r.t.Errorf("%+v, %v", app, err)
 		}
-		r.make("theirs")
-		r.before = r.theirs(r.t)
+		r.MakeTheirs()
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly/flytest"
 	"forged.dev/forged/internal/providers/flypostgres"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/reconcile/providertest"
@@ -20,7 +21,7 @@ func TestAppReferenceConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.unmanaged().Resource, Changed: r.unmanaged(oneMore).Resource,
 			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true, Secrets: r.Secrets,
-			Start:  func(*testing.T) reconcile.Provider { return patient{flypostgres.NewApp(r.Accounts())} },
+			Start:  func(*testing.T) reconcile.Provider { return flytest.Patient{Service: flypostgres.NewApp(r.Accounts())} },
 			Edit:   func(t *testing.T) { r.server.SQL(t, "ALTER ROLE appuser NOLOGIN PASSWORD 'by hand'") },
 			Delete: func(*testing.T) { r.dropRole() },
 		})
@@ -37,7 +38,7 @@ func TestAppConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.unmanaged(created).Resource, Changed: r.unmanaged(created, oneMore).Resource,
 			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true,
-			Start:  func(*testing.T) reconcile.Provider { return patient{flypostgres.NewApp(r.Accounts())} },
+			Start:  func(*testing.T) reconcile.Provider { return flytest.Patient{Service: flypostgres.NewApp(r.Accounts())} },
 			Edit:   func(t *testing.T) { r.server.SQL(t, "ALTER ROLE appuser NOLOGIN PASSWORD 'by hand'") },
 			Delete: func(*testing.T) { r.dropRole() },
 		})

@@ -6,6 +6,7 @@ import (
 
 	"forged.dev/forged/internal/flyemulator"
 	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/providers/fly/flytest"
 	"forged.dev/forged/internal/providers/flypostgres"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/reconcile/providertest"
@@ -28,7 +29,9 @@ func TestManagedReferenceConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.managed(referenced).Resource, Changed: r.managed(referenced, further).Resource,
 			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true,
-			Start: func(*testing.T) reconcile.Provider { return patient{flypostgres.NewManaged(r.Accounts())} },
+			Start: func(*testing.T) reconcile.Provider {
+				return flytest.Patient{Service: flypostgres.NewManaged(r.Accounts())}
+			},
 			Edit: func(t *testing.T) {
 				if err := r.Somebody.SetPostgresRole(t.Context(), id, user, "reader"); err != nil {
 					t.Fatal(err)
@@ -53,7 +56,9 @@ func TestManagedConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.managed(attached).Resource, Changed: r.managed(attached, further).Resource,
 			Policy: forge.Policy{Mode: forge.ModeApply}, Data: true,
-			Start: func(*testing.T) reconcile.Provider { return patient{flypostgres.NewManaged(r.Accounts())} },
+			Start: func(*testing.T) reconcile.Provider {
+				return flytest.Patient{Service: flypostgres.NewManaged(r.Accounts())}
+			},
 			Edit: func(t *testing.T) {
 				if err := r.Somebody.SetPostgresRole(t.Context(), r.clusters(clusterName)[0], user, "reader"); err != nil {
 					t.Fatal(err)

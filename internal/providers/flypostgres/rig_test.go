@@ -9,7 +9,6 @@ import (
 
 	"forged.dev/forged/internal/flyemulator"
 	"forged.dev/forged/internal/forge"
-	"forged.dev/forged/internal/providers/fly"
 	"forged.dev/forged/internal/providers/fly/api"
 	"forged.dev/forged/internal/providers/fly/flytest"
 	"forged.dev/forged/internal/reconcile"
@@ -82,27 +81,6 @@ func (r *rig) unharmed(t *testing.T) {
 	if now := r.look(t); now != r.before {
 		t.Errorf("somebody else's cluster was changed:\nwas %s\nis  %s", r.before, now)
 	}
-}
-
-// patient is a provider whose user waits until what was asked for is ready.
-type patient struct{ *fly.Service }
-
-func (p patient) Observe(ctx context.Context, r reconcile.Request) (reconcile.Observed, error) {
-	for range 20 {
-		o, err := p.Service.Observe(ctx, r)
-		if err != nil || o.Health.Status != reconcile.Progressing {
-			return o, err
-		}
-		if steps, err := p.Plan(ctx, r, o); err != nil || len(steps) > 0 {
-			return o, err
-		}
-		select {
-		case <-time.After(31 * time.Second):
-		case <-ctx.Done():
-			return o, nil
-		}
-	}
-	return p.Service.Observe(ctx, r)
 }
 
 // make makes a cluster as somebody else, and waits for it.

@@ -90,7 +90,7 @@ func TestRefusedIsNotOurs(t *testing.T) {
 			r.t.Fatal(err)
 		}
 		mend()
-		live := r.make(name)
+		live := r.Make(name)
 		time.Sleep(5 * time.Minute)
 		r.Blocked(p, r.request(), "forged did not make it")
 		if now := r.live(); len(now.Metadata) > 0 || now.ID != live.ID {
@@ -109,7 +109,7 @@ func TestLateIsNotOurs(t *testing.T) {
 		mend()
 		r.Process.Close()
 		time.Sleep(time.Hour)
-		r.make(name)
+		r.Make(name)
 		r.Blocked(r.redis(), r.request(), "forged did not make it")
 	})
 }
@@ -127,7 +127,7 @@ func TestAnotherForgedWasFaster(t *testing.T) {
 			ended <- err
 		}()
 		time.Sleep(10 * time.Second)
-		live, err := r.Somebody.CreateAddOn(r.t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.org, Name: name, PrimaryRegion: "iad"})
+		live, err := r.Somebody.CreateAddOn(r.t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.Ask.OrgID, Name: name, PrimaryRegion: "iad"})
 		r.Must(err)
 		marks := map[string]any{"forged.dev/instance": "cart", "forged.dev/environment": "prod"}
 		_, err = r.Somebody.UpdateAddOn(r.t.Context(), api.UpdateAddOn{ID: live.ID, Metadata: marks})

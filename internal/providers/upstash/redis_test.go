@@ -1,8 +1,6 @@
 package upstash_test
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,20 +22,16 @@ const name = "shop-redis"
 
 // rig is a place on Fly, and forged that work there.
 type rig struct {
-	*flytest.Forged
-	t      *testing.T
-	org    string // id
-	before string // somebody else's database, as it was
+	*flytest.AddOns
+	t *testing.T
 }
 
 func newRig(t *testing.T, o flyemulator.Options) *rig {
 	t.Helper()
-	r := &rig{Forged: flytest.NewForged(t, o), t: t}
-	org, err := r.Somebody.Organization(t.Context(), flytest.Org)
-	r.Must(err)
-	r.org = org.ID
-	r.make("theirs")
-	r.before = r.theirs(t)
+	r := &rig{t: t, AddOns: flytest.NewAddOns(t, o, api.CreateAddOn{
+		Type: api.AddOnRedis, PrimaryRegion: "iad", Options: map[string]any{"auto_upgrade": true},
+	})}
+	r.MakeTheirs()
 	return r
 }
 
@@ -46,68 +40,13 @@ func inBubble(t *testing.T, o flyemulator.Options, test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, o)
 		test(r)
-		r.unharmed(t)
+		r.Unharmed(t)
 	})
-}
-
-// make makes a database as somebody else, and waits for it.
-func (r *rig) make(name string) api.AddOn {
-	r.t.Helper()
-	a, err := r.Somebody.CreateAddOn(r.t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.org, Name: name, PrimaryRegion: "iad", Options: map[string]any{"auto_upgrade": true}})
-	r.Must(err)
-	time.Sleep(time.Minute)
-	return a
-}
-
-func (r *rig) theirs(t *testing.T) string {
-	t.Helper()
-	a, err := r.Somebody.AddOn(context.WithoutCancel(t.Context()), "theirs", api.AddOnRedis)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal([]any{a, a.PublicURL.Reveal()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-func (r *rig) unharmed(t *testing.T) {
-	t.Helper()
-	r.Unharmed(t)
-	if now := r.theirs(t); now != r.before {
-		t.Errorf("somebody else's database was changed:\nwas %s\nis  %s", r.before, now)
-	}
-	all, err := r.Somebody.AddOns(context.WithoutCancel(t.Context()), flytest.Org, api.AddOnRedis)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) > 2 {
-		t.Errorf("there are %d databases", len(all))
-	}
 }
 
 // redis starts the provider in a process of its own, when the one before has
 // ended.
 func (r *rig) redis() *fly.Service { return upstash.New(r.Accounts()) }
-
-// patient is a provider whose user waits until what was asked for is ready.
-type patient struct{ *fly.Service }
-
-func (p patient) Observe(ctx context.Context, r reconcile.Request) (reconcile.Observed, error) {
-	for range 5 {
-		o, err := p.Service.Observe(ctx, r)
-		if err != nil || o.Health.Status != reconcile.Progressing {
-			return o, err
-		}
-		select {
-		case <-time.After(2 * time.Minute): // the listings come round
-		case <-ctx.Done():
-			return o, nil
-		}
-	}
-	return p.Service.Observe(ctx, r)
-}
 
 func (r *rig) request(change ...func(*forge.UpstashRedisSpec)) reconcile.Request {
 	spec := forge.UpstashRedisSpec{Account: r.Account(), Name: name, Create: true, Plan: "pay-as-you-go", Region: "fra", ReadRegions: []string{"lhr"}, Evict: true}
@@ -127,9 +66,7 @@ func changed(s *forge.UpstashRedisSpec) {
 // live is the database as somebody else sees it.
 func (r *rig) live() api.AddOn {
 	r.t.Helper()
-	a, err := r.Somebody.AddOn(context.WithoutCancel(r.t.Context()), name, api.AddOnRedis)
-	r.Must(err)
-	return a
+	return r.Seen(name)
 }
 
 func TestConformance(t *testing.T) {
@@ -138,7 +75,7 @@ func TestConformance(t *testing.T) {
 		h := r.Harness(providertest.Harness{
 			Resource: r.request().Resource, Changed: r.request(changed).Resource,
 			Policy: forge.Policy{Mode: forge.ModeApply, Adopt: forge.AdoptIfUnowned}, Data: true,
-			Start: func(*testing.T) reconcile.Provider { return patient{r.redis()} },
+			Start: func(*testing.T) reconcile.Provider { return flytest.Patient{Service: r.redis()} },
 			Edit: func(t *testing.T) {
 				regions := []string{"syd"}
 				if _, err := r.Somebody.UpdateAddOn(t.Context(), api.UpdateAddOn{ID: r.live().ID, ReadRegions: &regions}); err != nil {
@@ -151,13 +88,13 @@ func TestConformance(t *testing.T) {
 				}
 			},
 			Restore: func(t *testing.T) {
-				if _, err := r.Somebody.CreateAddOn(t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.org, Name: name, PrimaryRegion: "fra"}); err != nil {
+				if _, err := r.Somebody.CreateAddOn(t.Context(), api.CreateAddOn{Type: api.AddOnRedis, OrgID: r.Ask.OrgID, Name: name, PrimaryRegion: "fra"}); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(2 * time.Minute)
 			},
 		})
-		h.Bystander = r.unharmed
+		h.Bystander = r.Unharmed
 		return h
 	})
 }
@@ -231,7 +168,7 @@ func TestAdoption(t *testing.T) {
 		q := r.request()
 		q.Resource.Spec = r.request(func(s *forge.UpstashRedisSpec) { s.Create = false }).Resource.Spec
 		r.Blocked(p, q, "has no Redis database shop-redis")
-		live := r.make(name)
+		live := r.Make(name)
 		time.Sleep(5 * time.Minute)
 		// As it is.
 		if o, steps := r.Plan(p, q); len(steps) != 0 || o.Outputs[forge.OutputURL].Secret.IsZero() {
