@@ -152,6 +152,9 @@ func explainFKS(p *printer, r fks.Rule) error {
 	case fks.Note:
 		p.wrapped(plain, "- ", "It stays as it is, and is of no consequence.")
 	}
+	if r.Harmless && r.Action != fks.Note {
+		p.wrapped(plain, "- ", "It takes nothing from anybody, so that no notice is given of it.")
+	}
 	if void := r.Unless.String(); void != "" {
 		p.wrapped(plain, "- ", "It is void where "+void+".")
 	}

@@ -36,6 +36,8 @@ import (
 type world struct {
 	clusters  *kubernetes.Clusters
 	fly       *fly.Accounts
+	onFly     *fks.Provider
+	secrets   *secret.Resolver
 	charts    *chartsource.Source
 	templates *render.Child
 	leases    reconcile.Leases
@@ -81,21 +83,25 @@ func newWorld(o worldOptions) (*world, error) {
 	accounts := fly.NewAccounts(organizations)
 	onFly := fks.New(accounts)
 	clusters.Ways = onFly
+	secrets := &secret.Resolver{Dir: o.dir}
 	w := &world{
 		clusters:  kubernetes.NewClusters(clusters),
 		fly:       accounts,
+		onFly:     onFly,
+		secrets:   secrets,
 		charts:    chartsource.New(chartsource.Options{CacheDir: chartsDir(), Logger: o.log}),
 		templates: newTemplates(),
 	}
-	secrets := &secret.Resolver{Dir: o.dir}
+	build := buildInfo()
+	fitter := fks.NewFitter(build.Version + " " + build.Revision)
 	exposure := certificates.New(certificates.Options{Clusters: w.clusters})
-	w.releases = helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: w.templates, Fitter: fks.NewFitter(), Logger: o.log})
+	w.releases = helm.New(helm.Options{Clusters: w.clusters, Charts: w.charts, Secret: secrets.Resolve, Apart: w.templates, Fitter: fitter, Logger: o.log})
 	options.Providers = map[string]reconcile.Provider{
 		forge.KindNamespace:   kubernetes.NewNamespaces(w.clusters),
 		forge.KindSecrets:     kubernetes.NewSecrets(w.clusters, &secret.Resolver{Dir: o.dir}),
 		forge.KindConfig:      objects.NewConfig(w.clusters, o.dir),
 		forge.KindClaim:       objects.NewClaims(w.clusters),
-		forge.KindJob:         jobs.New(jobs.Options{Clusters: w.clusters, Fitter: fks.NewFitter()}),
+		forge.KindJob:         jobs.New(jobs.Options{Clusters: w.clusters, Fitter: fitter}),
 		forge.KindCertificate: exposure.Certificates,
 		forge.KindIssuer:      exposure.Issuers,
 		forge.KindDNS:         exposure.DNS,

@@ -159,7 +159,7 @@ func (f *fitting) look(r Rule, m match) {
 	}
 	found := Finding{
 		Rule: r.ID, Action: r.Action, Object: m.of.title(), Path: at,
-		Message: r.Message, Hint: r.Hint, Doc: r.Doc,
+		Message: r.Message, Hint: r.Hint, Doc: r.Doc, Harmless: r.Harmless,
 	}
 	if slices.Contains(f.Allow, r.ID) {
 		if r.Action != Note {

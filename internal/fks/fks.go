@@ -49,6 +49,10 @@ type Rule struct {
 	Doc     string // where it is said in public, or Undocumented
 	Unless  Capability
 
+	// Harmless is what takes nothing from anybody: it is shown to who looks at
+	// what is rendered, and no notice is given of it.
+	Harmless bool
+
 	// holds says what When cannot; change does what Drop does not by itself, and
 	// all that Rewrite does, and says what stands there then.
 	holds  func(*fitting, match) bool
@@ -99,6 +103,8 @@ type Finding struct {
 	Message string
 	Hint    string
 	Doc     string
+
+	Harmless bool // as the rule is
 	// From and To are the value before and after, as short YAML; To is empty for
 	// what is dropped. Both are empty where nothing changes, and values of
 	// variables are never in them.

@@ -27,7 +27,8 @@ func Reference() string {
 		"| warn | It stays, and may not do what it says. |\n" +
 		"| rewrite | It is said in another way. |\n" +
 		"| drop | It is taken out. |\n" +
-		"| note | It stays, and is of no consequence. |\n\n" +
+		"| note | It stays, and is of no consequence. |\n" +
+		"| harmless | It takes nothing from anybody. `forged plan` and `forged render --objects` show it; no notice is given of it. |\n\n" +
 		"What was rewritten or dropped in an object stands in its annotation `" + Annotation + "`. " +
 		"With `platform: allowUnsupported: [\"FKS201\"]` forged lets through what breaks that rule, as it is and with a warning: " +
 		"for those who know that Fly Kubernetes has caught up. Some rules are void by themselves where the cluster turns out to have what was missing.\n\n" +
@@ -37,7 +38,7 @@ func Reference() string {
 		fmt.Fprintf(&b, "\n## %s\n\n| Rule | About | | Why, and what to do |\n| --- | --- | --- | --- |\n", g.title)
 		for _, r := range table() {
 			if strings.HasPrefix(r.ID, "FKS"+g.digit) {
-				fmt.Fprintf(&b, "| <a id=%q></a>%s<br>%s | %s | %s | %s |\n", strings.ToLower(r.ID), r.ID, r.Name, r.about(), r.Action, r.why())
+				fmt.Fprintf(&b, "| <a id=%q></a>%s<br>%s | %s | %s | %s |\n", strings.ToLower(r.ID), r.ID, r.Name, r.about(), r.action(), r.why())
 			}
 		}
 	}
@@ -61,6 +62,14 @@ func (r Rule) about() string {
 		all += ": " + when
 	}
 	return all
+}
+
+// action is what happens, and whether anybody has to know.
+func (r Rule) action() string {
+	if r.Harmless {
+		return string(r.Action) + ", harmless"
+	}
+	return string(r.Action)
 }
 
 func (r Rule) why() string {

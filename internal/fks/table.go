@@ -104,7 +104,7 @@ func kindRules() []Rule {
 		{
 			ID: "FKS113", Name: "disruption-budget", Kinds: []string{"PodDisruptionBudget.policy"}, Action: Note,
 			Message: "There are no nodes that are drained, so that nothing asks for it.",
-			Doc:     docFKS,
+			Doc:     docFKS, Harmless: true,
 		},
 		{
 			ID: "FKS114", Name: "undocumented-kind", Kinds: []string{"PriorityClass.scheduling.k8s.io", "RuntimeClass.node.k8s.io", "ResourceQuota", "LimitRange"}, Action: Warn,
@@ -184,7 +184,7 @@ func podRules() []Rule {
 		{
 			ID: "FKS206", Name: "topology-spread", Kinds: podKinds, Path: "{pod}.topologySpreadConstraints", Action: Drop,
 			Message: "There are no nodes to spread over; machines are spread over Fly's hosts.",
-			Doc:     docFeatures,
+			Doc:     docFeatures, Harmless: true,
 		},
 		{
 			ID: "FKS207", Name: "scheduling", Kinds: podKinds,
@@ -192,7 +192,7 @@ func podRules() []Rule {
 			When:    When{NoneOf: []string{"default-scheduler"}},
 			Action:  Drop,
 			Message: "Nothing is scheduled onto nodes, and every pod is a machine of its own.",
-			Doc:     docFKS,
+			Doc:     docFKS, Harmless: true,
 		},
 		{
 			ID: "FKS208", Name: "dns", Kinds: podKinds, Path: "{pod}.(hostAliases|dnsConfig|dnsPolicy)", When: When{NoneOf: []string{"ClusterFirst"}}, Action: Warn,

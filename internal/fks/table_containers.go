@@ -28,7 +28,7 @@ func containerRules() []Rule {
 		{
 			ID: "FKS304", Name: "ports", Kinds: podKinds, Path: "{container}.ports", Action: Note,
 			Message: "The ports of a container are not read: Services say which are used.",
-			Doc:     docPods,
+			Doc:     docPods, Harmless: true,
 		},
 		{
 			ID: "FKS305", Name: "host-port", Kinds: podKinds, Path: "{container}.ports[*].hostPort", Action: Drop,
@@ -58,12 +58,12 @@ func containerRules() []Rule {
 			ID: "FKS309", Name: "pull-policy", Kinds: podKinds, Path: "{container}.imagePullPolicy", Action: Drop,
 			Message: "imagePullPolicy is not supported.",
 			Hint:    "name images by digest, or by tags that do not move",
-			Doc:     docPods,
+			Doc:     docPods, Harmless: true,
 		},
 		{
 			ID: "FKS310", Name: "termination-message", Kinds: podKinds, Path: "{container}.(terminationMessagePath|terminationMessagePolicy)", Action: Drop,
 			Message: "Messages at the end of a container are not supported.",
-			Doc:     docPods,
+			Doc:     docPods, Harmless: true,
 		},
 		{
 			ID: "FKS311", Name: "terminal", Kinds: podKinds, Path: "{container}.(stdin|stdinOnce|tty)", Action: Drop,
@@ -73,7 +73,7 @@ func containerRules() []Rule {
 		{
 			ID: "FKS312", Name: "resize-policy", Kinds: podKinds, Path: "{container}.resizePolicy", Action: Drop,
 			Message: "A machine is not resized while it runs.",
-			Doc:     docPods,
+			Doc:     docPods, Harmless: true,
 		},
 		{
 			ID: "FKS313", Name: "working-dir-in-command", Kinds: podKinds, Path: "{container}.workingDir",

@@ -16,7 +16,8 @@ import (
 
 // Fit says what does not run on Fly Kubernetes of objects that are rendered for
 // the place at in forge.cue, each rule once. What is only said in another way
-// or taken out is told with brief only: in one finding, by ids.
+// or taken out is told with brief only: in one finding, by ids. What is harmless
+// is not told.
 func Fit(at []string, objects []*unstructured.Unstructured, o fks.Options, brief bool) []forge.Finding {
 	_, findings := fks.Fit(objects, o)
 	var all []forge.Finding
@@ -24,10 +25,11 @@ func Fit(at []string, objects []*unstructured.Unstructured, o fks.Options, brief
 	byRule := map[string][]fks.Finding{}
 	var ids []string
 	for _, f := range findings {
-		switch f.Action {
-		case fks.Drop, fks.Rewrite:
+		switch {
+		case f.Harmless:
+		case f.Action == fks.Drop, f.Action == fks.Rewrite:
 			changed = append(changed, f.Rule)
-		case fks.Warn, fks.Error:
+		case f.Action == fks.Warn, f.Action == fks.Error:
 			if len(byRule[f.Rule]) == 0 {
 				ids = append(ids, f.Rule)
 			}

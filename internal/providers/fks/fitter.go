@@ -26,16 +26,17 @@ const noticeCode = "fks"
 const maxTold = 20
 
 // Fitter brings objects into the form that a cluster of Fly Kubernetes can run.
-type Fitter struct{}
+type Fitter struct{ build string }
 
 var _ kubernetes.Fitter = Fitter{}
 
 // NewFitter makes one. It remembers nothing: what a cluster can do is kept with
-// its connection.
-func NewFitter() Fitter { return Fitter{} }
+// its connection. The build is that of the program: what a rule does is code of
+// it, so that another one may fit the same objects in another way.
+func NewFitter(build string) Fitter { return Fitter{build} }
 
 // Fit implements kubernetes.Fitter.
-func (Fitter) Fit(ctx context.Context, c *kubernetes.Cluster, rules forge.Rules, objects []*unstructured.Unstructured) (kubernetes.Fitted, error) {
+func (f Fitter) Fit(ctx context.Context, c *kubernetes.Cluster, rules forge.Rules, objects []*unstructured.Unstructured) (kubernetes.Fitted, error) {
 	switch rules.Table {
 	case "":
 		return kubernetes.Fitted{Objects: objects}, nil
@@ -52,7 +53,7 @@ func (Fitter) Fit(ctx context.Context, c *kubernetes.Cluster, rules forge.Rules,
 		return kubernetes.Fitted{}, err
 	}
 	return kubernetes.Fitted{
-		Objects: fitted, Changes: changes(findings), Notices: notices(findings), Digest: digest(rules, has),
+		Objects: fitted, Changes: changes(findings), Notices: notices(findings), Digest: f.digest(rules, has),
 	}, nil
 }
 
@@ -114,25 +115,31 @@ func where(f fks.Finding) string {
 	return f.Object + ", " + f.Path
 }
 
-// changes are what was made of the objects.
+// changes are what was made of the objects, what is harmless last.
 func changes(findings []fks.Finding) []reconcile.Change {
-	var all []reconcile.Change
+	var all, harmless []reconcile.Change
 	for _, f := range findings {
 		if f.Action != fks.Drop && f.Action != fks.Rewrite {
 			continue
 		}
-		all = append(all, reconcile.Change{Path: where(f) + " (" + f.Rule + ")", From: f.From, To: f.To})
+		c := reconcile.Change{Path: where(f) + " (" + f.Rule + ")", From: f.From, To: f.To}
+		if f.Harmless {
+			harmless = append(harmless, c)
+			continue
+		}
+		all = append(all, c)
 	}
-	return all
+	return append(all, harmless...)
 }
 
 // notices are what a person should know, each rule once: what was taken out, and
-// what may not do what it says. A plan shows each place.
+// what may not do what it says. What is harmless is nobody's concern. A plan
+// shows each place.
 func notices(findings []fks.Finding) []reconcile.Notice {
 	var rules []string
 	of := map[string][]fks.Finding{}
 	for _, f := range findings {
-		if f.Action != fks.Warn && f.Action != fks.Drop {
+		if f.Harmless || f.Action != fks.Warn && f.Action != fks.Drop {
 			continue
 		}
 		if of[f.Rule] == nil {
@@ -162,10 +169,12 @@ func notices(findings []fks.Finding) []reconcile.Notice {
 	return all
 }
 
-// digest changes with the table, with what is allowed and with what the cluster
-// can do, as far as that makes rules void: whatever else is installed there is no
-// reason to fit anything anew.
-func digest(rules forge.Rules, has fks.Capabilities) string {
+// digest changes with the program, since the table cannot tell what its code does,
+// with the table, with what is allowed and with what the cluster can do, as far as
+// that makes rules void: whatever else is installed there is no reason to fit
+// anything anew. Who finds another digest renders again, and rolls out only what
+// comes out differently.
+func (f Fitter) digest(rules forge.Rules, has fks.Capabilities) string {
 	all := has.APIGroups
 	has.APIGroups = nil
 	var table [][]any // of each row what it does, and not how it tells of that
@@ -175,7 +184,7 @@ func digest(rules forge.Rules, has fks.Capabilities) string {
 			has.APIGroups = append(has.APIGroups, group)
 		}
 	}
-	b, _ := json.Marshal([]any{fks.Version, table, rules, has}) // plain data: it never fails
+	b, _ := json.Marshal([]any{f.build, fks.Version, table, rules, has}) // plain data: it never fails
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:8])
 }

@@ -279,7 +279,7 @@ func (in *inside) fitted(t *testing.T) {
 	}}})
 	daemons := object("apps/v1", "DaemonSet", map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "a", "image": "a"}}}}})
 	before := deployment.DeepCopy()
-	got, err := NewFitter().Fit(t.Context(), c, rules, []*unstructured.Unstructured{deployment})
+	got, err := NewFitter("").Fit(t.Context(), c, rules, []*unstructured.Unstructured{deployment})
 	in.must(err)
 	if _, there, _ := unstructured.NestedMap(got.Objects[0].Object, "spec", "template", "spec", "nodeSelector"); there || len(got.Changes) == 0 || len(got.Notices) == 0 || got.Digest == "" {
 		t.Errorf("%v %v %q", got.Changes, got.Notices, got.Digest)
@@ -288,17 +288,17 @@ func (in *inside) fitted(t *testing.T) {
 		t.Error("what was given was changed")
 	}
 	asked := in.requests.Load()
-	again, err := NewFitter().Fit(t.Context(), c, rules, []*unstructured.Unstructured{deployment})
+	again, err := NewFitter("").Fit(t.Context(), c, rules, []*unstructured.Unstructured{deployment})
 	if n := in.requests.Load() - asked; err != nil || n != 0 || again.Digest != got.Digest {
 		t.Errorf("to fit again costs %d requests: %v", n, err)
 	}
-	_, err = NewFitter().Fit(t.Context(), c, rules, []*unstructured.Unstructured{deployment, daemons})
+	_, err = NewFitter("").Fit(t.Context(), c, rules, []*unstructured.Unstructured{deployment, daemons})
 	var refused *reconcile.Error
 	if !errors.As(err, &refused) || refused.Kind != reconcile.Invalid || !strings.Contains(err.Error(), "DaemonSet") || !strings.Contains(err.Error(), "FKS") ||
 		strings.Contains(err.Error(), ".;") || !strings.Contains(refused.Hint, `allowUnsupported: ["FKS109"]`) {
 		t.Errorf("%v", err)
 	}
-	if plain, err := NewFitter().Fit(t.Context(), c, forge.Rules{}, []*unstructured.Unstructured{daemons}); err != nil || plain.Digest != "" || len(plain.Notices) != 0 {
+	if plain, err := NewFitter("").Fit(t.Context(), c, forge.Rules{}, []*unstructured.Unstructured{daemons}); err != nil || plain.Digest != "" || len(plain.Notices) != 0 {
 		t.Errorf("without rules: %+v %v", plain, err)
 	}
 	has, err := capabilities(t.Context(), c)

@@ -42,7 +42,7 @@ func TestConforms(t *testing.T) {
 func TestConformsFitted(t *testing.T) {
 	t.Parallel()
 	providertest.Test(t, func(t *testing.T) providertest.Harness {
-		return newHarness(t, fks.NewFitter(), func(*rig) map[string]string {
+		return newHarness(t, fks.NewFitter(""), func(*rig) map[string]string {
 			return map[string]string{"templates/probed.yaml": probed, "templates/hooks.yaml": hook("ConfigMap", "before", `"pre-install,pre-upgrade,pre-rollback"`)}
 		})
 	})

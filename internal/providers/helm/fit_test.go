@@ -229,7 +229,7 @@ func TestWhatCannotRunTouchesNothing(t *testing.T) {
 func TestEverythingUnsupportedIsRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.fitter, r.rules = fks.NewFitter(), forge.Rules{Table: forge.TableFKS}
+	r.fitter, r.rules = fks.NewFitter(""), forge.Rules{Table: forge.TableFKS}
 	r.with(unsupported())
 	r.restart()
 	_, err := r.pass(t.Context(), r.request())
