@@ -96,6 +96,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	var react reaction
 	if out.err != nil {
 		react, told = e.failed(u, out.err, now)
+		e.lookAgain(j, out.err)
 		if react.after > 0 {
 			u.retryAt = now.Add(react.after)
 			wake = sooner(wake, react.after)
@@ -127,7 +128,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	// Healed while what it needs was not ready: what it is to be may not be known.
 	premature := j.needs && out.applied > 0
 	u.ready = out.read && out.err == nil && !out.back && !premature && !u.moved && !slices.ContainsFunc(out.held, early) && !u.orphan && healthOf(out.obs) == Ready
-	u.lookedAt = now
+	u.lookedAt, u.lookBegan = now, j.began
 	if !react.now {
 		e.publish(j, out, now)
 	}

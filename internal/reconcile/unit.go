@@ -20,16 +20,17 @@ type unit struct {
 	event time.Time // when the oldest event not yet handled was seen
 	epoch int       // grows with every reset: what a pass of an older one says of failures is void
 
-	lookedAt time.Time // when the last pass ended
-	still    bool      // it found all as it is to be, and time alone changes nothing of that
-	looked   bool      // a pass has come to its end since the last reset
-	seen     bool      // was read at least once
-	recorded bool      // an inventory lists it: it is there, or was
-	ready    bool      // in sync and serving, but for late steps: what needs it may roll out
-	readyAt  time.Time // when it last came to be ready
-	late     bool      // there are late steps outstanding
-	outputs  Outputs
-	told     map[string]string // those of them that the status shows
+	lookedAt  time.Time // when the last pass ended
+	lookBegan time.Time // and when it began
+	still     bool      // it found all as it is to be, and time alone changes nothing of that
+	looked    bool      // a pass has come to its end since the last reset
+	seen      bool      // was read at least once
+	recorded  bool      // an inventory lists it: it is there, or was
+	ready     bool      // in sync and serving, but for late steps: what needs it may roll out
+	readyAt   time.Time // when it last came to be ready
+	late      bool      // there are late steps outstanding
+	outputs   Outputs
+	told      map[string]string // those of them that the status shows
 
 	inputs      map[forge.ID]Outputs // outputs of what it needs
 	inputsFresh bool

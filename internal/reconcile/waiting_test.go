@@ -1,0 +1,84 @@
+package reconcile_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+)
+
+// latecomer is a cluster whose output comes of what is made in it, which nothing
+// tells.
+type latecomer struct {
+	made  map[forge.ID]bool
+	looks int  // at the cluster
+	never bool // there is no output
+}
+
+func (p *latecomer) Observe(_ context.Context, r reconcile.Request) (reconcile.Observed, error) {
+	time.Sleep(time.Second)
+	o := reconcile.Observed{Exists: p.made[r.Resource.ID]}
+	if r.Resource.ID == id("cluster") {
+		p.looks++
+		o.Exists = true
+		if p.made[id("web")] && !p.never {
+			o.Outputs = reconcile.Outputs{"app": {Value: "fks-default-1"}}
+		}
+	}
+	return o, nil
+}
+
+func (p *latecomer) Plan(_ context.Context, r reconcile.Request, o reconcile.Observed) ([]reconcile.Step, error) {
+	if _, known := r.Inputs[id("cluster")]["app"]; r.Resource.ID == id("certificate") && !known {
+		return nil, reconcile.WaitingFor(id("cluster"), "app")
+	}
+	if o.Exists {
+		return nil, nil
+	}
+	return []reconcile.Step{{ID: r.Resource.ID, Action: reconcile.ActionCreate}}, nil
+}
+
+func (p *latecomer) Apply(ctx context.Context, r reconcile.Request, _ reconcile.Step) (reconcile.Observed, error) {
+	p.made[r.Resource.ID] = true
+	return p.Observe(ctx, r)
+}
+
+func (p *latecomer) Watch(ctx context.Context, _ func(reconcile.Event)) error {
+	<-ctx.Done()
+	return nil
+}
+
+// What a resource gives may come of what was made since it was looked at. Who
+// waits for it has it looked at again, once.
+func TestOutputOfWhatWasMadeSince(t *testing.T) {
+	for name, tt := range map[string]struct {
+		never bool
+		state reconcile.State
+		looks int
+	}{
+		"it is there":     {state: reconcile.StateReady, looks: 2},
+		"it is not there": {never: true, state: reconcile.StateWaiting, looks: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &latecomer{made: map[forge.ID]bool{}, never: tt.never}
+				e := reconcile.New(reconcile.Options{Providers: map[string]reconcile.Provider{forge.KindRelease: p}})
+				s, err := e.Converge(t.Context(), gen(1, policy, res("cluster", nil), res("web", nil, "cluster"), res("certificate", nil, "cluster", "web")))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range s.Environments[0].Resources {
+					if r.ID == id("certificate") && r.State != tt.state {
+						t.Errorf("%s: %s %s", r.ID, r.State, r.Message)
+					}
+				}
+				if p.looks != tt.looks {
+					t.Errorf("the cluster was looked at %d times, want %d", p.looks, tt.looks)
+				}
+			})
+		})
+	}
+}
