@@ -50,18 +50,18 @@ something is left to do that a policy does not allow.`,
 		if err != nil {
 			return err
 		}
-		l.warn(s)
 		for i := range l.generation.Environments {
 			if policy := &l.generation.Environments[i].Policy; policy.Mode != forge.ModePaused {
 				policy.Mode = forge.ModeApply
 			}
 		}
 		log := newLogger(s.err, "text", slog.LevelInfo)
-		w, err := newWorld(worldOptions{dir: l.dir, instance: instanceOf(flags, l), log: log, grace: grace, approved: approved})
+		w, err := l.begin(ctx, worldOptions{dir: l.dir, instance: instanceOf(flags, l), log: log, grace: grace, approved: approved}, s)
 		if err != nil {
 			return err
 		}
 		defer w.close()
+		l.warn(s)
 		p, err := w.engine.Plan(ctx, l.generation, nil)
 		if err != nil {
 			return err

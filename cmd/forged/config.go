@@ -24,6 +24,7 @@ import (
 // loaded is a valid forge and what it asks for.
 type loaded struct {
 	forge      *forge.Forge
+	source     schema.Source
 	warnings   schema.Diagnostics
 	dir        string               // where relative paths in it start
 	generation reconcile.Generation // without number
@@ -44,7 +45,7 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{forge: f, dir: src.Dir, secrets: map[string][]string{}, local: named(src.Dir, f, only)}
+	l := &loaded{forge: f, source: src, dir: src.Dir, secrets: map[string][]string{}, local: named(src.Dir, f, only)}
 	warnings = src.Find(warnings, found...)
 	if warnings.Errors() > 0 {
 		return &loaded{local: l.local}, warnings
@@ -247,6 +248,7 @@ func compileDiagnostics(file string, err error) schema.Diagnostics {
 type source struct {
 	configFlags
 	evaluator *evaluate.Evaluator
+	ahead     func(context.Context, *loaded) error
 	activate  func(*loaded, int, string) error
 
 	mu    sync.Mutex
@@ -270,7 +272,9 @@ func (s *source) build(ctx context.Context, src schema.Source) (*daemon.Config, 
 	l := s.takeFirst(src.Hash())
 	if l == nil {
 		var err error
-		l, err = load(ctx, s.evaluator, src, s.environments)
+		if l, err = load(ctx, s.evaluator, src, s.environments); err == nil {
+			err = s.ahead(ctx, l)
+		}
 		if d, ok := errors.AsType[schema.Diagnostics](err); ok {
 			invalid := &daemon.InvalidError{Problems: problems(d, schema.SeverityError)}
 			if l == nil {
@@ -279,6 +283,9 @@ func (s *source) build(ctx context.Context, src schema.Source) (*daemon.Config, 
 			return &daemon.Config{Local: l.local}, invalid
 		}
 		if x, ok := errors.AsType[*evaluate.UnjudgedError](err); ok {
+			return nil, &daemon.UnjudgedError{Err: x}
+		}
+		if x, ok := errors.AsType[*unreadError](err); ok {
 			return nil, &daemon.UnjudgedError{Err: x}
 		}
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -11,9 +12,23 @@ import (
 	"forged.dev/forged/internal/fks"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/localfiles"
+	"forged.dev/forged/internal/providers/helm/chartsource"
 	"forged.dev/forged/internal/providers/helm/offline"
+	"forged.dev/forged/internal/providers/helm/render"
 	"forged.dev/forged/internal/providers/jobs"
 )
+
+// fitJudge looks at what is to run on Fly Kubernetes with the eyes of its table,
+// without a cluster.
+type fitJudge struct {
+	// load finds charts of the user; nil: they are not looked at.
+	load func(context.Context, forge.ChartSource) (chartsource.Chart, error)
+	// templates renders those.
+	templates *render.Child
+}
+
+// chartLimit is how long a chart of the user may take to render.
+const chartLimit = 20 * time.Second
 
 // fits says what of our own charts and of the jobs would not run as asked on
 // Fly Kubernetes. What is only said in another way there is nobody's business:
@@ -24,40 +39,75 @@ func fits(ctx context.Context, f *forge.Forge) ([]forge.Finding, error) {
 		if env.Platform.Kind != forge.PlatformFKS {
 			continue
 		}
-		resources, err := compile.Environment(env)
+		unfit, _, err := fitJudge{}.environment(ctx, env)
 		if err != nil {
-			continue // it is told by those who compile it
+			return nil, err
 		}
-		for _, r := range resources {
-			var objects []*unstructured.Unstructured
-			var rules forge.Rules
-			var namespace string
-			part := "app"
-			switch spec := r.Spec.(type) {
-			case forge.ReleaseSpec:
-				if spec.Chart == "" {
-					continue // one of the user
-				}
-				if objects, err = own(ctx, spec); err != nil {
-					return nil, err
-				}
-				part, rules, namespace = spec.Chart, spec.Rules, spec.Namespace
-			case forge.JobSpec:
-				objects, rules, namespace = []*unstructured.Unstructured{jobs.Manifest(spec)}, spec.Rules, spec.Namespace
-				if spec.Labels["app.kubernetes.io/name"] == "temporal" {
-					part = "temporal"
-				}
-			default:
-				continue
-			}
-			at := []string{"environments", env.Name, "app"}
-			if part != "app" {
-				at = []string{"environments", env.Name, "services", part}
-			}
-			found = append(found, localfiles.Fit(at, objects, fks.Options{Allow: rules.Allow, Namespace: namespace}, false)...)
-		}
+		found = append(found, unfit...)
 	}
 	return found, nil
+}
+
+// environment says what of an environment would not run there as asked, and what
+// could not be looked at.
+func (j fitJudge) environment(ctx context.Context, env forge.Environment) (found, unseen []forge.Finding, err error) {
+	resources, err := compile.Environment(env)
+	if err != nil {
+		return nil, nil, nil //nolint:nilerr // it is told by those who compile it
+	}
+	for _, r := range resources {
+		var objects []*unstructured.Unstructured
+		var rules forge.Rules
+		var namespace string
+		at := []string{"environments", env.Name, "app"}
+		switch spec := r.Spec.(type) {
+		case forge.ReleaseSpec:
+			rules, namespace = spec.Rules, spec.Namespace
+			switch {
+			case spec.Chart != "":
+				if spec.Chart != "app" {
+					at = []string{"environments", env.Name, "services", spec.Chart}
+				}
+				if objects, err = own(ctx, spec); err != nil {
+					return nil, nil, err
+				}
+			case j.load == nil:
+				continue
+			default:
+				at = chartPlace(env.Name, r.ID.Name, *spec.Source)
+				if objects, err = j.foreign(ctx, spec); ctx.Err() != nil {
+					return nil, nil, context.Cause(ctx)
+				}
+				if err != nil {
+					unseen = append(unseen, forge.Finding{
+						Path: at, Rule: "fks-support", Message: fmt.Sprintf("whether it runs on Fly Kubernetes could not be looked at: %v", err),
+						Hint: "once the cluster is there it is looked at again, and refused then if it cannot run",
+					})
+				}
+			}
+		case forge.JobSpec:
+			objects, rules, namespace = []*unstructured.Unstructured{jobs.Manifest(spec)}, spec.Rules, spec.Namespace
+			if spec.Labels["app.kubernetes.io/name"] == "temporal" {
+				at = []string{"environments", env.Name, "services", "temporal"}
+			}
+		default:
+			continue
+		}
+		found = append(found, localfiles.Fit(at, objects, fks.Options{Allow: rules.Allow, Namespace: namespace}, false)...)
+	}
+	return found, unseen, nil
+}
+
+// chartPlace is where forge.cue says where a chart of the user comes from.
+func chartPlace(environment, release string, source forge.ChartSource) []string {
+	field := "url"
+	if source.Kind == forge.ChartPath {
+		field = "path"
+	}
+	if release == "app" {
+		return []string{"environments", environment, "app", "chart", field}
+	}
+	return []string{"environments", environment, "charts", release, field}
 }
 
 // own are the objects of a release of one of our charts.
@@ -69,6 +119,26 @@ func own(ctx context.Context, spec forge.ReleaseSpec) ([]*unstructured.Unstructu
 	texts, err := offline.Of(files).Render(ctx, spec.Name, spec.Namespace, spec.Values)
 	if err != nil {
 		return nil, fmt.Errorf("render the chart %s: %w", spec.Chart, err)
+	}
+	return localfiles.Objects(texts), nil
+}
+
+// foreign are the objects of a release of a chart of the user.
+func (j fitJudge) foreign(ctx context.Context, spec forge.ReleaseSpec) ([]*unstructured.Unstructured, error) {
+	source, err := j.load(ctx, *spec.Source)
+	if err != nil {
+		return nil, err
+	}
+	chart := offline.Of(source.Files)
+	chart.Apart = j.templates
+	ctx, cancel := context.WithTimeoutCause(ctx, chartLimit, fmt.Errorf("rendering it takes longer than %s", chartLimit))
+	defer cancel()
+	texts, err := chart.Render(ctx, spec.Name, spec.Namespace, spec.Values)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("it does not render without a cluster: %w", err)
 	}
 	return localfiles.Objects(texts), nil
 }

@@ -40,12 +40,12 @@ Exit codes: 0 nothing to change, 2 changes are pending, 1 an error.`,
 		if err != nil {
 			return err
 		}
-		l.warn(s)
-		w, err := newWorld(worldOptions{dir: l.dir, instance: instanceOf(flags, l), log: newLogger(s.err, "text", slog.LevelError)})
+		w, err := l.begin(ctx, worldOptions{dir: l.dir, instance: instanceOf(flags, l), log: newLogger(s.err, "text", slog.LevelError)}, s)
 		if err != nil {
 			return err
 		}
 		defer w.close()
+		l.warn(s)
 		p, err := w.engine.Plan(ctx, l.generation, nil)
 		if err != nil {
 			return err

@@ -92,10 +92,9 @@ policy does not allow.`,
 			return err
 		}
 		if flags.once {
-			l.warn(s)
 			return runOnce(c.Context(), flags, l, log, s)
 		}
-		return runDaemon(flags, e, l, log, signals)
+		return runDaemon(c.Context(), flags, e, l, log, signals, s)
 	}
 	return c
 }
@@ -120,20 +119,24 @@ func said(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log *slog.Logger, signals <-chan os.Signal) error {
+// runDaemon ends by signals; begun only ends what comes before it listens to them.
+func runDaemon(begun context.Context, flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log *slog.Logger, signals <-chan os.Signal, s streams) error {
 	ctx := context.Background()
 
 	build := buildInfo()
 	metrics := server.NewMetrics(build)
 	instance := instanceOf(flags.configFlags, first)
-	w, err := newWorld(worldOptions{dir: first.dir, instance: instance, log: log, metrics: metrics, grace: flags.grace})
+	w, err := first.begin(begun, worldOptions{dir: first.dir, instance: instance, log: log, metrics: metrics, grace: flags.grace}, s)
+	if err != nil && begun.Err() != nil {
+		return nil // told to stop before it had begun
+	}
 	if err != nil {
 		return err
 	}
 	defer w.close()
 
 	notifier := daemon.NewNotifier(os.Getenv)
-	src := &source{configFlags: flags.configFlags, evaluator: evaluator, first: first, activate: func(l *loaded, generation int, hash string) error {
+	src := &source{configFlags: flags.configFlags, evaluator: evaluator, first: first, ahead: w.ahead, activate: func(l *loaded, generation int, hash string) error {
 		if now := instanceOf(flags.configFlags, l); now != instance {
 			return fmt.Errorf("app.name is %q now, and what runs belongs to %q: restart with --instance %s to keep it, or without to begin anew",
 				now, instance, instance)
@@ -179,11 +182,12 @@ func runDaemon(flags runFlags, evaluator *evaluate.Evaluator, first *loaded, log
 }
 
 func runOnce(ctx context.Context, flags runFlags, l *loaded, log *slog.Logger, s streams) error {
-	w, err := newWorld(worldOptions{dir: l.dir, instance: instanceOf(flags.configFlags, l), log: log, grace: flags.grace, approved: flags.approve})
+	w, err := l.begin(ctx, worldOptions{dir: l.dir, instance: instanceOf(flags.configFlags, l), log: log, grace: flags.grace, approved: flags.approve}, s)
 	if err != nil {
 		return err
 	}
 	defer w.close()
+	l.warn(s)
 	return converge(ctx, w, l, log, s)
 }
 
