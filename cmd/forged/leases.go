@@ -27,6 +27,15 @@ func (l leases) Keep(environments []string) {
 	l.fly.Keep(environments)
 }
 
+// Release implements reconcile.Leases.
+func (l leases) Release(environment string, target forge.Target) {
+	if target.Org != "" {
+		l.fly.Release(environment, target)
+		return
+	}
+	l.clusters.Release(environment, target)
+}
+
 // Watch implements reconcile.Leases.
 func (l leases) Watch(ctx context.Context, notify func(environment string)) error {
 	both, ctx := errgroup.WithContext(ctx)

@@ -154,8 +154,8 @@ func showStatus(p *printer, status reconcile.Status, now time.Time) error {
 	})
 	showOutputs(p, status)
 	for _, env := range status.Environments {
-		if env.Lease != nil && !env.Lease.Held {
-			p.wrapped(yellow, env.Name+"  ", "another forged acts on this environment: "+env.Lease.Holder)
+		if why := env.Lease.Message(); why != "" {
+			p.wrapped(yellow, env.Name+"  ", why)
 		}
 		for _, r := range env.Resources {
 			showDetail(p, r, now)

@@ -216,7 +216,7 @@ func (t *takedown) carryOut(ctx context.Context, w *world, l *loaded, log *slog.
 	}
 	env := status.Environments[0]
 	t.settle(env)
-	if lease := env.Lease; lease != nil && !lease.Held {
+	if lease := env.Lease; lease != nil && lease.Holder != "" {
 		return acted(env.Name, lease.Holder)
 	}
 	p.line(plain, "")

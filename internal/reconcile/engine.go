@@ -49,6 +49,8 @@ type Engine struct {
 	rerounds chan struct{}          // one of them is another now
 	lanes    map[string]*lane       // by environment
 	held     map[place]*LeaseStatus // replaced, never changed
+	forgone  map[place]struct{}     // whose leases are of no use any more
+	steps    map[string]int         // that are under way, by environment
 	deleted  map[string]int         // objects, by environment, since its config last changed
 	approved map[string]bool        // tokens of steps that may destroy data
 	history  []ActionStatus
@@ -62,7 +64,7 @@ func New(o Options) *Engine {
 		providers: o.Providers, log: o.Logger, observer: o.Observer, leases: o.Leases,
 		workers: o.Workers, grace: o.Grace,
 		units: map[forge.ID]*unit{}, sweeps: map[string]*sweep{}, rounds: map[string]*rounds{}, rerounds: make(chan struct{}, 1),
-		lanes: map[string]*lane{}, held: map[place]*LeaseStatus{}, deleted: map[string]int{}, approved: map[string]bool{},
+		lanes: map[string]*lane{}, held: map[place]*LeaseStatus{}, forgone: map[place]struct{}{}, steps: map[string]int{}, deleted: map[string]int{}, approved: map[string]bool{},
 	}
 	for _, token := range o.Approved {
 		e.approved[token] = true

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +27,10 @@ type Leases interface {
 	// Keep names the environments that may be acted on. The leases of all
 	// others are given back. It does not block.
 	Keep(environments []string)
+
+	// Release gives back the leases of an environment in one place, until Hold
+	// asks for them again. It does not block.
+	Release(environment string, target forge.Target)
 
 	// Watch tells whenever a lease was won or lost without anybody asking,
 	// until ctx ends. notify does not block.
@@ -79,6 +85,35 @@ func (w *LeaseWatchers) Tell(environment string) {
 	}
 }
 
+// LeaseTrouble tells of a lease that cannot be renewed: once when that begins,
+// once when the reason is another, once when it is over. The zero value is ready
+// for use, by one at a time.
+type LeaseTrouble struct{ said string }
+
+// Tell is told how each attempt ended.
+func (t *LeaseTrouble) Tell(log *slog.Logger, environment string, now Lease, err error) {
+	before := t.said
+	if t.said = gist(err); t.said == before {
+		return
+	}
+	switch {
+	case err != nil:
+		log.Warn("lease not renewed", "environment", environment, "kind", KindOf(err), "error", err)
+	case now.Held:
+		log.Info("lease renewed again", "environment", environment)
+	}
+}
+
+// gist is what an error says without what differs from one time to the next:
+// ports, ages and numbers of requests.
+func gist(err error) string {
+	if err == nil {
+		return ""
+	}
+	words := strings.Fields(err.Error())
+	return string(KindOf(err)) + " " + strings.Join(slices.DeleteFunc(words, func(word string) bool { return strings.ContainsAny(word, "0123456789") }), " ")
+}
+
 // Lease is who may act.
 type Lease struct {
 	Held   bool
@@ -88,122 +123,17 @@ type Lease struct {
 // LeaseStatus is a lease as people see it.
 type LeaseStatus struct {
 	Held   bool      `json:"held"`
-	Holder string    `json:"holder,omitempty"` // who else
+	Holder string    `json:"holder,omitempty"` // who else; empty: it was held, and cannot be counted on now
 	Since  time.Time `json:"since"`
 }
 
-// place is where a lease is: an environment in several clusters has one in each.
-type place struct {
-	environment string
-	target      forge.Target
-}
-
-// leaseRetry is when a step that waits for the lease asks for it again.
-const leaseRetry = 5 * time.Second
-
-// acting are the environments whose mode allows to change something.
-func (g *generation) acting() []string {
-	var names []string
-	for _, env := range g.Environments {
-		if env.Policy.Mode == forge.ModeHeal || env.Policy.Mode == forge.ModeApply {
-			names = append(names, env.Name)
-		}
+// Message says why this forged does not act; empty: it does.
+func (l *LeaseStatus) Message() string {
+	switch {
+	case l == nil || l.Held:
+		return ""
+	case l.Holder == "":
+		return "this forged does not act on this environment until it can renew its lease"
 	}
-	return names
-}
-
-// keepLeases gives back the leases of what is not acted on any more. The caller
-// holds mu.
-func (e *Engine) keepLeases(g *generation) {
-	acting := g.acting()
-	maps.DeleteFunc(e.held, func(at place, _ *LeaseStatus) bool { return !slices.Contains(acting, at.environment) })
-	if e.leases != nil {
-		e.leases.Keep(acting)
-	}
-}
-
-// hold asks for the lease before a step. what says why the step cannot be
-// carried out now; empty: it can.
-func (e *Engine) hold(ctx context.Context, environment string, r forge.Resource) (why string, err error) {
-	if e.leases == nil {
-		return "", nil
-	}
-	l, err := e.leases.Hold(ctx, environment, r)
-	if err != nil {
-		return "", err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	at := place{environment, r.Target}
-	old := e.held[at]
-	if old == nil || old.Held != l.Held || old.Holder != l.Holder {
-		e.held[at] = &LeaseStatus{Held: l.Held, Holder: l.Holder, Since: time.Now()}
-		e.touch()
-		attrs := []any{"environment", environment}
-		if target := r.Target.String(); target != "" {
-			attrs = append(attrs, "target", target)
-		}
-		switch {
-		case !l.Held:
-			e.log.Info("another forged acts", append(attrs, "holder", l.Holder)...)
-		case old != nil:
-			e.log.Info("this forged acts from now on", attrs...)
-		}
-	}
-	if l.Held {
-		return "", nil
-	}
-	return "another forged acts on this environment: " + l.Holder, nil
-}
-
-// leaseOf is who acts on an environment: this process, where it does so in all
-// of its places. The caller holds mu.
-func (e *Engine) leaseOf(environment string) *LeaseStatus {
-	var found *LeaseStatus
-	for at, l := range e.held {
-		switch {
-		case at.environment != environment:
-		case found == nil, found.Held && !l.Held:
-			found = l
-		case found.Held == l.Held && (l.Since.Before(found.Since) || l.Since.Equal(found.Since) && l.Holder < found.Holder):
-			found = l
-		}
-	}
-	return found
-}
-
-// watchLeases looks again at environments whose lease has moved, and says who
-// acts now, where there is nothing to do as well.
-func (e *Engine) watchLeases(ctx context.Context) {
-	if e.leases == nil {
-		return
-	}
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	// It ends with ctx; what it misses is found when a step asks.
-	_ = e.leases.Watch(ctx, func(environment string) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		for id, u := range e.units {
-			if id.Environment == environment && !u.ready {
-				u.notBefore = time.Time{}
-				e.enqueue(u)
-			}
-		}
-		if g := e.gen.Load(); g != nil && g.environments[environment] != nil {
-			asking.Go(func() { e.claim(ctx, g.environments[environment]) })
-		}
-	})
-}
-
-// claim asks for the leases of an environment before anything is to be done
-// there, so that it is known from the start who acts.
-func (e *Engine) claim(ctx context.Context, env *environment) {
-	if e.leases == nil || env.Policy.Mode != forge.ModeHeal && env.Policy.Mode != forge.ModeApply {
-		return
-	}
-	for _, r := range env.places() {
-		// A place that cannot be reached is told by what is to be done there.
-		_, _ = e.hold(ctx, env.Name, r)
-	}
+	return "another forged acts on this environment: " + l.Holder
 }

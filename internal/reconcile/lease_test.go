@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -24,18 +25,23 @@ type registry struct {
 	kept   []string
 	asked  int
 	notify func(string)
+
+	places   []string // that were asked for, in their order
+	released []string
+	dark     map[string]error // of places that cannot be asked
 }
 
 func (r *registry) Hold(_ context.Context, environment string, in forge.Resource) (reconcile.Lease, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
-	if r.err != nil {
-		return reconcile.Lease{}, r.err
+	r.places = append(r.places, in.Target.String())
+	if err := cmp.Or(r.err, r.dark[in.Target.String()]); err != nil {
+		return reconcile.Lease{}, err
 	}
 	other := r.holder[environment]
 	if other == "" {
-		other = r.holder[environment+" "+in.Target.Context]
+		other = r.holder[environment+" "+in.Target.String()]
 	}
 	return reconcile.Lease{Held: other == "", Holder: other}, nil
 }
@@ -44,6 +50,12 @@ func (r *registry) Keep(environments []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.kept = slices.Clone(environments)
+}
+
+func (r *registry) Release(_ string, target forge.Target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.released = append(r.released, target.String())
 }
 
 func (r *registry) Watch(ctx context.Context, notify func(string)) error {

@@ -178,24 +178,24 @@ func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
 			left = append(left, h)
 			continue
 		}
-		if ctx.Err() != nil || e.gen.Load() != j.gen {
+		if !e.enterStep(ctx, j) {
 			out.again = true
 			left = append(left, out.held[i:]...)
 			break
 		}
-		why, err := e.hold(work, j.env.Name, j.request.Resource)
-		if err != nil {
-			out.err = err
+		why, err := e.hold(work, j.env, j.request.Resource)
+		if err != nil || why != "" {
+			e.leaveStep(j.env.Name)
+			if out.err = err; err == nil {
+				without(out.held[i:], why, time.Now().Add(leaseRetry))
+			}
 			left = append(left, out.held[i:]...)
-			break
-		}
-		if why != "" {
-			left = append(left, without(out.held[i:], why, time.Now().Add(leaseRetry))...)
 			break
 		}
 		began := time.Now()
 		obs, err := e.apply(work, j, h.step)
 		e.applied(j, h.step, obs.Reason, err, began)
+		e.leaveStep(j.env.Name)
 		if err != nil {
 			if obs.Exists || obs.Health.Status != "" {
 				out.obs = obs
@@ -223,13 +223,12 @@ func (e *Engine) execute(ctx, work context.Context, j *job, out *outcome) {
 }
 
 // without holds back what would be carried out now, since another forged acts.
-func without(hs []held, why string, again time.Time) []held {
+func without(hs []held, why string, again time.Time) {
 	for i := range hs {
 		if hs[i].hold == holdNone {
 			hs[i].hold, hs[i].why, hs[i].at = holdLease, why, again
 		}
 	}
-	return hs
 }
 
 // observe calls Observe and survives its panic.

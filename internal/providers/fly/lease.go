@@ -63,7 +63,9 @@ type lease struct {
 	other   string    // who holds it, in words
 	missing time.Time // since when there is no machine to hold, seen by who never held it
 	given   bool      // given back: it is not asked for again
-	failing bool      // the last request failed, and that was told
+	told    bool      // that it is held: what everybody knows
+
+	trouble reconcile.LeaseTrouble // of whoever has the turn
 }
 
 // held tells that it is held, and was renewed not long ago.
@@ -217,7 +219,20 @@ func (l *lease) ask(ctx context.Context) (reconcile.Lease, error) {
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	return l.acquire(ctx)
+	now, err := l.acquire(ctx)
+	if err == nil {
+		l.news(now.Held)
+	}
+	return now, err
+}
+
+// news tells whether it is news that the lease is held, or is not.
+func (l *lease) news(held bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news := l.told != held
+	l.told = held
+	return news
 }
 
 // run renews the lease while it is held, and looks whether it is free while it
@@ -247,7 +262,7 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 		return leaseRenewal
 	}
 	l.mu.Lock()
-	was, given, never := l.nonce != "", l.given, l.asked.IsZero()
+	valid, given, never := l.valid(), l.given, l.asked.IsZero()
 	l.mu.Unlock()
 	if given || never {
 		return leaseRenewal // nobody wants it
@@ -258,21 +273,13 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return leaseRenewal
 	}
-	l.mu.Lock()
-	before := l.failing
-	l.failing = err != nil
-	l.mu.Unlock()
-	switch {
-	case err != nil && !before:
-		l.org.log.WarnContext(ctx, "lease not renewed", "environment", l.key.environment, "error", err)
-	case err == nil && before && now.Held:
-		l.org.log.InfoContext(ctx, "lease renewed again", "environment", l.key.environment)
+	l.trouble.Tell(l.org.log, l.key.environment, now, err)
+	held := now.Held || err != nil && l.held()
+	if l.news(held) || held && !valid {
+		l.all.watchers.Tell(l.key.environment)
 	}
 	if err != nil {
 		return leaseRetry
-	}
-	if now.Held != was {
-		l.all.watchers.Tell(l.key.environment)
 	}
 	return leaseRenewal
 }
@@ -338,10 +345,20 @@ func (ls *Leases) release(ctx context.Context) {
 
 // Keep implements reconcile.Leases.
 func (ls *Leases) Keep(environments []string) {
+	ls.giveBack(func(environment string) bool { return !slices.Contains(environments, environment) })
+}
+
+// Release implements reconcile.Leases.
+func (ls *Leases) Release(environment string, _ forge.Target) {
+	ls.giveBack(func(other string) bool { return other == environment })
+}
+
+// giveBack gives back leases in the background.
+func (ls *Leases) giveBack(of func(environment string) bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for environment, l := range ls.leases {
-		if slices.Contains(environments, environment) {
+		if !of(environment) {
 			continue
 		}
 		delete(ls.leases, environment)

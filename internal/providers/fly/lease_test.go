@@ -2,6 +2,7 @@ package fly_test
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -225,6 +226,57 @@ func TestLostAnswerOfTheLease(t *testing.T) {
 				t.Fatal("never had again")
 			}
 			time.Sleep(5 * time.Second)
+		}
+	})
+}
+
+// While Fly is out of reach that is told once; and whoever watches is told when
+// the lease may not be counted on any more, before another one can have it.
+func TestLeaseOutOfReach(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		var lines strings.Builder
+		line := flytest.NewLine(r.Emulator)
+		accounts := r.forged(func(o *fly.Options) {
+			o.HTTP, o.Logger = r.HTTPOver(line), slog.New(slog.NewTextHandler(&lines, nil))
+		})
+		a := &party{accounts, line, fly.NewLeases(accounts), fly.NewApps(accounts)}
+		r.hold(a)
+		var told []time.Duration
+		began := time.Now()
+		go a.leases.Watch(t.Context(), func(string) { told = append(told, time.Since(began)) })
+		time.Sleep(time.Minute)
+		told, began = nil, time.Now()
+		mend := a.line.Cut()
+		time.Sleep(10 * time.Minute)
+		if len(told) != 1 || told[0] > 100*time.Second {
+			t.Errorf("told after %s", told)
+		}
+		mend()
+		time.Sleep(time.Minute)
+		if len(told) != 2 || !r.hold(a).Held {
+			t.Errorf("told after %s", told)
+		}
+		a.Close()
+		synctest.Wait()
+		if not, again := strings.Count(lines.String(), "lease not renewed"), strings.Count(lines.String(), "lease renewed again"); not != 1 || again != 1 {
+			t.Errorf("told %d and %d times:\n%s", not, again, lines.String())
+		}
+	})
+}
+
+func TestLeaseIsGivenBackAndHadAgain(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		a, b := r.party(), r.party()
+		r.hold(a)
+		a.leases.Release("another", r.app().Target)
+		time.Sleep(time.Minute)
+		if r.hold(b).Held {
+			t.Fatal("given back for another environment")
+		}
+		a.leases.Release(flytest.Environment, r.app().Target)
+		time.Sleep(10 * time.Second)
+		if !r.hold(b).Held || r.hold(a).Held {
+			t.Error("not given back")
 		}
 	})
 }

@@ -77,6 +77,9 @@ type lease struct {
 	asked   time.Time // when it was looked at last
 	other   string    // who holds it, in words
 	given   bool      // given back: it is not asked for again
+	told    bool      // that it is held: what everybody knows
+
+	trouble reconcile.LeaseTrouble // of whoever has the turn
 }
 
 func (l *lease) name() string { return "forged-" + l.key.environment }
@@ -172,7 +175,20 @@ func (l *lease) ask(ctx context.Context) (reconcile.Lease, error) {
 	l.mu.Unlock()
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	return l.acquire(ctx)
+	now, err := l.acquire(ctx)
+	if err == nil {
+		l.news(now.Held)
+	}
+	return now, err
+}
+
+// news tells whether it is news that the lease is held, or is not.
+func (l *lease) news(held bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news := l.told != held
+	l.told = held
+	return news
 }
 
 // run renews the lease while it is held, and looks whether it is free while it
@@ -203,7 +219,7 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 		return l.all.times.renew
 	}
 	l.mu.Lock()
-	was, given, never := l.held, l.given, l.renewed.IsZero() && l.other == ""
+	was, valid, given, never := l.held, l.valid(), l.given, l.renewed.IsZero() && l.other == ""
 	l.mu.Unlock()
 	if given || never {
 		return l.all.times.renew // nobody has asked for it
@@ -214,12 +230,13 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return l.all.times.renew
 	}
-	if err != nil {
-		l.c.log.Warn("lease not renewed", "environment", l.key.environment, "error", err)
-		return l.all.times.retry
-	}
-	if now.Held != was {
+	l.trouble.Tell(l.c.log, l.key.environment, now, err)
+	held := now.Held || err != nil && !l.lapsed()
+	if l.news(held) || held && !valid {
 		l.all.watchers.Tell(l.key.environment)
+	}
+	if err != nil {
+		return l.all.times.retry
 	}
 	return l.all.times.renew
 }
@@ -273,10 +290,20 @@ func (l *lease) release(ctx context.Context) {
 
 // Keep implements reconcile.Leases.
 func (ls *Leases) Keep(environments []string) {
+	ls.part(func(key leaseKey) bool { return !slices.Contains(environments, key.environment) })
+}
+
+// Release implements reconcile.Leases.
+func (ls *Leases) Release(environment string, target forge.Target) {
+	ls.part(func(key leaseKey) bool { return key.environment == environment && key.target == target })
+}
+
+// part gives back leases in the background.
+func (ls *Leases) part(with func(leaseKey) bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for key, l := range ls.leases {
-		if slices.Contains(environments, key.environment) {
+		if !with(key) {
 			continue
 		}
 		delete(ls.leases, key)

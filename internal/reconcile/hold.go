@@ -1,0 +1,258 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"forged.dev/forged/internal/forge"
+)
+
+// place is where a lease is: an environment in several clusters has one in each.
+type place struct {
+	environment string
+	target      forge.Target
+}
+
+// leaseRetry is when a step that waits for the lease asks for it again.
+const leaseRetry = 5 * time.Second
+
+// acting are the environments whose mode allows to change something.
+func (g *generation) acting() []string {
+	var names []string
+	for _, env := range g.Environments {
+		if env.Policy.Mode == forge.ModeHeal || env.Policy.Mode == forge.ModeApply {
+			names = append(names, env.Name)
+		}
+	}
+	return names
+}
+
+// keepLeases gives back the leases of what is not acted on any more, and where
+// no step is under way. The caller holds mu.
+func (e *Engine) keepLeases(g *generation) {
+	kept := g.acting()
+	for environment := range e.steps {
+		if !slices.Contains(kept, environment) {
+			kept = append(kept, environment)
+		}
+	}
+	maps.DeleteFunc(e.held, func(at place, _ *LeaseStatus) bool { return !slices.Contains(kept, at.environment) })
+	maps.DeleteFunc(e.forgone, func(at place, _ struct{}) bool { return !slices.Contains(kept, at.environment) })
+	if e.leases != nil {
+		e.leases.Keep(kept)
+	}
+}
+
+// enterStep has the leases of an environment stay until leaveStep, whatever
+// becomes of forge.cue. False: the step is not to be begun any more.
+func (e *Engine) enterStep(ctx context.Context, j *job) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if ctx.Err() != nil || e.gen.Load() != j.gen {
+		return false
+	}
+	e.steps[j.env.Name]++
+	return true
+}
+
+func (e *Engine) leaveStep(environment string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.steps[environment]--; e.steps[environment] > 0 {
+		return
+	}
+	delete(e.steps, environment)
+	if g := e.gen.Load(); !slices.Contains(g.acting(), environment) {
+		e.keepLeases(g)
+	}
+	e.release(environment)
+}
+
+// hold asks for the leases that a step needs. what says why the step cannot be
+// carried out now; empty: it can.
+//
+// A cluster that is a resource itself has a lease inside, and one where it is
+// asked for. They are taken in this order, and who has not got the first has no
+// use for the second: so each environment has one forged that acts, and nobody
+// waits for somebody who waits for him.
+func (e *Engine) hold(ctx context.Context, env *environment, r forge.Resource) (why string, err error) {
+	if e.leases == nil {
+		return "", nil
+	}
+	if above, ok := e.above(env, r); ok {
+		if why, err = e.take(ctx, env.Name, above); why != "" || err != nil {
+			e.forgo(place{env.Name, r.Target})
+			return why, err
+		}
+		return e.take(ctx, env.Name, r)
+	}
+	if why, err = e.take(ctx, env.Name, r); why != "" || err != nil {
+		return why, err
+	}
+	return e.below(ctx, env, r), nil
+}
+
+// above is the resource that the place of another one is.
+func (e *Engine) above(env *environment, r forge.Resource) (forge.Resource, bool) {
+	id := r.Target.Cluster
+	if id == (forge.ID{}) {
+		return forge.Resource{}, false
+	}
+	if above, ok := env.known.resources[id]; ok {
+		return above, true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if u := e.units[id]; u != nil {
+		return u.resource, true
+	}
+	return forge.Resource{}, false
+}
+
+// below asks for the leases in the clusters that are asked for where a resource
+// is. One that cannot be asked for, in a cluster that is not made yet or cannot
+// be reached, holds up nothing: who acts there has the lease here as well.
+func (e *Engine) below(ctx context.Context, env *environment, r forge.Resource) (why string) {
+	ctx, cancel := context.WithTimeout(ctx, leaseRetry)
+	defer cancel()
+	unknown := map[forge.Target]bool{}
+	for _, id := range env.known.order {
+		in := env.known.resources[id]
+		cluster, ok := env.known.resources[in.Target.Cluster]
+		if !ok || cluster.Target != r.Target || unknown[in.Target] {
+			continue
+		}
+		why, err := e.take(ctx, env.Name, in)
+		if why != "" {
+			return why
+		}
+		unknown[in.Target] = err != nil
+	}
+	return ""
+}
+
+// take asks for the lease of one place.
+func (e *Engine) take(ctx context.Context, environment string, r forge.Resource) (why string, err error) {
+	l, err := e.leases.Hold(ctx, environment, r)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	at := place{environment, r.Target}
+	if err != nil {
+		e.unsure(at, err)
+		return "", err
+	}
+	delete(e.forgone, at)
+	old := e.held[at]
+	if old == nil || old.Held != l.Held || old.Holder != l.Holder {
+		e.held[at] = &LeaseStatus{Held: l.Held, Holder: l.Holder, Since: time.Now()}
+		e.touch()
+		switch {
+		case !l.Held:
+			e.log.Info("another forged acts", append(at.attrs(), "holder", l.Holder)...)
+		case old != nil:
+			e.log.Info("this forged acts from now on", at.attrs()...)
+		}
+	}
+	return e.held[at].Message(), nil
+}
+
+// unsure notes that a lease that was held cannot be counted on. The caller holds
+// mu.
+func (e *Engine) unsure(at place, err error) {
+	if old := e.held[at]; old == nil || !old.Held || KindOf(err) == Waiting || errors.Is(err, context.Canceled) {
+		return
+	}
+	e.held[at] = &LeaseStatus{Since: time.Now()}
+	e.touch()
+	e.log.Warn("this forged does not act until it has the lease again", append(at.attrs(), "error", err)...)
+}
+
+// attrs are for the log.
+func (at place) attrs() []any {
+	attrs := []any{"environment", at.environment}
+	if target := at.target.String(); target != "" {
+		attrs = append(attrs, "target", target)
+	}
+	return attrs
+}
+
+// forgo gives back a lease that is of no use, when no step is under way.
+func (e *Engine) forgo(at place) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.held[at] != nil { // else it was never asked for
+		e.forgone[at] = struct{}{}
+		e.release(at.environment)
+	}
+}
+
+// release gives back what is forgone. The caller holds mu.
+func (e *Engine) release(environment string) {
+	if e.steps[environment] > 0 {
+		return
+	}
+	for at := range e.forgone {
+		if at.environment == environment {
+			delete(e.forgone, at)
+			delete(e.held, at)
+			e.touch()
+			e.leases.Release(environment, at.target)
+		}
+	}
+}
+
+// leaseOf is who acts on an environment: this process, where it does so in all
+// of its places. The caller holds mu.
+func (e *Engine) leaseOf(environment string) *LeaseStatus {
+	var found *LeaseStatus
+	for at, l := range e.held {
+		switch {
+		case at.environment != environment:
+		case found == nil, found.Held && !l.Held:
+			found = l
+		case found.Held == l.Held && (l.Since.Before(found.Since) || l.Since.Equal(found.Since) && l.Holder < found.Holder):
+			found = l
+		}
+	}
+	return found
+}
+
+// watchLeases looks again at environments whose lease has moved, and says who
+// acts now, where there is nothing to do as well.
+func (e *Engine) watchLeases(ctx context.Context) {
+	if e.leases == nil {
+		return
+	}
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	// It ends with ctx; what it misses is found when a step asks.
+	_ = e.leases.Watch(ctx, func(environment string) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for id, u := range e.units {
+			if id.Environment == environment && !u.ready {
+				u.notBefore = time.Time{}
+				e.enqueue(u)
+			}
+		}
+		if g := e.gen.Load(); g != nil && g.environments[environment] != nil {
+			asking.Go(func() { e.claim(ctx, g.environments[environment]) })
+		}
+	})
+}
+
+// claim asks for the leases of an environment before anything is to be done
+// there, so that it is known from the start who acts.
+func (e *Engine) claim(ctx context.Context, env *environment) {
+	if e.leases == nil || env.Policy.Mode != forge.ModeHeal && env.Policy.Mode != forge.ModeApply {
+		return
+	}
+	for _, r := range env.places() {
+		// A place that cannot be reached is told by what is to be done there.
+		_, _ = e.hold(ctx, env, r)
+	}
+}
