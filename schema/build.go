@@ -179,6 +179,12 @@ func (e *wireEnv) platform(app, dir string) forge.Platform {
 		AppName: p.AppName, Network: p.Network, Guest: forge.Guest(p.Guest), Deployment: p.Strategy,
 		Project: p.Project, DataDir: beside(dir, p.DataDir), Bind: p.Bind,
 	}
+	if was := p.MovedFrom; was != nil {
+		out.MovedFrom = &forge.Former{
+			Context: was.Context, Kubeconfig: beside(dir, was.Kubeconfig), Impersonate: was.Impersonate,
+			Namespace: cmp.Or(was.Namespace, out.Namespace),
+		}
+	}
 	switch p.Kind {
 	case forge.PlatformCompose:
 		out.Project = cmp.Or(p.Project, e.instance(app))

@@ -407,4 +407,14 @@ environments: dev: {
 		Title: "A chart that scales a workload leaves its number of pods to the autoscaler.",
 		Why:   "A template that sets replicas says how many there are, and so does the autoscaler. Whoever applies the template sets back what the autoscaler has decided.",
 	},
+	{
+		ID: "F327", Name: "moved-from", Severity: SeverityError,
+		Title: "An environment has moved from somewhere else.",
+		Why: "What stands where the environment was before is kept, or removed when all is ready in the new place. Where both are the same, that would be one thing " +
+			"with two names. A kubeconfig or a namespace that is not written is the usual one, or the one that the environment has now.",
+		Wrong: `environments: prod: platform: {kind: "kubernetes", context: "acme-prod", movedFrom: context: "acme-prod"}
+`,
+		Right: `environments: prod: platform: {kind: "kubernetes", context: "acme-prod", movedFrom: context: "acme-old"}
+`,
+	},
 }

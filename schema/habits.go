@@ -30,6 +30,9 @@ var habits = []habit{
 	{at: "environments.*", keys: "tls", hint: "write expose: tls: …"},
 	{at: "environments.* environments.*.expose", keys: "host hosts hostname hostnames domain", hint: `write domains: ["…"] in the environment`},
 	{at: "environments.*", keys: "database db", hint: "write services: postgres: …"},
+	{at: "environments.*", keys: "networkPolicy", on: "fks", hint: "Fly Kubernetes has no NetworkPolicy: leave it out, and ask for passwords inside the cluster too"},
+	{at: "environments.*", keys: "regions", on: "fks", hint: "a cluster is in one region, which is platform.region: another region is another environment"},
+	{at: "environments.* environments.*.app app", keys: "fly flyApp", on: "fks", hint: "write platform for the cluster and its region, and domains in the environment"},
 	{at: "environments.* environments.*.app app", keys: "replicas instances", on: "minikube kubernetes fks", hint: "the number of replicas is scaling.min of the environment"},
 	{at: "environments.* environments.*.app app", keys: "replicas instances machines", on: "fly", hint: "the number of machines is written for each region, such as regions: iad: machines: 2"},
 	{at: "app", keys: "replicas instances", hint: "the number of replicas is scaling.min of an environment"},
@@ -58,6 +61,7 @@ var habits = []habit{
 
 	{at: "**.scaling", keys: "replicas minReplicas minimum", on: "minikube kubernetes fks", hint: "write min"},
 	{at: "**.scaling", keys: "maxReplicas maximum", on: "minikube kubernetes", hint: "write max"},
+	{at: "**.scaling", keys: "max maxReplicas maximum cpuTarget memoryTarget scaleDownWindow", on: "fks", hint: "Fly Kubernetes has no autoscaler: write as min what the most work needs"},
 	{at: "**.scaling", keys: "targetCPUUtilizationPercentage targetCPU cpu", on: "minikube kubernetes", hint: "write cpuTarget"},
 	{at: "environments.*.scaling", keys: "min max replicas minReplicas maxReplicas", on: "fly", hint: "the number of machines is written for each region, such as regions: iad: machines: 2"},
 
@@ -73,10 +77,13 @@ var habits = []habit{
 	{at: "environments.*.platform", keys: "name type provider mode", hint: "write kind", means: "kind"},
 	{at: "environments.*.platform", keys: "region", on: "fly", hint: "write regions: iad: {} beside platform"},
 	{at: "environments.*.platform", keys: "regions", on: "fly kubernetes", hint: "write regions beside platform"},
+	{at: "environments.*.platform", keys: "regions", on: "fks", hint: "write region: a cluster is in one"},
+	{at: "environments.*.platform", keys: "app appName", on: "fks", hint: "the app behind a cluster is Fly's own: the cluster is named by cluster"},
 	{at: "environments.*.platform", keys: "cluster", on: "kubernetes minikube", hint: "the cluster is named by context", means: "context"},
 	{at: "environments.*.platform", keys: "organization organisation", on: "fly fks", hint: "write org", means: "org"},
 
 	{at: "environments.*.volumes.*", keys: "path mountPath target", hint: "write mount", means: "mount"},
+	{at: "environments.*.volumes.*", keys: "access accessMode accessModes", on: "fks", hint: "a volume of Fly Kubernetes is always of one pod: ReadWriteOncePod"},
 	{at: "environments.*.volumes.*", keys: "capacity storage", hint: "write size"},
 
 	{at: "notifications.*", keys: "type", hint: "write kind", means: "kind"},

@@ -22,6 +22,7 @@ func (l *loader) checkEnvironment(e *wireEnv, app *wireApp) {
 	l.checkServices(p.with("services"), e)
 	l.checkVolumes(p, e, app)
 	l.checkRegions(p.with("regions"), e, app)
+	l.checkMoved(p.with("platform", "movedFrom"), e, app)
 	l.checkCharts(p, e)
 	l.checkPolicy(p.with("policy"), e.Policy)
 	if t := e.Platform.Token; t != nil {

@@ -93,6 +93,9 @@ func (l *loader) checkFKS(p path, e *wireEnv, app *wireApp) {
 			l.rule(p.with("platform", "allowUnsupported", strconv.Itoa(i)), "fks-rule", fmt.Sprintf("there is no rule %s", id), "forged validate names the rule that refuses")
 		}
 	}
+	if e.Platform.Context != "" && e.Platform.Kubeconfig == "" {
+		l.ruleAt(p.with("platform", "context"), "unread-key", "it is read only when kubeconfig is written", "leave it out: Fly gives out a kubeconfig with one context")
+	}
 	if c := e.Expose.Concurrency; c.Soft > c.Hard {
 		l.ruleAt(p.with("expose", "concurrency"), "fks-limits", fmt.Sprintf("other pods are preferred from %d on, and more than %d a pod never gets", c.Soft, c.Hard), "write hard: "+strconv.Itoa(c.Soft)+" or more")
 	}

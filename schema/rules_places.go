@@ -117,6 +117,27 @@ func (l *loader) checkRegions(p path, e *wireEnv, app *wireApp) {
 	}
 }
 
+// checkMoved looks whether an environment has moved at all.
+func (l *loader) checkMoved(p path, e *wireEnv, app *wireApp) {
+	was := e.Platform.MovedFrom
+	if was == nil || app == nil || !e.onKubernetes() {
+		return
+	}
+	now := e.namespace(app.Name)
+	same := func(kubeconfig, context, namespace string) bool {
+		// Of a file of Fly Kubernetes the only context need not be named.
+		return beside(l.src.Dir, was.Kubeconfig) == beside(l.src.Dir, kubeconfig) && cmp.Or(was.Namespace, now) == namespace &&
+			(was.Context == context || context == "" && kubeconfig != "")
+	}
+	here := same(e.Platform.Kubeconfig, e.Platform.Context, now)
+	for _, r := range e.Regions {
+		here = here || same(cmp.Or(r.Kubeconfig, e.Platform.Kubeconfig), r.Context, cmp.Or(r.Namespace, now))
+	}
+	if here {
+		l.ruleAt(p, "moved-from", e.name+" is still there", "name the context or the namespace where it was before, or leave movedFrom out")
+	}
+}
+
 func regionNames(e *wireEnv) string {
 	return strings.ReplaceAll(quoted(slices.Sorted(maps.Keys(e.Regions))), `"`, "")
 }

@@ -140,6 +140,7 @@ type wirePlatform struct {
 	Impersonate     string      `json:"impersonate"`
 	PodCIDRs        []string    `json:"podCIDRs"`
 	LoadImages      bool        `json:"loadImages"`
+	MovedFrom       *wireFormer `json:"movedFrom"`
 	Org             string      `json:"org"`
 	Token           *wireSecret `json:"token"`
 	Inventory       string      `json:"inventory"`
@@ -156,6 +157,13 @@ type wirePlatform struct {
 	Project         string      `json:"project"`
 	DataDir         string      `json:"dataDir"`
 	Bind            string      `json:"bind"`
+}
+
+type wireFormer struct {
+	Context     string `json:"context"`
+	Kubeconfig  string `json:"kubeconfig"`
+	Namespace   string `json:"namespace"`
+	Impersonate string `json:"impersonate"`
 }
 
 type wireRegion struct {

@@ -31,6 +31,17 @@ func Regions(env forge.Environment) []forge.Region {
 	return all
 }
 
+// Former is where an environment stood before, for who lists what it owns there.
+func Former(env forge.Environment) []forge.Resource {
+	was := env.Platform.MovedFrom
+	if was == nil || !env.Platform.OnKubernetes() {
+		return nil
+	}
+	target := forge.Target{Kubeconfig: was.Kubeconfig, Context: was.Context, Impersonate: was.Impersonate}
+	home := forge.ID{Environment: env.Name, Kind: forge.KindNamespace, Name: was.Namespace}
+	return []forge.Resource{{ID: home.LeftIn(was.Namespace, target.String()), Target: target, Spec: forge.FormerSpec{Namespace: was.Namespace}}}
+}
+
 // places are the clusters of an environment. The first is home: where the
 // migration runs.
 func places(env forge.Environment) []place {

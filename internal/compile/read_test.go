@@ -17,6 +17,7 @@ import (
 var readElsewhere = map[string]string{
 	"Platform.AcceptsBeta":  "schema: fks-beta",
 	"Platform.Distribution": "schema: the class of an Ingress, and which certificates there are",
+	"Platform.MovedFrom":    "compile: Former",
 	"Policy.Mode":           "reconcile",
 	"Policy.Interval":       "reconcile",
 	"Policy.Timeout":        "reconcile",

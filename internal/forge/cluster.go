@@ -19,6 +19,10 @@ type NamespaceSpec struct {
 	Labels map[string]string // set by us when we create it
 }
 
+// FormerSpec asks for nothing. It tells who lists what an environment owns of a
+// namespace in which the environment stood before.
+type FormerSpec struct{ Namespace string }
+
 // ReleaseSpec asks for one Helm release of an embedded chart, or of one of
 // the user's.
 //
@@ -188,6 +192,7 @@ type EndpointSpec struct {
 }
 
 func (NamespaceSpec) spec()   {}
+func (FormerSpec) spec()      {}
 func (EndpointSpec) spec()    {}
 func (ReleaseSpec) spec()     {}
 func (ConfigSpec) spec()      {}

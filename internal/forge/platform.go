@@ -33,6 +33,7 @@ type Platform struct {
 	Impersonate     string   // user to act as; empty: whom the kubeconfig names
 	PodCIDRs        []string // empty: not known
 	LoadImages      bool     // minikube: load the image into the node
+	MovedFrom       *Former  // where the environment stood before; nil: nowhere else
 
 	// Fly in both kinds.
 	Org          string // slug
@@ -54,6 +55,9 @@ type Platform struct {
 	DataDir string // absolute, or as seen from the working directory
 	Bind    string // address that published ports listen on
 }
+
+// Former is a namespace of a cluster where an environment stood before.
+type Former struct{ Context, Kubeconfig, Impersonate, Namespace string }
 
 // OnKubernetes tells whether the platform is a Kubernetes cluster.
 func (p Platform) OnKubernetes() bool {

@@ -85,6 +85,31 @@ func (id *ID) UnmarshalText(b []byte) error {
 // Compare orders IDs by environment, kind and name.
 func (id ID) Compare(other ID) int { return strings.Compare(id.String(), other.String()) }
 
+// aside separates the name of a resource from the place where it was left:
+// "app@@old-namespace", "app@@old-namespace@old-cluster". No name holds it.
+const aside = "@@"
+
+// LeftIn is the id of what was left in another place when the environment moved:
+// under its old name something else is wanted now. cluster is empty where that is
+// the one in which the environment still is.
+func (id ID) LeftIn(namespace, cluster string) ID {
+	id.Name += aside + namespace
+	if cluster != "" {
+		id.Name += "@" + cluster
+	}
+	return id
+}
+
+// Home is the id that a resource has, or had, in the place where it is. The place
+// is told, and ok is true, for what was left somewhere when its environment moved;
+// cluster is empty where that is the one in which the environment still is.
+func (id ID) Home() (home ID, namespace, cluster string, ok bool) {
+	var place string
+	id.Name, place, ok = strings.Cut(id.Name, aside)
+	namespace, cluster, _ = strings.Cut(place, "@")
+	return id, namespace, cluster, ok
+}
+
 // Target is where a resource lives: a cluster, or an organization on Fly. It
 // is comparable: one client and one set of watches is kept for each.
 type Target struct {

@@ -23,3 +23,22 @@ func TestIDsAreReadBack(t *testing.T) {
 		}
 	}
 }
+
+// What was left bears the place in its name, and is found by the name it had.
+func TestHomeOfWhatWasLeft(t *testing.T) {
+	app := ID{"prod", KindRelease, "app@us"}
+	for _, at := range []struct{ namespace, cluster, name string }{
+		{"shop", "", "app@us@@shop"}, {"shop", "old", "app@us@@shop@old"}, {"shop", "arn:aws:eks:us-east-1:1:cluster/a@b", "app@us@@shop@arn:aws:eks:us-east-1:1:cluster/a@b"},
+	} {
+		left := app.LeftIn(at.namespace, at.cluster)
+		if left.Name != at.name {
+			t.Errorf("%s, want %s", left.Name, at.name)
+		}
+		if home, namespace, cluster, ok := left.Home(); home != app || namespace != at.namespace || cluster != at.cluster || !ok {
+			t.Errorf("%s is of %s, left in %q of %q, %t", left, home, namespace, cluster, ok)
+		}
+	}
+	if home, namespace, cluster, ok := app.Home(); home != app || namespace != "" || cluster != "" || ok {
+		t.Errorf("%s was left in %q of %q, %t", home, namespace, cluster, ok)
+	}
+}

@@ -107,6 +107,9 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 		}
 		retried = retried || react.now
 	} else {
+		if _, _, _, left := u.id.Home(); left && u.attempts > 0 {
+			e.resweep(u.id.Environment) // a place can be read that could not: there may be more in it
+		}
 		u.attempts, u.stales, u.lastError = 0, 0, ""
 	}
 	if out.rolled {

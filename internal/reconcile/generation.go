@@ -25,6 +25,10 @@ type Environment struct {
 	Resources []forge.Resource
 	Workers   int // passes at a time; 0: as many as the engine has for each
 
+	// Former are places where the environment stood before. They are told to who
+	// lists what is owned, and are neither wanted nor looked at themselves.
+	Former []forge.Resource
+
 	// Down is the word of a person that everything owned here is to go. Resources
 	// are not wanted then: they tell where to look.
 	Down bool

@@ -28,16 +28,24 @@ type EnvironmentPlan struct {
 	Name     string       `json:"name"`
 	Platform string       `json:"platform"`
 	Target   string       `json:"target"`
-	Mode     forge.Mode   `json:"mode"`            // says which steps would be carried out
-	Opens    time.Time    `json:"opens,omitzero"`  // when the next window for changes does; zero: one is open, or there are none
-	Error    *ErrorStatus `json:"error,omitempty"` // what is owned could not be listed
-	Items    []Item       `json:"items"`           // what is needed stands before what needs it; removals last
+	Mode     forge.Mode   `json:"mode"`             // says which steps would be carried out
+	Opens    time.Time    `json:"opens,omitzero"`   // when the next window for changes does; zero: one is open, or there are none
+	Error    *ErrorStatus `json:"error,omitempty"`  // what is owned could not be listed
+	Items    []Item       `json:"items"`            // what is needed stands before what needs it; removals last
+	Former   []Place      `json:"former,omitempty"` // where forge.cue says that it stood before
+}
+
+// Place is a namespace of a cluster.
+type Place struct {
+	Cluster   string `json:"cluster"`
+	Namespace string `json:"namespace"`
 }
 
 // Item is the part of a Plan about one resource.
 type Item struct {
 	ID      forge.ID     `json:"id"`
 	Remove  bool         `json:"remove,omitempty"` // forge.cue no longer asks for it
+	Left    *Place       `json:"left,omitempty"`   // where it is, if nothing of the environment is wanted there any more
 	Needs   []forge.ID   `json:"needs,omitempty"`  // of what is removed: they stay until it is gone
 	Exists  bool         `json:"exists"`
 	Health  Health       `json:"health"`
@@ -136,6 +144,11 @@ func (e *Engine) planEnvironment(ctx context.Context, env *environment, filter f
 	for _, id := range env.graph.order {
 		if s.wants(id) {
 			out.Items = append(out.Items, *s.items[id])
+		}
+	}
+	for _, r := range env.Former {
+		if spec, ok := r.Spec.(forge.FormerSpec); ok && !env.Down {
+			out.Former = append(out.Former, Place{r.Target.String(), spec.Namespace})
 		}
 	}
 	orphans, err := s.orphans(ctx)
@@ -263,11 +276,14 @@ func (s *survey) record(i *Item, o Outputs) {
 func (s *survey) orphans(ctx context.Context) ([]Item, error) {
 	out := s.takenDown(ctx)
 	owned, err := s.engine.owned(ctx, s.env)
-	if err != nil {
+	if _, waits := waitingOf(err); err != nil && !waits {
 		return s.inOrder(out), err
 	}
 	for _, r := range owned {
 		_, wanted := s.env.graph.resources[r.ID]
+		if _, _, _, left := r.ID.Home(); err != nil && !left {
+			continue // where it is, not all is known yet
+		}
 		if wanted || s.engine.providers[r.ID.Kind] == nil || r.ID.Environment != s.env.Name || !s.wants(r.ID) {
 			continue
 		}
@@ -275,7 +291,7 @@ func (s *survey) orphans(ctx context.Context) ([]Item, error) {
 			out = append(out, item)
 		}
 	}
-	return s.inOrder(out), nil
+	return s.inOrder(out), err
 }
 
 // takenDown plans the removal of what forge.cue asks for and a person does not
@@ -321,6 +337,9 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	defer cancel()
 	e, p := s.engine, s.engine.providers[r.ID.Kind]
 	item = Item{ID: r.ID, Remove: true, Needs: r.Needs}
+	if _, namespace, _, left := r.ID.Home(); left {
+		item.Left = &Place{r.Target.String(), namespace}
+	}
 	req := Request{Resource: r, Policy: s.env.Policy, Remove: true, Explain: true}
 	obs, err := e.observe(ctx, p, req)
 	if err == nil && !obs.Exists || errors.Is(err, ErrGone) {

@@ -115,6 +115,7 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 		return
 	}
 	s.done, s.said = true, ""
+	e.tidyLeft(name, owned)
 	for _, r := range owned {
 		p := e.providers[r.ID.Kind]
 		if r.ID.Environment != name || gen.nodes[r.ID] != nil || e.units[r.ID] != nil || p == nil {
@@ -126,6 +127,33 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 		e.touch()
 	}
 	e.wakeOrphans(name)
+}
+
+// tidyLeft lets go of what is known of other places than the list of what is owned
+// says: what was wanted there before this generation, and is listed by a name of
+// its own now; and what was listed by such a name, and is no more. The caller holds
+// mu.
+func (e *Engine) tidyLeft(environment string, owned []forge.Resource) {
+	type at struct {
+		id     forge.ID
+		target forge.Target
+	}
+	listed, renamed := map[forge.ID]bool{}, map[at]bool{}
+	for _, r := range owned {
+		listed[r.ID] = true
+		if home, _, _, left := r.ID.Home(); left {
+			renamed[at{home, r.Target}] = true
+		}
+	}
+	for id, u := range e.units {
+		if !u.orphan || id.Environment != environment || listed[id] {
+			continue
+		}
+		if _, _, _, left := id.Home(); left || renamed[at{id, u.resource.Target}] {
+			delete(e.units, id)
+			e.touch()
+		}
+	}
 }
 
 func has(outputs Outputs, name string) bool {
@@ -151,6 +179,9 @@ func (e *Engine) owned(ctx context.Context, env *environment) ([]forge.Resource,
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	places := env.places()
+	if !env.Down { // who takes an environment down means the place where it is
+		places = append(places, env.Former...)
+	}
 	var all []forge.Resource
 	var first error // the others most likely say the same
 	for _, o := range e.owners() {

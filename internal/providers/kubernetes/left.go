@@ -49,31 +49,20 @@ func (l *Left) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// aside separates the name of a resource from the place where it was left:
-// "app@@old-namespace".
-const aside = "@@"
-
 // HomeID is the id that a resource had, or has, in the place where it is. It
 // differs from the one that is asked about for what was left behind when an
 // environment moved: there the same name is wanted in another place.
 func HomeID(id forge.ID) forge.ID {
-	id.Name, _, _ = strings.Cut(id.Name, aside)
-	return id
-}
-
-func suffixOf(namespace string, target forge.Target, sameTarget bool) string {
-	if sameTarget {
-		return aside + namespace
-	}
-	return aside + namespace + "@" + target.String()
+	home, _, _, _ := id.Home()
+	return home
 }
 
 // seenFrom gives a record and its needs the place that an id names.
 func (r Record) seenFrom(id forge.ID) Record {
 	r.ID = id
-	if _, place, ok := strings.Cut(id.Name, aside); ok {
+	if _, namespace, cluster, ok := id.Home(); ok {
 		for i := range r.Needs {
-			r.Needs[i].Name += aside + place
+			r.Needs[i] = r.Needs[i].LeftIn(namespace, cluster)
 		}
 	}
 	return r
@@ -94,73 +83,160 @@ type placeAt struct {
 	cluster   *Cluster
 	target    forge.Target
 	namespace string
-	suffix    string // of ids there; empty where resources are wanted
+	left      bool   // nothing is wanted there
+	elsewhere string // the cluster, where nothing is wanted in it at all
+}
+
+// elsewhereIn is where something was left in a cluster in which nothing is wanted.
+func elsewhereIn(c *Cluster, l Left) placeAt {
+	return placeAt{cluster: c, target: l.Target, namespace: l.Namespace, left: true, elsewhere: l.Target.String()}
+}
+
+// id is what a resource that the place's inventory lists is called here.
+func (at placeAt) id(home forge.ID) forge.ID {
+	if !at.left {
+		return home
+	}
+	return home.LeftIn(at.namespace, at.elsewhere)
+}
+
+// standing is where resources of an environment are wanted, as far as that can be
+// reached.
+type standing struct {
+	homes   []Left
+	targets []forge.Target
+	places  []placeAt
 }
 
 // places are those where resources are wanted and those where some were left.
-// Which these are is known from the inventories that bear the environment's name
-// in any namespace of its clusters; from what this process has seen; and, of
-// other clusters, from what is noted in the inventory of where it is now. lost
-// are those that cannot be reached.
-func (cs *Clusters) places(ctx context.Context, environment string, wanted []forge.Resource) (places []placeAt, lost []Left, err error) {
-	var targets []forge.Target
-	var homes []Left
-	for _, r := range wanted {
-		namespace := namespaceOf(r.Spec)
-		if namespace == "" || slices.ContainsFunc(homes, func(h Left) bool { return h.Target == r.Target && h.Namespace == namespace }) {
-			continue
-		}
-		c, err := cs.Cluster(ctx, r.Target)
-		if errors.Is(err, reconcile.ErrGone) {
-			continue // with all that was in it
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		homes = append(homes, Left{r.Target, namespace, c.uid})
-		places = append(places, placeAt{c, r.Target, namespace, ""})
-		if !slices.Contains(targets, r.Target) {
-			targets = append(targets, r.Target)
+// Which these are is known from forge.cue, if it says where the environment was
+// before; from the inventories that bear the environment's name in any namespace
+// of its clusters; from what this process has seen; and, of other clusters, from
+// what is noted in the inventory of where it is now. lost are those that cannot
+// be reached. With an error, they are not all.
+func (cs *Clusters) places(ctx context.Context, environment string, wanted []forge.Resource) (places, lost []placeAt, err error) {
+	at, err := cs.standing(ctx, wanted)
+	told, lost := cs.told(ctx, wanted, at.homes)
+	places = at.places
+	for _, p := range told {
+		if !slices.Contains(at.targets, p.target) {
+			places = append(places, p.cluster.left(ctx, environment, p.target, p.elsewhere, p.namespace)...)
 		}
 	}
-	if len(homes) == 0 {
-		return nil, nil, nil
+	if err != nil || len(at.homes) == 0 {
+		return places, lost, err
 	}
-	for _, t := range targets {
+	for _, t := range at.targets {
 		c, err := cs.Cluster(ctx, t)
 		if err != nil {
-			return nil, nil, err
+			return places, lost, err
 		}
-		for _, namespace := range c.inventoriesOf(ctx, environment) {
-			if !slices.Contains(homes, Left{t, namespace, c.uid}) {
-				places = append(places, placeAt{c, t, namespace, suffixOf(namespace, t, true)})
+		var named []string
+		for _, p := range told {
+			if p.target == t {
+				named = append(named, p.namespace)
+			}
+		}
+		for _, p := range c.left(ctx, environment, t, "", named...) {
+			if !slices.Contains(at.homes, Left{t, p.namespace, c.uid}) {
+				places = append(places, p)
 			}
 		}
 	}
-	note, err := places[0].cluster.Inventory(ctx, environment, places[0].namespace)
+	found, gone, err := cs.remembered(ctx, environment, at, append(slices.Clone(told), lost...))
+	return append(places, found...), append(lost, gone...), err
+}
+
+// standing connects to where resources are wanted. What is in a cluster that is
+// gone is gone with it.
+func (cs *Clusters) standing(ctx context.Context, wanted []forge.Resource) (at standing, err error) {
+	type home struct {
+		target    forge.Target
+		namespace string
+	}
+	seen := map[home]bool{}
+	for _, r := range wanted {
+		namespace := namespaceOf(r.Spec)
+		if namespace == "" || seen[home{r.Target, namespace}] {
+			continue
+		}
+		seen[home{r.Target, namespace}] = true
+		c, cerr := cs.Cluster(ctx, r.Target)
+		if errors.Is(cerr, reconcile.ErrGone) {
+			continue
+		}
+		if cerr != nil {
+			if err == nil {
+				err = cerr
+			}
+			continue
+		}
+		at.homes = append(at.homes, Left{r.Target, namespace, c.uid})
+		at.places = append(at.places, placeAt{cluster: c, target: r.Target, namespace: namespace})
+		if !slices.Contains(at.targets, r.Target) {
+			at.targets = append(at.targets, r.Target)
+		}
+	}
+	return at, err
+}
+
+// told are the places where forge.cue says that an environment was before. What
+// is among the clusters where it is now bears the name that it has there.
+func (cs *Clusters) told(ctx context.Context, wanted []forge.Resource, homes []Left) (known, lost []placeAt) {
+	for _, r := range wanted {
+		spec, ok := r.Spec.(forge.FormerSpec)
+		if !ok {
+			continue
+		}
+		l := Left{Target: r.Target, Namespace: spec.Namespace}
+		c, err := cs.Cluster(ctx, r.Target)
+		if err != nil {
+			lost = append(lost, elsewhereIn(nil, l)) // whatever is wrong: somebody has said that it is there
+			continue
+		}
+		if i := slices.IndexFunc(homes, func(h Left) bool { return h.ClusterUID == c.uid }); i >= 0 {
+			l.Target = homes[i].Target
+		}
+		known = append(known, elsewhereIn(c, l))
+	}
+	return known, lost
+}
+
+// remembered finds what was left in other clusters without forge.cue saying so,
+// and keeps in mind where that was.
+func (cs *Clusters) remembered(ctx context.Context, environment string, at standing, told []placeAt) (places, lost []placeAt, err error) {
+	note, err := at.places[0].cluster.Inventory(ctx, environment, at.places[0].namespace)
 	if err != nil {
 		return nil, nil, err
 	}
-	uids := make([]string, 0, len(homes))
-	for _, h := range homes {
-		uids = append(uids, h.ClusterUID)
+	known := slices.Clone(at.homes)
+	for _, p := range told {
+		l := Left{Target: p.target}
+		if p.cluster != nil {
+			l.ClusterUID = p.cluster.uid
+		}
+		known = append(known, l)
 	}
 	var still []Left
-	for _, l := range cs.formerHomes(environment, homes, note.leftElsewhere()) {
-		if slices.Contains(targets, l.Target) || slices.Contains(uids, l.ClusterUID) || slices.ContainsFunc(still, func(s Left) bool { return s.Target == l.Target }) {
-			continue // seen above, under this name or another
+	for _, l := range cs.formerHomes(environment, at.homes, note.leftElsewhere()) {
+		if slices.ContainsFunc(known, l.sameCluster) || slices.ContainsFunc(still, func(s Left) bool { return s.Target == l.Target }) {
+			continue // looked at already, under this name or another
 		}
-		found, known := cs.lookAt(ctx, environment, l)
+		found, reached := cs.lookAt(ctx, environment, l)
 		switch {
-		case !known:
-			lost, still = append(lost, l), append(still, l)
+		case !reached:
+			lost, still = append(lost, elsewhereIn(nil, l)), append(still, l)
 		case len(found) > 0:
 			places, still = append(places, found...), append(still, l)
 		}
 	}
 	note.noteLeft(ctx, still)
-	cs.rememberHomes(environment, append(homes, still...))
+	cs.rememberHomes(environment, append(at.homes, still...))
 	return places, lost, nil
+}
+
+func (l Left) sameCluster(other Left) bool {
+	return l.Target == other.Target || l.ClusterUID != "" && l.ClusterUID == other.ClusterUID
 }
 
 // lookAt finds what was left in another cluster. A context that the kubeconfig
@@ -180,10 +256,16 @@ func (cs *Clusters) lookAt(ctx context.Context, environment string, l Left) (fou
 	if err != nil {
 		return nil, false
 	}
-	for _, namespace := range c.inventoriesOf(ctx, environment) {
-		found = append(found, placeAt{c, l.Target, namespace, suffixOf(namespace, l.Target, false)})
+	return c.left(ctx, environment, l.Target, l.Target.String()), true
+}
+
+// left are the places of an environment in a cluster, and those that are named,
+// even where places may not be listed.
+func (c *Cluster) left(ctx context.Context, environment string, target forge.Target, elsewhere string, named ...string) (places []placeAt) {
+	for _, namespace := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.inventoriesOf(ctx, environment), named)))) {
+		places = append(places, placeAt{cluster: c, target: target, namespace: namespace, left: true, elsewhere: elsewhere})
 	}
-	return found, true
+	return places
 }
 
 // formerHomes are places known from before that are not wanted now.

@@ -179,7 +179,7 @@ func (s *stage) left(wanted []forge.Resource) []forge.Resource {
 			s.t.Fatal(err)
 		}
 		for _, o := range owned {
-			if !slices.ContainsFunc(wanted, func(w forge.Resource) bool { return w.ID == o.ID }) {
+			if !slices.ContainsFunc(wanted, func(w forge.Resource) bool { return w.ID == o.ID && namespaceOf(w.Spec) != "" }) {
 				left = append(left, o)
 			}
 		}

@@ -1,0 +1,193 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
+	"forged.dev/forged/internal/sandboxtest"
+)
+
+// toldOf is what forge.cue says of where the environment was before.
+func toldOf(target forge.Target, namespace string) forge.Resource {
+	return forge.Resource{
+		ID:     forge.ID{Environment: "prod", Kind: forge.KindNamespace, Name: namespace}.LeftIn(namespace, target.String()),
+		Target: target, Spec: forge.FormerSpec{Namespace: namespace},
+	}
+}
+
+// owned is all that is listed, and what is wrong.
+func (s *stage) owned(wanted []forge.Resource) (string, error) {
+	s.t.Helper()
+	s.clusters.clock.(*fakeClock).advance(2 * listedFor)
+	var all []forge.Resource
+	var first error
+	for _, p := range []reconcile.Provider{s.namespaces, s.secrets} {
+		rs, err := p.(reconcile.Owner).Owned(s.t.Context(), "prod", wanted)
+		if first == nil {
+			first = err
+		}
+		all = append(all, rs...)
+	}
+	return names(all), first
+}
+
+// A process that has never seen the environment in its old cluster knows of it by
+// what forge.cue says: while the new cluster is not there yet, and when it is.
+// Nothing is noted anywhere: without the word of forge.cue nobody looks there.
+func TestFormerClusterIsLookedAt(t *testing.T) {
+	env := sandboxtest.Cluster(t)
+	elsewhere := sandboxtest.Second(t)
+	r := &road{}
+	s := newStage(t, env)
+	old, young := env.Target(), forge.Target{Cluster: madeCluster}
+	before, after := s.resources(old, env.Namespace), s.resources(young, env.Namespace)
+	s.deploy(before)
+	t.Cleanup(func() {
+		_ = elsewhere.Client.CoreV1().Namespaces().Delete(context.WithoutCancel(t.Context()), env.Namespace, metav1.DeleteOptions{})
+	})
+	told := append(slices.Clone(after), toldOf(old, env.Namespace))
+	suffix := "@@" + env.Namespace + "@" + old.String()
+	want := fmt.Sprintf("prod/namespace/%s%s prod/secrets/shop%s", env.Namespace, suffix, suffix)
+
+	s.leadBy(r)
+	got, err := s.owned(told)
+	wantError(t, err, reconcile.Waiting)
+	if got != want {
+		t.Fatalf("before there is a new cluster, left is %q, want %q", got, want)
+	}
+	if got, err := s.owned(after); got != "" || reconcile.KindOf(err) != reconcile.Waiting {
+		t.Errorf("without the word of forge.cue: %q, %v", got, err)
+	}
+	r.set(nil, reconcile.Errorf(reconcile.Unavailable, "reach cluster made", "no answer"))
+	if got, err := s.owned(told); got != want || reconcile.KindOf(err) != reconcile.Unavailable {
+		t.Errorf("the new cluster cannot be reached: %q, %v", got, err)
+	}
+
+	r.set(elsewhere.Config, nil)
+	s.deploy(after)
+	for range 2 { // also after a restart
+		left := s.left(told)
+		if names(left) != want || left[0].Target != old || left[1].Needs[0] != left[0].ID {
+			t.Fatalf("left is %s, want %s", names(left), want)
+		}
+		s.leadBy(r)
+	}
+	if left := s.left(after); len(left) != 0 {
+		t.Errorf("it was noted: %s", names(left))
+	}
+
+	// It goes as anything else that is not wanted.
+	s.leadBy(r)
+	left := s.left(told)
+	do(t, s.secrets, s.request(left[1], true), reconcile.ActionDelete, reconcile.ReasonUnwanted)
+	do(t, s.namespaces, s.request(left[0], true), reconcile.ActionDelete, reconcile.ReasonUnwanted)
+	if left := s.left(told); len(left) != 0 {
+		t.Errorf("left is %s", names(left))
+	}
+	for _, w := range after {
+		if o, steps := plan(t, s.provider(w.ID.Kind), s.request(w, false)); len(steps) != 0 || !o.Exists {
+			t.Errorf("what is wanted was touched: %v", steps)
+		}
+	}
+}
+
+// Somebody has said that something is there: whatever keeps it from being read is
+// told, and is never taken for nothing. What is wanted is listed all the same.
+func TestFormerClusterThatCannotBeRead(t *testing.T) {
+	env := sandboxtest.Cluster(t)
+	env.CreateNamespace(t)
+	s := newStage(t, env)
+	wanted := s.resources(env.Target(), env.Namespace)
+	s.deploy(wanted)
+	config, err := os.ReadFile(env.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := filepath.Join(t.TempDir(), "dead")
+	if err := os.WriteFile(dead, []byte(strings.ReplaceAll(string(config), serverOf(t, config, 0), "https://127.0.0.1:1")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		target forge.Target
+		kind   reconcile.ErrorKind
+		says   string
+	}{
+		{forge.Target{Kubeconfig: env.Kubeconfig, Context: "no-such-context"}, reconcile.Invalid, "no-such-context"},
+		{forge.Target{Kubeconfig: filepath.Join(t.TempDir(), "none"), Context: "cluster-1"}, reconcile.Invalid, "none"},
+		{forge.Target{Kubeconfig: dead, Context: env.Target().Context}, reconcile.Unavailable, "127.0.0.1:1"},
+	} {
+		s.start()
+		left := s.left(append(slices.Clone(wanted), toldOf(tt.target, "was")))
+		if len(left) != 1 || left[0].ID.Name != "was@@was@"+tt.target.Context || left[0].Target != tt.target {
+			t.Errorf("%s: left is %s", tt.says, names(left))
+			continue
+		}
+		_, err := s.namespaces.Observe(t.Context(), s.request(left[0], true))
+		wantError(t, err, tt.kind, tt.says)
+	}
+
+	// An inventory that may not be read is not empty, where places may not be
+	// listed either.
+	f := &faults{allowed: -1}
+	old := forge.Target{Kubeconfig: env.Kubeconfig, Context: env.Target().Context}
+	s.start()
+	s.clusters.wrap = f.wrap
+	f.reject(func(r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/configmaps") && !strings.Contains(r.URL.Path, "/namespaces/"+env.Namespace+"/")
+	})
+	left := s.left(append(slices.Clone(wanted), toldOf(old, "was")))
+	if len(left) != 1 || left[0].ID.Name != "was@@was" {
+		t.Fatalf("left is %s", names(left))
+	}
+	if _, err := s.namespaces.Observe(t.Context(), s.request(left[0], true)); err == nil || !strings.Contains(err.Error(), "was") {
+		t.Errorf("observe: %v", err)
+	}
+}
+
+// A cluster has as many names as there are contexts. The place where the
+// environment is now is not where it was, whatever it is called.
+func TestFormerPlaceIsThisOne(t *testing.T) {
+	env := sandboxtest.Cluster(t)
+	s := newStage(t, env)
+	wanted := s.resources(env.Target(), env.Namespace)
+	s.deploy(wanted)
+	config, err := os.ReadFile(env.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed := filepath.Join(t.TempDir(), "renamed")
+	if err := os.WriteFile(renamed, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := forge.Target{Kubeconfig: renamed, Context: env.Target().Context}
+	for range 2 {
+		if left := s.left(append(slices.Clone(wanted), toldOf(other, env.Namespace))); len(left) != 0 {
+			t.Errorf("what is wanted counts as left: %s", names(left))
+		}
+		s.start()
+	}
+	// Another namespace of it is, under the name that the cluster has now.
+	was := env.Namespace + "-was"
+	if _, err := env.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: was}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = env.Client.CoreV1().Namespaces().Delete(context.WithoutCancel(t.Context()), was, metav1.DeleteOptions{})
+	})
+	s.deploy(s.resources(env.Target(), was)[1:])
+	s.start()
+	if left := s.left(append(slices.Clone(wanted), toldOf(other, was))); names(left) != "prod/secrets/shop@@"+was || left[0].Target != env.Target() {
+		t.Errorf("left is %s", names(left))
+	}
+}
