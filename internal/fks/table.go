@@ -145,6 +145,12 @@ func kindRules() []Rule {
 			Hint:    "write baseline",
 			Doc:     docPods,
 		},
+		{
+			ID: "FKS120", Name: "operator", Kinds: []string{"CustomResourceDefinition.apiextensions.k8s.io"}, Action: Warn,
+			Message: "What an operator makes of such objects is made in the cluster, where these rules do not see it: its init containers, sidecars and probes are not fitted.",
+			Hint:    "see what the operator makes, or do without it",
+			Doc:     Undocumented,
+		},
 	}
 }
 
