@@ -61,7 +61,7 @@ var habits = []habit{
 
 	{at: "**.scaling", keys: "replicas minReplicas minimum", on: "minikube kubernetes fks", hint: "write min"},
 	{at: "**.scaling", keys: "maxReplicas maximum", on: "minikube kubernetes", hint: "write max"},
-	{at: "**.scaling", keys: "max maxReplicas maximum cpuTarget memoryTarget scaleDownWindow", on: "fks", hint: "Fly Kubernetes has no autoscaler: write as min what the most work needs"},
+	{at: "**.scaling", keys: "max maxReplicas maximum cpuTarget memoryTarget scaleDownWindow", on: "fks", hint: "Fly Kubernetes has no autoscaler: write as min the number that the most work needs"},
 	{at: "**.scaling", keys: "targetCPUUtilizationPercentage targetCPU cpu", on: "minikube kubernetes", hint: "write cpuTarget"},
 	{at: "environments.*.scaling", keys: "min max replicas minReplicas maxReplicas", on: "fly", hint: "the number of machines is written for each region, such as regions: iad: machines: 2"},
 

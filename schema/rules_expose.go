@@ -62,6 +62,9 @@ func (l *loader) checkExpose(p path, e *wireEnv) {
 			l.rule(where, "bound", fmt.Sprintf("a host name has at most %d characters", maxHost), "")
 		case slices.Contains(e.Domains[:i], d):
 			l.rule(where, "same-domain", d+" is there twice", "leave it out")
+		case (e.Platform.Kind == forge.PlatformFKS || e.onFly()) && strings.HasSuffix(d, flyNames):
+			l.rule(where, "tls-domain", "names below fly.dev are those that Fly gives out: no certificate can be asked for",
+				"leave it out: forged status shows the name that there is")
 		}
 		if !strings.HasPrefix(d, "*.") {
 			continue

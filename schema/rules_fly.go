@@ -27,6 +27,7 @@ const (
 	maxFlyVolume  = 500             // GB: docs, Volumes
 	maxManagedGB  = 500             // GB at creation: docs, Managed Postgres
 	flyOwnPrefix  = "fks-"          // apps that Fly Kubernetes makes
+	flyNames      = ".fly.dev"      // names that Fly gives to apps: docs, Custom domains
 	sharedStep    = 256             // MiB: docs, Machine sizing
 	dedicatedStep = 1024            // MiB: docs, Machine sizing
 )
