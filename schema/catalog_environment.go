@@ -322,7 +322,8 @@ environments: dev: {
 		ID: "F321", Name: "tls-domain", Severity: SeverityError,
 		Title: "The certificate that is asked for can be had for the domain.",
 		Why: "Certificates that Google manages have no wildcards, and an issuer that proves a name over HTTP cannot prove one. " +
-			"One of your own for a host that is not among the domains would be shown to nobody.",
+			"One of your own for a host that is not among the domains would be shown to nobody. " +
+			"Names below fly.dev are those that Fly gives out: they are not yours to ask for.",
 		Wrong: `environments: prod: {
 	platform: {kind: "kubernetes", context: "acme-prod"}
 	domains: ["*.example.com"]
