@@ -196,8 +196,15 @@ func (s *survey) look(ctx context.Context, r forge.Resource, p Provider) {
 	item.Exists, item.Objects = obs.Exists, obs.Objects
 	item.Health = Health{Status: healthOf(obs), Message: obs.Health.Message}
 	steps, err := e.plan(ctx, p, req, obs)
-	item.Steps = steps
 	waiting, waits := waitingOf(err)
+	if waits && s.lookAgain(ctx, r, waiting) {
+		req.Inputs = s.inputs(r)
+		if again, failed := e.observe(ctx, p, req); failed == nil {
+			steps, err = e.plan(ctx, p, req, again)
+			waiting, waits = waitingOf(err)
+		}
+	}
+	item.Steps = steps
 	switch {
 	case waits:
 		item.Waiting = s.until(waiting)

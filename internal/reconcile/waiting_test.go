@@ -14,6 +14,7 @@ import (
 // tells.
 type latecomer struct {
 	made  map[forge.ID]bool
+	known bool // what was made in it was looked at by this process
 	looks int  // at the cluster
 	never bool // there is no output
 }
@@ -21,10 +22,11 @@ type latecomer struct {
 func (p *latecomer) Observe(_ context.Context, r reconcile.Request) (reconcile.Observed, error) {
 	time.Sleep(time.Second)
 	o := reconcile.Observed{Exists: p.made[r.Resource.ID]}
+	p.known = p.known || r.Resource.ID == id("web") && o.Exists
 	if r.Resource.ID == id("cluster") {
 		p.looks++
 		o.Exists = true
-		if p.made[id("web")] && !p.never {
+		if p.known && !p.never {
 			o.Outputs = reconcile.Outputs{"app": {Value: "fks-default-1"}}
 		}
 	}
@@ -66,7 +68,8 @@ func TestOutputOfWhatWasMadeSince(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &latecomer{made: map[forge.ID]bool{}, never: tt.never}
 				e := reconcile.New(reconcile.Options{Providers: map[string]reconcile.Provider{forge.KindRelease: p}})
-				s, err := e.Converge(t.Context(), gen(1, policy, res("cluster", nil), res("web", nil, "cluster"), res("certificate", nil, "cluster", "web")))
+				g := gen(1, policy, res("cluster", nil), res("web", nil, "cluster"), res("certificate", nil, "cluster", "web"))
+				s, err := e.Converge(t.Context(), g)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -77,6 +80,14 @@ func TestOutputOfWhatWasMadeSince(t *testing.T) {
 				}
 				if p.looks != tt.looks {
 					t.Errorf("the cluster was looked at %d times, want %d", p.looks, tt.looks)
+				}
+				p.known = false // a process of its own
+				plan, err := e.Plan(t.Context(), g, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if last := plan.Environments[0].Items[2]; last.ID != id("certificate") || (last.Waiting != "") != tt.never || last.Error != nil {
+					t.Errorf("plan: %+v", last)
 				}
 			})
 		})

@@ -53,6 +53,21 @@ func (w *way) setApp(addon, app string) bool {
 	return true
 }
 
+// lookInside is findApp for who looks at the cluster, makes nothing at Fly and
+// must not wait long: it asks where a token has opened the cluster already, and not
+// so soon after it was in vain.
+func (w *way) lookInside(ctx context.Context) {
+	w.mu.Lock()
+	unanswered, native := w.unanswered, w.native
+	w.mu.Unlock()
+	if native && !w.tokens.opened() || time.Since(unanswered) < appEvery {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	w.findApp(ctx)
+}
+
 // findApp looks in the cluster for its app, and tells whether that is news. What
 // cannot be read now is read later.
 func (w *way) findApp(ctx context.Context) bool {
@@ -64,32 +79,43 @@ func (w *way) findApp(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+	app, err := w.appInside(ctx)
+	if err != nil {
+		w.mu.Lock()
+		w.unanswered = time.Now()
+		w.mu.Unlock()
+		return false
+	}
+	return app != "" && w.setApp(addon, app)
+}
+
+// appInside is what the cluster says of its app; empty: nothing.
+func (w *way) appInside(ctx context.Context) (string, error) {
 	cfg, err := w.config(ctx)
 	if err != nil {
-		return false
+		return "", err
 	}
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
-		return false
+		return "", err
 	}
 	defer client.CloseIdleConnections()
 	inside, err := kubernetes.NewForConfigAndClient(cfg, client)
 	if err != nil {
-		return false
+		return "", err
 	}
 	services, err := inside.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return false
+		return "", err
 	}
-	app = appOfServices(services.Items, w.id.Environment, w.accounts.Instance())
-	if app == "" {
-		volumes, err := inside.CoreV1().PersistentVolumes().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return false
-		}
-		app = appOfVolumes(volumes.Items)
+	if app := appOfServices(services.Items, w.id.Environment, w.accounts.Instance()); app != "" {
+		return app, nil
 	}
-	return app != "" && w.setApp(addon, app)
+	volumes, err := inside.CoreV1().PersistentVolumes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", err
+	}
+	return appOfVolumes(volumes.Items), nil
 }
 
 // appOfServices is what the hosts of load balancers say: NAME.svc.APP.fly.dev,

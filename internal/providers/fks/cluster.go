@@ -76,8 +76,12 @@ func (c *cluster) tell(ctx context.Context, clusters int) error {
 		return nil
 	}
 	c.wrong = c.way.open(c.spec, c.Account, c.Live)
-	if c.wrong == nil && !c.Request.Remove && c.way.app() == "" && clusters == 1 {
+	switch {
+	case c.wrong != nil || c.Request.Remove || c.way.app() != "":
+	case clusters == 1:
 		return c.onlyApp(ctx)
+	default:
+		c.way.lookInside(ctx)
 	}
 	return nil
 }

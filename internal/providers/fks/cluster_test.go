@@ -13,6 +13,7 @@ import (
 	"forged.dev/forged/internal/providers/fly/flytest"
 	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/reconcile/providertest"
+	"forged.dev/forged/internal/secret"
 )
 
 func TestConformance(t *testing.T) {
@@ -299,6 +300,14 @@ func TestApp(t *testing.T) {
 		p := r.fks()
 		if o := r.Converge(p, r.request()); o.Outputs[forge.OutputApp].Value != "" {
 			r.t.Errorf("of two clusters: %q", o.Outputs[forge.OutputApp].Value)
+		}
+		w := p.ways[clusterID]
+		if !w.unanswered.IsZero() {
+			r.t.Error("of two clusters: the one itself was asked, which nobody has opened")
+		}
+		w.tokens.value, w.tokens.minted, w.tokens.life, w.tokens.opens = secret.New([]byte("t")), time.Now(), time.Hour, true
+		if r.Converge(p, r.request()); w.unanswered.IsZero() {
+			r.t.Error("of two clusters: the one itself was not asked")
 		}
 		theirs, err := r.Somebody.AddOn(r.t.Context(), "theirs", api.AddOnKubernetes)
 		r.Must(err)

@@ -258,6 +258,16 @@ func (in *inside) appOfTwo(t *testing.T) {
 	if w.findApp(t.Context()) {
 		t.Error("it is told twice")
 	}
+	w.mu.Lock()
+	w.appName, w.unanswered = "", time.Now()
+	w.mu.Unlock()
+	if w.lookInside(t.Context()); w.app() != "" {
+		t.Error("it was asked in vain, and is asked again at once")
+	}
+	w.mu.Lock()
+	w.unanswered = time.Time{}
+	w.mu.Unlock()
+	w.lookInside(t.Context())
 	app, err := in.somebody.App(t.Context(), w.app())
 	if err != nil || !strings.HasPrefix(app.Name, appPrefix) {
 		t.Errorf("%+v %v", app, err)

@@ -74,6 +74,14 @@ func (t *tokens) current(now time.Time) (secret.Value, state) {
 	return t.value, good
 }
 
+// opened tells whether the token that there is was accepted.
+func (t *tokens) opened() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, is := t.current(time.Now())
+	return is != missing && t.opens
+}
+
 // get returns a token that is good. Whoever comes first when it is to be renewed
 // does that; the others use the old one meanwhile, and wait where there is none.
 func (t *tokens) get(ctx context.Context) (secret.Value, error) {

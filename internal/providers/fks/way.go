@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -41,7 +42,10 @@ type way struct {
 	given   *rest.Config // what text says, without the credential; nil: the user gives a file
 	native  bool         // the credential is a token that flyctl would make
 	appName string
-	gone    bool // it was looked for when nobody asked for it any more, and is not there
+
+	unanswered time.Time // when the cluster was last asked for its app, in vain
+
+	gone bool // it was looked for when nobody asked for it any more, and is not there
 }
 
 func newWay(l fly.Look, c connect) *way {
