@@ -76,17 +76,23 @@ func (e *Engine) leaveStep(environment string) {
 // carried out now; empty: it can.
 //
 // A cluster that is a resource itself has a lease inside, and one where it is
-// asked for. They are taken in this order, and who has not got the first has no
-// use for the second: so each environment has one forged that acts, and nobody
-// waits for somebody who waits for him.
+// asked for. They are taken in this order, and who sees another one have the first
+// gives back the second: so each environment has one forged that acts, and nobody
+// waits for somebody who waits for him. Who cannot ask for the first goes on in
+// the cluster while it has the second: nobody else acts on the environment then,
+// since that needs both.
 func (e *Engine) hold(ctx context.Context, env *environment, r forge.Resource) (why string, err error) {
 	if e.leases == nil {
 		return "", nil
 	}
 	if above, ok := e.above(env, r); ok {
-		if why, err = e.take(ctx, env.Name, above); why != "" || err != nil {
-			e.forgo(place{env.Name, r.Target})
-			return why, err
+		why, err = e.take(ctx, env.Name, above)
+		switch in := (place{env.Name, r.Target}); {
+		case why != "":
+			e.forgo(in)
+			return why, nil
+		case err != nil && !e.holds(in):
+			return "", err
 		}
 		return e.take(ctx, env.Name, r)
 	}
@@ -168,7 +174,7 @@ func (e *Engine) unsure(at place, err error) {
 	}
 	e.held[at] = &LeaseStatus{Since: time.Now()}
 	e.touch()
-	e.log.Warn("this forged does not act until it has the lease again", append(at.attrs(), "error", err)...)
+	e.log.Warn("this forged changes nothing here until it has the lease again", append(at.attrs(), "error", err)...)
 }
 
 // attrs are for the log.
@@ -178,6 +184,14 @@ func (at place) attrs() []any {
 		attrs = append(attrs, "target", target)
 	}
 	return attrs
+}
+
+// holds tells whether a lease is had, as far as is known.
+func (e *Engine) holds(at place) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.held[at]
+	return l != nil && l.Held
 }
 
 // forgo gives back a lease that is of no use, when no step is under way.

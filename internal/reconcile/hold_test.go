@@ -83,66 +83,83 @@ func TestLeasesFromTheOutsideIn(t *testing.T) {
 	})
 }
 
-// Who loses the lease around a cluster gives back the one inside, with nothing to
-// do as well: whoever is next needs both.
+// Who sees another one have the lease around a cluster gives back the one inside,
+// with nothing to do as well: whoever is next needs both.
 func TestWithoutTheOuterLeaseTheInnerIsGivenBack(t *testing.T) {
-	for what, lose := range map[string]func(reg *registry){
-		"another one has it": func(reg *registry) { reg.give("local acme", "elsewhere") },
-		"nobody knows": func(reg *registry) {
-			reg.mu.Lock()
-			reg.dark = map[string]error{"acme": reconcile.Errorf(reconcile.Unavailable, "renew", "no answer")}
-			reg.mu.Unlock()
-			reg.notify("local")
-		},
-	} {
-		t.Run(what, func(t *testing.T) {
-			leased(t, func(y *forgeYard, reg *registry) {
-				y.set(inside(1, policy, "1"))
-				y.wantState("app", reconcile.StateReady)
-				if l := y.lease(); l == nil || !l.Held {
-					t.Fatalf("%+v", l)
-				}
-				begun, on := make(chan struct{}), make(chan struct{})
-				y.Fail("apply", id("app"), func() error {
-					y.Fail("apply", id("app"), nil)
-					close(begun)
-					<-on
-					return nil
-				})
-				y.Edit(id("app"), "pod", "2", "kubectl")
-				<-begun // a step is under way
-				lose(reg)
-				synctest.Wait()
-				if len(reg.released) > 0 {
-					t.Error("given back in the middle of a step")
-				}
-				close(on)
-				synctest.Wait()
-				if !slices.Equal(reg.released, []string{"made"}) {
-					t.Errorf("given back: %q", reg.released)
-				}
-				if l := y.lease(); l == nil || l.Held || l.Message() == "" {
-					t.Errorf("%+v", l)
-				}
-				if what == "nobody knows" && strings.Count(y.saw.lines(), "does not act until") != 1 {
-					t.Error(y.saw.lines())
-				}
-				before := y.Count("apply")
-				y.Edit(id("app"), "pod", "3", "kubectl")
-				y.pass(time.Minute)
-				y.wantCount("apply", before)
-				reg.mu.Lock()
-				reg.dark = nil
-				reg.mu.Unlock()
-				reg.give("local acme", "")
-				y.pass(5 * time.Minute)
-				y.wantState("app", reconcile.StateReady)
-				if l := y.lease(); l == nil || !l.Held {
-					t.Errorf("%+v", l)
-				}
-			})
+	leased(t, func(y *forgeYard, reg *registry) {
+		y.set(inside(1, policy, "1"))
+		y.wantState("app", reconcile.StateReady)
+		if l := y.lease(); l == nil || !l.Held {
+			t.Fatalf("%+v", l)
+		}
+		begun, on := make(chan struct{}), make(chan struct{})
+		y.Fail("apply", id("app"), func() error {
+			y.Fail("apply", id("app"), nil)
+			close(begun)
+			<-on
+			return nil
 		})
-	}
+		y.Edit(id("app"), "pod", "2", "kubectl")
+		<-begun // a step is under way
+		reg.give("local acme", "elsewhere")
+		synctest.Wait()
+		if len(reg.released) > 0 {
+			t.Error("given back in the middle of a step")
+		}
+		close(on)
+		synctest.Wait()
+		if !slices.Equal(reg.released, []string{"made"}) {
+			t.Errorf("given back: %q", reg.released)
+		}
+		if l := y.lease(); l == nil || l.Held || l.Message() == "" {
+			t.Errorf("%+v", l)
+		}
+		before := y.Count("apply")
+		y.Edit(id("app"), "pod", "3", "kubectl")
+		y.pass(time.Minute)
+		y.wantCount("apply", before)
+		reg.give("local acme", "")
+		y.pass(5 * time.Minute)
+		y.wantState("app", reconcile.StateReady)
+		if l := y.lease(); l == nil || !l.Held {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+// Who cannot ask for the lease around a cluster goes on inside, and changes
+// nothing around it.
+func TestOuterLeaseOutOfReach(t *testing.T) {
+	leased(t, func(y *forgeYard, reg *registry) {
+		y.set(inside(1, policy, "1"))
+		y.wantState("app", reconcile.StateReady)
+		reg.mu.Lock()
+		reg.dark = map[string]error{"acme": reconcile.Errorf(reconcile.Unavailable, "renew", "no answer")}
+		reg.mu.Unlock()
+		reg.notify("local")
+		y.Edit(id("app"), "pod", "2", "kubectl")
+		y.pass(time.Second)
+		y.wantState("app", reconcile.StateReady)
+		before := y.Count("apply")
+		y.Edit(id("beside"), "disk", "2", "somebody")
+		y.pass(time.Minute)
+		y.wantCount("apply", before)
+		if l := y.lease(); l == nil || l.Held || l.Message() == "" {
+			t.Errorf("%+v", l)
+		}
+		if strings.Count(y.saw.lines(), "changes nothing here until") != 1 {
+			t.Error(y.saw.lines())
+		}
+		if len(reg.released) > 0 {
+			t.Errorf("given back: %q", reg.released)
+		}
+		reg.mu.Lock()
+		reg.dark = nil
+		reg.mu.Unlock()
+		reg.notify("local")
+		y.pass(time.Minute)
+		y.wantState("beside", reconcile.StateReady)
+	})
 }
 
 // A step under way is finished with the lease it began with, although its
@@ -289,6 +306,17 @@ func TestTwoForgedNeverActOnAHalfEach(t *testing.T) {
 				time.Sleep(time.Minute)
 				w.Edit(id("app"), "pod", "3", "kubectl")
 				w.Edit(id("beside"), "disk", "3", "kubectl")
+				time.Sleep(time.Minute)
+				acting.want(t, first) // in the cluster
+				// It ends, or is cut off from the cluster as well.
+				acting.forget()
+				b.mu.Lock()
+				b.parties[first].cut["made"] = true
+				b.mu.Unlock()
+				b.pass("made", "")
+				time.Sleep(time.Minute)
+				w.Edit(id("app"), "pod", "4", "kubectl")
+				w.Edit(id("beside"), "disk", "4", "kubectl")
 				time.Sleep(time.Minute)
 				acting.want(t, second)
 				cancel()

@@ -127,13 +127,13 @@ type LeaseStatus struct {
 	Since  time.Time `json:"since"`
 }
 
-// Message says why this forged does not act; empty: it does.
+// Message says why this forged does not act, or not everywhere; empty: it does.
 func (l *LeaseStatus) Message() string {
 	switch {
 	case l == nil || l.Held:
 		return ""
 	case l.Holder == "":
-		return "this forged does not act on this environment until it can renew its lease"
+		return "this forged cannot renew a lease of this environment, and changes nothing where it cannot"
 	}
 	return "another forged acts on this environment: " + l.Holder
 }
