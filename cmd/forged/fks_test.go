@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -81,6 +83,30 @@ func (p *onFKS) made(ctx context.Context) ([]string, error) {
 	return slices.DeleteFunc(all, func(line string) bool { return !strings.Contains(line, p.name) }), nil
 }
 
+// strict makes a cluster that refuses what Fly Kubernetes does not support,
+// where others ignore it: which of the two Fly does is not documented.
+func (p *onFKS) strict(ctx context.Context, t testing.TB) error {
+	if err := p.CreateCluster(ctx, p.name); err != nil {
+		return err
+	}
+	if _, failure := p.AwaitCluster(t, p.name); failure != "" {
+		return errors.New(failure)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, p.Proxy+"/_sandbox/clusters/"+p.name+"/admission", strings.NewReader("reject"))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
 // clear deletes all of it but clusters.
 func (p *onFKS) clear(ctx context.Context) error {
 	apps, err := p.somebody.Apps(ctx, p.Organization, "")
@@ -122,19 +148,22 @@ func (p *onFKS) clear(ctx context.Context) error {
 // cmdFKS is a place at Fly for a script, in which Fly Kubernetes can be made:
 //
 //	fks up          $NAME is for what the script makes
+//	fks strict      a cluster $NAME that refuses what is not supported
 //	fks fill FILE   writes $NAME into a file
 //	fks made        all that is there of it, or "nothing"
 func cmdFKS(ts *testscript.TestScript, neg bool, args []string) {
 	at := ts.Value(fksValue{}).(*fksPlace)
 	switch {
 	case neg || len(args) == 0:
-		ts.Fatalf("usage: fks up, fks fill FILE, or fks made")
+		ts.Fatalf("usage: fks up, fks strict, fks fill FILE, or fks made")
 	case args[0] == "up":
 		at.onFKS = newOnFKS(at.t)
 		for name, value := range at.environ() {
 			ts.Setenv(name, value)
 		}
 		ts.Setenv("NAME", at.name)
+	case args[0] == "strict":
+		ts.Check(at.strict(context.Background(), at.t))
 	case args[0] == "fill" && len(args) == 2:
 		text := strings.ReplaceAll(ts.ReadFile(args[1]), "$NAME", at.name)
 		ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
