@@ -76,7 +76,7 @@ func load(ctx context.Context, e *evaluate.Evaluator, src schema.Source, only []
 		}
 		l.generation.Environments = append(l.generation.Environments, reconcile.Environment{
 			Name: env.Name, Platform: env.Platform.Kind, Target: targetOf(env),
-			Policy: env.Policy, Resources: resources, Workers: workersOf(env),
+			Policy: env.Policy, Resources: resources, Former: compile.Former(env), Workers: workersOf(env),
 		})
 		for _, ref := range f.References(env) {
 			file := ref.File

@@ -111,10 +111,11 @@ func showPlan(p *printer, plan *reconcile.Plan) error {
 		}
 		shown := showTroubles(p, env, known)
 		for _, item := range env.Items {
-			if !shown[item.ID] {
+			if !shown[item.ID] && item.Left == nil {
 				showItem(p, item)
 			}
 		}
+		showLeft(p, env, shown)
 		t.add(env)
 	}
 	p.line(plain, "")
@@ -123,13 +124,17 @@ func showPlan(p *printer, plan *reconcile.Plan) error {
 }
 
 func showItem(p *printer, item reconcile.Item) {
-	name := "  " + item.ID.Kind + "/" + item.ID.Name
+	name, kept := "  "+nameOf(item.ID), "no longer asked for, kept: "+item.Kept
+	if item.Left != nil { // below its place
+		home, _, _, _ := item.ID.Home()
+		name, kept = "  "+nameOf(home), "kept: "+item.Kept
+	}
 	switch {
 	case item.Error != nil:
 		p.line(red, name)
 		showError(p, "    ", item.Error)
 	case item.Kept != "":
-		p.wrapped(dim, name+"  ", "no longer asked for, kept: "+item.Kept)
+		p.wrapped(dim, name+"  ", kept)
 		return
 	case len(item.Steps) == 0 && item.Waiting == "" && item.Health.Status == reconcile.Failed:
 		p.wrapped(yellow, name+"  ", "failed: "+item.Health.Message)
@@ -142,6 +147,7 @@ func showItem(p *printer, item reconcile.Item) {
 		p.wrapped(yellow, "    ? ", item.Waiting)
 	}
 	for _, step := range item.Steps {
+		step.ID, _, _, _ = step.ID.Home()
 		showStep(p, step)
 	}
 }

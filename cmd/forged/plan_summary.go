@@ -38,7 +38,7 @@ func showTroubles(p *printer, env reconcile.EnvironmentPlan, known map[trouble]s
 	for _, item := range env.Items {
 		if unseen(item) {
 			t := note(item.Error)
-			about[t] = append(about[t], item.ID.Kind+"/"+item.ID.Name)
+			about[t] = append(about[t], nameOf(item.ID))
 		}
 	}
 	shown = map[forge.ID]bool{}

@@ -139,7 +139,7 @@ func showStatus(p *printer, status reconcile.Status, now time.Time) error {
 			case a != nil:
 				last, at = lastAction(a), a.At
 			}
-			rows = append(rows, []string{env.Name, r.ID.Kind + "/" + r.ID.Name, string(r.State), last, age(now, at)})
+			rows = append(rows, []string{env.Name, nameOf(r.ID), string(r.State), last, age(now, at)})
 			states = append(states, r.State)
 		}
 	}
@@ -236,7 +236,7 @@ func showDetail(p *printer, r *reconcile.ResourceStatus, now time.Time) {
 		return
 	}
 	p.line(plain, "")
-	p.line(bold, r.ID.String()+": "+string(r.State)+" for "+age(now, r.Since))
+	p.line(bold, r.ID.Environment+"/"+nameOf(r.ID)+": "+string(r.State)+" for "+age(now, r.Since))
 	switch {
 	case r.Error != nil:
 		showError(p, "  ", r.Error)

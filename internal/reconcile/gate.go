@@ -106,12 +106,11 @@ func (e *Engine) holdOf(j *job, s Step, keep string, forever bool, behind string
 	switch {
 	case j.env.Down && keep != "" && !forever:
 		return holdKeep, keep, time.Time{} // what blocks it now may go before its turn
+	case forever:
+		return holdMode, keep, time.Time{} // whatever blocks it, nobody has asked for it to go
 	case s.Blocked != "":
 		return holdBlocked, "", time.Time{}
 	case keep != "":
-		if forever {
-			return holdMode, keep, time.Time{}
-		}
 		return holdKeep, keep, time.Time{}
 	case mode != forge.ModeApply && mode != forge.ModeHeal, mode == forge.ModeHeal && s.Rollout():
 		return holdMode, "mode is " + string(mode), time.Time{}

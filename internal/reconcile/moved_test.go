@@ -225,3 +225,21 @@ func TestPlaceThatCanBeReadAgain(t *testing.T) {
 		})
 	})
 }
+
+// What a policy keeps is kept, and in nobody's way, whatever else would be in the
+// way of its removal.
+func TestWhatIsKeptIsNotBlocked(t *testing.T) {
+	run(t, func(y *forgeYard) {
+		kept := policy
+		kept.Prune, kept.DestroyData = false, "never"
+		y.set(gen(1, kept, res("db", map[string]any{world.Volume: "1"}), one("app")))
+		y.set(gen(2, kept, one("app")))
+		y.wantState("db", reconcile.StateOrphaned)
+		if st := y.engine.Status(); st.State != reconcile.StateReady {
+			t.Errorf("what is kept makes everything %s", st.State)
+		}
+		kept.Prune = true
+		y.set(gen(3, kept, one("app")))
+		y.wantState("db", reconcile.StateBlocked)
+	})
+}
