@@ -20,7 +20,7 @@ func (c *cluster) Apply(ctx context.Context, step reconcile.Step) error {
 		if err := c.Org.Client().DeleteAddOn(ctx, c.Live.ID); err != nil {
 			return fly.Classify(op, c.Object, err)
 		}
-		c.way.close(true)
+		c.way.close(true, nil)
 		return c.Inventory.Drop(ctx, c.ID())
 	case taskForget:
 		return c.Inventory.Drop(ctx, c.ID())

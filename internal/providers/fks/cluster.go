@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"forged.dev/forged/internal/forge"
@@ -72,7 +73,7 @@ func (c *cluster) usable() bool {
 // tell has the way into the cluster known, or that there is none any more.
 func (c *cluster) tell(ctx context.Context, clusters int) error {
 	if !c.usable() || c.Live.Status != api.AddOnReady && c.Live.Status != "" {
-		c.way.close(c.Request.Remove && (c.place == fly.AddOnGone || !c.There))
+		c.way.close(c.Request.Remove && (c.place == fly.AddOnGone || !c.There), c.failure())
 		return nil
 	}
 	c.wrong = c.way.open(c.spec, c.Account, c.Live)
@@ -107,7 +108,7 @@ func (c *cluster) Observed() reconcile.Observed {
 	}
 	switch c.Live.Status {
 	case api.AddOnError:
-		o.Health = failed("Fly says that " + c.Object + " has failed: " + said(c.Live.Error) + "; " + c.anew())
+		o.Health = failed(c.failure().Error())
 		return o
 	case api.AddOnReady, "":
 	default:
@@ -124,6 +125,15 @@ func (c *cluster) Observed() reconcile.Observed {
 		o.Outputs[forge.OutputApp] = reconcile.Output{Value: app}
 	}
 	return o
+}
+
+// failure is why nothing can be done in a cluster that did not come about; nil: it
+// did, or is about to.
+func (c *cluster) failure() error {
+	if !c.usable() || c.Live.Status != api.AddOnError {
+		return nil
+	}
+	return errors.New("Fly says that " + c.Object + " has failed: " + said(c.Live.Error) + "; " + c.anew())
 }
 
 func failed(message string) reconcile.Health {

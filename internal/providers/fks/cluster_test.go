@@ -138,7 +138,7 @@ func TestFailure(t *testing.T) {
 			!strings.Contains(o.Health.Message, "fly ext kubernetes destroy shop-k8s") || len(steps) != 0 {
 			r.t.Errorf("%+v %v", o.Health, steps)
 		}
-		if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Waiting {
+		if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Invalid || !strings.Contains(fmt.Sprint(err), "provisioning failed") {
 			r.t.Errorf("a way into it: %v", err)
 		}
 	})
@@ -171,7 +171,7 @@ func TestStrangeKubeconfigs(t *testing.T) {
 				if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, tt.want) || len(steps) != 0 || len(o.Outputs) != 0 {
 					r.t.Errorf("%+v %v", o, steps)
 				}
-				if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Waiting {
+				if _, err := p.Way(r.t.Context(), clusterID); reconcile.KindOf(err) != reconcile.Invalid || !strings.Contains(fmt.Sprint(err), tt.want) {
 					r.t.Errorf("a way into it: %v", err)
 				}
 			})

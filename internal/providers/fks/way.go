@@ -39,8 +39,10 @@ type way struct {
 	addon   string // id; empty: it leads nowhere now
 	text    secret.Value
 	sum     [sha256.Size]byte
+	fly     secret.Value // the same where the user gives a file, to compare
 	given   *rest.Config // what text says, without the credential; nil: the user gives a file
 	native  bool         // the credential is a token that flyctl would make
+	why     error        // it leads nowhere, if that is known
 	appName string
 
 	unanswered time.Time // when the cluster was last asked for its app, in vain
@@ -65,10 +67,21 @@ func (w *way) open(spec forge.FlyClusterSpec, account forge.FlyAccount, live api
 		w.tokens.forget()
 	}
 	w.spec, w.account, w.addon, w.gone = spec, account, "", false
+	w.why = w.lead(live)
+	return w.why
+}
+
+// lead is open, under the lock.
+func (w *way) lead(live api.AddOn) error {
+	spec := w.spec
 	if spec.Kubeconfig != "" {
-		w.given, w.sum = nil, [sha256.Size]byte{}
-		if _, _, err := fromFile(spec); err != nil {
+		w.given, w.sum, w.fly = nil, [sha256.Size]byte{}, live.Kubeconfig
+		given, _, err := fromFile(spec)
+		if err != nil {
 			return err
+		}
+		if _, why := compared(given, w.fly); why != "" {
+			return another(spec, why)
 		}
 		w.addon = live.ID
 		return nil
@@ -87,11 +100,11 @@ func (w *way) open(spec forge.FlyClusterSpec, account forge.FlyAccount, live api
 	return nil
 }
 
-// close has the way lead nowhere: for now, or for good.
-func (w *way) close(gone bool) {
+// close has the way lead nowhere: for now, or for good. why may be nil: it will.
+func (w *way) close(gone bool, why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.addon, w.appName, w.gone = "", "", gone
+	w.addon, w.appName, w.gone, w.why = "", "", gone, why
 }
 
 // kubeconfig is what Fly gives out; zero where the user gives a file.
@@ -111,17 +124,25 @@ func (w *way) app() string {
 func (w *way) config(context.Context) (*rest.Config, error) {
 	w.mu.Lock()
 	open, gone, spec, given, native, org := w.addon != "", w.gone, w.spec, w.given, w.native, w.account.Org
+	why, fly := w.why, w.fly
 	w.mu.Unlock()
 	switch {
 	case gone:
 		return nil, &reconcile.Error{Kind: reconcile.Invalid, ID: w.id, Op: "reach", Object: "cluster " + w.id.Name, Err: reconcile.ErrGone}
+	case why != nil:
+		return nil, w.nowhere(why)
 	case !open:
 		return nil, reconcile.WaitingFor(w.id, forge.OutputKubeconfig)
 	}
+	sure := true
 	if given == nil {
 		var err error
 		if given, native, err = fromFile(spec); err != nil {
 			return nil, &reconcile.Error{Kind: reconcile.Invalid, ID: w.id, Op: "read the kubeconfig of", Object: "cluster " + spec.Name, Err: err}
+		}
+		var elsewhere string
+		if sure, elsewhere = compared(given, fly); elsewhere != "" {
+			return nil, another(spec, elsewhere)
 		}
 	}
 	cfg := rest.CopyConfig(given)
@@ -130,7 +151,18 @@ func (w *way) config(context.Context) (*rest.Config, error) {
 	if native {
 		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &bearer{next: next, tokens: w.tokens} })
 	}
+	if !sure {
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &unsure{next: next, base: cfg.Host, spec: spec} })
+	}
 	return cfg, nil
+}
+
+// nowhere is what stands in the way of everything in the cluster.
+func (w *way) nowhere(why error) error {
+	if of, ok := errors.AsType[*reconcile.Error](why); ok {
+		return of
+	}
+	return &reconcile.Error{Kind: reconcile.Invalid, ID: w.id, Op: "reach", Object: "cluster " + w.id.Name, Err: why}
 }
 
 func hostOf(server string) string {
