@@ -313,7 +313,9 @@ func (s *survey) takenDown(ctx context.Context) (out []Item) {
 			if !s.wants(id) {
 				return
 			}
-			if item, there := s.removal(ctx, s.env.known.resources[id]); there {
+			item, there := s.removal(ctx, s.env.known.resources[id])
+			s.record(&item, nil)
+			if there {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				out = append(out, item)
@@ -359,7 +361,7 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	} else {
 		item.Health.Status = Unknown
 	}
-	item.Error = errorStatus(err)
+	item.Error = s.inTheWay(err)
 	switch {
 	case !s.env.Policy.Prune:
 		item.Kept = "policy.prune is none"
@@ -367,6 +369,21 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 		item.Kept = emptyWish
 	}
 	return item, true
+}
+
+// inTheWay is why a removal cannot be planned. What waits for something that is
+// not made any more has its reason there.
+func (s *survey) inTheWay(err error) *ErrorStatus {
+	if waiting, ok := waitingOf(err); ok {
+		switch n := s.item(waiting.From); {
+		case n == nil:
+		case n.Error != nil:
+			return n.Error
+		case n.Health.Message != "":
+			err = &Error{Kind: Unavailable, Op: "wait for " + waiting.From.String(), Err: errors.New(n.Health.Message), Hint: "run it again when that is over"}
+		}
+	}
+	return errorStatus(err)
 }
 
 // limit blocks the steps that destroy data without permission, and those that
