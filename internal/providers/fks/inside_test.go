@@ -42,6 +42,9 @@ type inside struct {
 	provider *Provider
 	clusters *kubernetes.Clusters
 	requests atomic.Int64 // to clusters
+	lists    atomic.Int64 // of them
+	lines    lines
+	mint     mint
 	engine   *reconcile.Engine
 	name     string
 }
@@ -56,14 +59,19 @@ func newInside(t *testing.T) *inside {
 		t.Fatal(err)
 	}
 	in.accounts = fly.NewAccounts(fly.Options{
-		Instance: in.name, Endpoints: at, Tick: time.Second,
+		Instance: in.name, Endpoints: at, Tick: time.Second, HTTP: &http.Client{Transport: &in.mint},
 		Resolver: &secret.Resolver{Dir: t.TempDir(), LookupEnv: func(string) (string, bool) { return f.Token, true }},
 	})
 	t.Cleanup(in.accounts.Close)
 	in.provider = New(in.accounts)
+	in.provider.connect = in.lines.over(in.provider.connect)
 	in.clusters = kubernetes.NewClusters(kubernetes.Options{
 		Instance: in.name, Ways: in.provider,
-		OnRequest: func(forge.Target, string, int) { in.requests.Add(1) },
+		OnRequest: func(_ forge.Target, verb string, _ int) {
+			if in.requests.Add(1); verb == "LIST" {
+				in.lists.Add(1)
+			}
+		},
 	})
 	t.Cleanup(in.clusters.Close)
 	in.engine = reconcile.New(reconcile.Options{Providers: map[string]reconcile.Provider{
@@ -193,6 +201,7 @@ func TestClusterAndWhatIsInIt(t *testing.T) {
 		}
 	})
 	t.Run("tokens end", in.tokensEnd)
+	t.Run("tokens run out", in.tokensRunOut)
 	t.Run("the app of two clusters", in.appOfTwo)
 	t.Run("objects are fitted", in.fitted)
 	t.Run("a kubeconfig of the user's", in.ownKubeconfig)
