@@ -30,7 +30,7 @@ var habits = []habit{
 	{at: "environments.*", keys: "tls", hint: "write expose: tls: …"},
 	{at: "environments.* environments.*.expose", keys: "host hosts hostname hostnames domain", hint: `write domains: ["…"] in the environment`},
 	{at: "environments.*", keys: "database db", hint: "write services: postgres: …"},
-	{at: "environments.*", keys: "networkPolicy", on: "fks", hint: "Fly Kubernetes has no NetworkPolicy: leave it out, and ask for passwords inside the cluster too"},
+	{at: "environments.*", keys: "networkPolicy", on: "fks", hint: "Fly Kubernetes has no NetworkPolicy: who connects to what in the cluster is not restricted there"},
 	{at: "environments.*", keys: "regions", on: "fks", hint: "a cluster is in one region, which is platform.region: another region is another environment"},
 	{at: "environments.* environments.*.app app", keys: "fly flyApp", on: "fks", hint: "write platform for the cluster and its region, and domains in the environment"},
 	{at: "environments.* environments.*.app app", keys: "replicas instances", on: "minikube kubernetes fks", hint: "the number of replicas is scaling.min of the environment"},
