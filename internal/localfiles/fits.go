@@ -81,6 +81,18 @@ func (c *checker) fit(at []string, objects []object, as place) {
 	c.found = append(c.found, Fit(at, whole(objects), fks.Options{Allow: as.allow, Namespace: as.namespace}, true)...)
 }
 
+// definitions are the files of a chart that lie beside its templates: they are
+// not rendered, and are made before all else.
+func definitions(files map[string]string) map[string]string {
+	all := map[string]string{}
+	for name, text := range files {
+		if strings.HasPrefix(name, "crds/") {
+			all[name] = text
+		}
+	}
+	return all
+}
+
 // Objects are those of rendered templates; what cannot be read is left out.
 func Objects(texts map[string]string) []*unstructured.Unstructured { return whole(readObjects(texts)) }
 

@@ -42,6 +42,11 @@ spec:
     - {name: b, image: "b:1", resources: {limits: {cpu: 1, memory: 256Mi}}}
 {{- end }}
 `
+	const definition = `apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: stalls.example.com}
+spec: {group: example.com}
+`
 	at := func(rule, text string) string { return rule + " environments.dev.charts.x.path: " + text }
 	unsaid := at("fks-support", "FKS213: Nothing is said of registries that ask who pulls (Deployment web, spec.template.spec.imagePullSecrets)")
 	refused := "FKS202: Init containers are not supported (Deployment web, spec.template.spec.initContainers)"
@@ -89,6 +94,13 @@ spec:
 			map[string]string{"templates/pods.yaml": sidecars},
 			nil,
 			[]string{at("fks-refused", "FKS201: A pod has one container: sidecars are not supported (Pod pod-0, spec.containers; Pod pod-1, spec.containers; Pod pod-2, spec.containers; and 2 more)")},
+		},
+		{
+			"an operator",
+			forge.Platform{Kind: forge.PlatformFKS},
+			map[string]string{"crds/a.yaml": definition, "crds/README.md": "# not an object", "templates/a.yaml": "apiVersion: example.com/v1\nkind: Stall\nmetadata: {name: a}\n"},
+			nil,
+			[]string{at("fks-support", "FKS120: What an operator makes of such objects is made in the cluster, where these rules do not see it: its init containers, sidecars and probes are not fitted (CustomResourceDefinition stalls.example.com)")},
 		},
 		{
 			"a chart that does not render",

@@ -47,7 +47,7 @@ func (c *checker) rendered(at []string, s *scanned, as place, values map[string]
 	c.impure(at, calls, strings.Join(unlike(objects, readObjects(again)), ", "))
 	c.scaled(at, objects)
 	if as.fks {
-		c.fit(at, objects, as)
+		c.fit(at, slices.Concat(objects, readObjects(definitions(s.Files()))), as)
 	}
 }
 
