@@ -46,10 +46,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("EXAMPLES", examples)
 			env.Values[flyValue{}] = &flyPlace{}
 			env.Values[fksValue{}] = &fksPlace{t: env.T().(testing.TB)}
+			env.Values[clusterValue{}] = &clusterPlace{t: env.T().(testing.TB)}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": cmdExits, "port": cmdPort, "await": cmdAwait, "fly": cmdFly, "fks": cmdFKS,
+			"exits": cmdExits, "port": cmdPort, "await": cmdAwait, "fly": cmdFly, "fks": cmdFKS, "cluster": cmdCluster,
 		},
 	})
 }
