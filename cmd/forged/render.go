@@ -25,14 +25,20 @@ func newRender(s streams) *cobra.Command {
 		Use:   "render [FILE]",
 		Short: "Show what a forge means, offline",
 		Long: `Show what a forge means: the resources that its environments ask for, with what
-each needs; or, with --config, the forge itself with every default written. FILE is
-forge.cue by default; - is standard input. No cluster is asked, and no secret is read:
-secrets appear as references.
+each needs; with --objects, the objects of Kubernetes that their charts and jobs come to;
+or, with --config, the forge itself with every default written. FILE is forge.cue by
+default; - is standard input. No cluster is asked, and no secret is read: secrets appear
+as references.
+
+Objects for Fly Kubernetes are as they are applied, and before each stands what was done
+to it, by the table of rules alone: what a cluster can do beyond it is known to forged plan.
+Values that come of other resources are left out.
 
 What --config prints is a forge again, with the same meaning.`,
 		Example: `  forged render --config                 # every default, and where values come from
   forged render --config -o yaml -e prod
   forged render -e prod                  # the resources of one environment
+  forged render -e prod --objects        # what is applied, after the rules of Fly Kubernetes
   forged render -o json | jq '.resources[].id'`,
 		Args: cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -40,6 +46,8 @@ What --config prints is a forge again, with the same meaning.`,
 		},
 	}
 	config := c.Flags().Bool("config", false, "show the forge with every default, instead of resources")
+	objects := c.Flags().Bool("objects", false, "show the objects that charts and jobs come to, instead of resources")
+	c.MarkFlagsMutuallyExclusive("config", "objects")
 	var environments []string
 	c.Flags().StringSliceVarP(&environments, "environment", "e", nil, "only these environments (may be repeated)")
 	var tags []string
@@ -73,6 +81,9 @@ What --config prints is a forge again, with the same meaning.`,
 		}
 		if !c.Flags().Changed("output") {
 			output.value = "yaml"
+		}
+		if *objects {
+			return renderObjects(c.Context(), s, src.Dir, envs, output.value)
 		}
 		return renderResources(s.out, envs, output.value)
 	}

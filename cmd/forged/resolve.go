@@ -17,6 +17,7 @@ import (
 	"forged.dev/forged/internal/compile"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/kubernetes"
+	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/secret"
 	"forged.dev/forged/internal/secret/sops"
 )
@@ -73,14 +74,17 @@ func (r *resolution) look(ctx context.Context, dir string, f *forge.Forge) ([]fo
 		return nil, err
 	}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // what matters of it comes back as an error
-	clusters := kubernetes.NewClusters(kubernetes.Options{Instance: f.App.Name})
-	defer clusters.Close()
-	l := &looking{all: r.what.value == resolveAll, clusters: clusters, pass: (&secret.Resolver{Dir: dir}).Pass(time.Hour)}
+	w, err := newWorld(worldOptions{dir: dir, instance: f.App.Name, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	l := &looking{all: r.what.value == resolveAll, world: w, pass: (&secret.Resolver{Dir: dir}).Pass(time.Hour)}
 	var names []string
 	for _, env := range envs {
 		names = append(names, env.Name)
 		refs := f.References(env)
-		places, err := placesOf(env, refs)
+		places, err := l.placesOf(ctx, env, refs)
 		for _, ref := range refs {
 			if ref.Kubernetes != nil && err != nil {
 				l.unknown(ref, "", err)
@@ -123,8 +127,9 @@ type site struct {
 	namespace string
 }
 
-// placesOf are the clusters of an environment, if anything refers to them.
-func placesOf(env forge.Environment, refs []forge.Reference) ([]site, error) {
+// placesOf are the clusters of an environment, if anything refers to them. One that
+// is a resource itself is opened.
+func (l *looking) placesOf(ctx context.Context, env forge.Environment, refs []forge.Reference) ([]site, error) {
 	if !slices.ContainsFunc(refs, func(r forge.Reference) bool { return r.Kubernetes != nil }) {
 		return nil, nil
 	}
@@ -134,12 +139,15 @@ func placesOf(env forge.Environment, refs []forge.Reference) ([]site, error) {
 	}
 	var places []site
 	for _, r := range resources {
-		spec, ok := r.Spec.(forge.SecretsSpec)
-		if at := (site{r.Target, spec.Namespace}); ok && !slices.Contains(places, at) {
-			if r.Target.Context == "" {
-				return nil, errors.New("this build cannot ask the cluster yet")
+		switch spec := r.Spec.(type) {
+		case forge.FlyClusterSpec:
+			if err := l.open(ctx, r, env.Policy); err != nil {
+				return nil, err
 			}
-			places = append(places, at)
+		case forge.SecretsSpec:
+			if at := (site{r.Target, spec.Namespace}); !slices.Contains(places, at) {
+				places = append(places, at)
+			}
 		}
 	}
 	if len(places) == 0 {
@@ -148,10 +156,24 @@ func placesOf(env forge.Environment, refs []forge.Reference) ([]site, error) {
 	return places, nil
 }
 
+// open finds the way into a cluster of Fly Kubernetes.
+func (l *looking) open(ctx context.Context, cluster forge.Resource, policy forge.Policy) error {
+	o, err := l.world.onFly.Observe(ctx, reconcile.Request{Resource: cluster, Policy: policy})
+	switch {
+	case err != nil:
+		return err
+	case !o.Exists:
+		return fmt.Errorf("cluster %s of organization %s is not in use yet, so that there is nobody to ask; forged plan says what is to be done", cluster.ID.Name, cluster.Target.Org)
+	case o.Health.Status != reconcile.Ready:
+		return errors.New(o.Health.Message)
+	}
+	return nil
+}
+
 // looking is one look at the secrets of a forge.
 type looking struct {
 	all      bool
-	clusters *kubernetes.Clusters
+	world    *world
 	pass     *secret.Pass
 	findings []forge.Finding
 	unread   []string
@@ -163,8 +185,8 @@ func (l *looking) reference(ctx context.Context, ref forge.Reference, places []s
 	case ref.Generate != nil:
 	case ref.Kubernetes != nil:
 		for _, at := range places {
-			err := l.clusters.CheckSource(ctx, at.target, at.namespace, *ref.Kubernetes, ref.MultiLine)
-			l.note(ref, "in the cluster of "+at.target.Context+": ", err)
+			err := l.world.clusters.CheckSource(ctx, at.target, at.namespace, *ref.Kubernetes, ref.MultiLine)
+			l.note(ref, "in the cluster of "+at.target.String()+": ", err)
 		}
 	case !l.all && (ref.OP != "" || len(ref.Exec) > 0):
 		if path := strings.Join(ref.Path, "."); !slices.Contains(l.left, path) {
