@@ -64,6 +64,23 @@ func (a Admission) Blocked() string {
 	return a.Refused + "; " + a.Hint
 }
 
+// Told says of an object that is there, and is about to be ours, how that is; empty:
+// there is none.
+func (a Admission) Told() string {
+	switch {
+	case a.Live == nil:
+		return ""
+	case a.From == fromKept:
+		return "it is there, was kept, and is used again"
+	case a.From != "":
+		return "it is there, and is taken over from " + a.From
+	}
+	return "it is there, and is ours"
+}
+
+// fromKept is where what is taken up again was.
+const fromKept = "what was kept"
+
 // Admit decides whether an object may be made, or written over if it is there
 // already. It costs one read and changes nothing. Everything that forged
 // creates passes here first, and then TakeOver:
@@ -100,7 +117,7 @@ func (c *Cluster) admit(ctx context.Context, a Admission, live *unstructured.Uns
 	owner, tool := ForeignOwner(live, c.instance), toolOf(live)
 	switch {
 	case live.GetAnnotations()[AnnotationKept] == c.keptMark(claim.Owner) && owner == "":
-		a.From = "what was kept"
+		a.From = fromKept
 	case mark != "":
 		return c.admitForged(ctx, a, mark)
 	case controllerOf(live) != "":

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -248,6 +249,12 @@ func TestGeneratedSecretsOutliveTheirService(t *testing.T) {
 		t.Errorf("labels %v", kept.Labels)
 	}
 	v.start()
+	_, steps = plan(t, v, v.stack(0))
+	if !slices.ContainsFunc(steps, func(s reconcile.Step) bool {
+		return s.Action == reconcile.ActionUpdate && strings.Contains(s.String(), "Secret "+v.Namespace+"/db: ownership (it is there, was kept, and is used again)")
+	}) {
+		t.Errorf("planned %v", steps)
+	}
 	if blocked := v.converge(v.stack(0)); len(blocked) != 0 || v.value("db", "password") != password {
 		t.Errorf("it came back with another password, or not: %v", blocked)
 	}

@@ -64,7 +64,10 @@ func TestExistingSecretIsTakenOverWhenHandedOver(t *testing.T) {
 	if _, err := secrets.Patch(t.Context(), "db", merge, []byte(patch), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	do(t, v, r, reconcile.ActionCreate, reconcile.ReasonAbsent)
+	step, _ := do(t, v, r, reconcile.ActionUpdate, reconcile.ReasonOwnership)
+	if !strings.Contains(step.Reason.Text, "it is there, and is taken over from a person who has handed it over") {
+		t.Errorf("planned %s", step)
+	}
 	db := v.live("db")
 	if string(db.Data["password"]) != "made by hand" || string(db.Data["other"]) != "x" {
 		t.Error("other values")

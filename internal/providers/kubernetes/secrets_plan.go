@@ -41,7 +41,7 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 	if s.waiting != nil {
 		return nil, s.waiting
 	}
-	var creates, updates []wanted
+	var creates, taken, updates []wanted
 	admitted := map[string]Admission{}
 	var steps []reconcile.Step
 	for _, w := range s.wanted {
@@ -73,6 +73,8 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 			steps = append(steps, step)
 		case len(w.lost) > 0:
 			steps = append(steps, s.lostStep(id, w, d))
+		case !applied && admission.Live != nil && !s.record.Pending:
+			taken = append(taken, w)
 		case !applied:
 			creates = append(creates, w)
 		case entry.Desired != w.desired() && (d == nil || d.Code != reconcile.ReasonDeleted):
@@ -94,6 +96,11 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 		if s.record.Pending {
 			step.Action, step.Reason.Code = reconcile.ActionRepair, reconcile.ReasonInterrupted
 		}
+		steps = append(steps, step)
+	}
+	for _, w := range taken {
+		step := s.rollout(id, reconcile.ActionUpdate, reconcile.ReasonOwnership, []wanted{w})
+		step.Detail.(*change).admitted, step.Reason.Text = admitted, admitted[w.name].Told()
 		steps = append(steps, step)
 	}
 	if len(updates) > 0 {

@@ -269,6 +269,16 @@ func TestRemovalOfClaims(t *testing.T) {
 
 	// Asked for again, it is taken up again, with what it holds.
 	r.spec.Retain = false
+	_, steps = r.plan(r.ask())
+	if s := r.single(steps); s.Action != reconcile.ActionUpdate || s.Blocked != "" || !strings.Contains(s.String(), "ownership (it is there, was kept, and is used again)") {
+		t.Errorf("planned %s", s)
+	}
+	r.spec.Size = "1Mi"
+	_, steps = r.plan(r.ask())
+	if s := r.single(steps); !strings.Contains(s.Blocked, "it has 1Gi and cannot shrink to 1Mi") {
+		t.Errorf("planned %s", s)
+	}
+	r.spec.Size = "1Gi"
 	r.converge(r.ask())
 	if r.live().UID != uid {
 		t.Error("it is another one")

@@ -66,13 +66,13 @@ func (p *Provider) plan(ctx context.Context, r reconcile.Request, l *Look) ([]re
 		ref := want.Ref()
 		entry, applied := l.Applied(ref)
 		d := l.Drift(ref)
-		refused := ""
+		refused, there := "", kubernetes.Admission{}
 		if !applied || d != nil && d.Code == reconcile.ReasonReplaced {
 			a, err := l.admit(ctx, ref)
 			if err != nil {
 				return nil, err
 			}
-			refused = a.Blocked()
+			refused, there = a.Blocked(), a
 		} else if d != nil && l.Request.Policy.Adopt != forge.AdoptForce {
 			refused = d.State.Taken(l.ID())
 		}
@@ -92,6 +92,12 @@ func (p *Provider) plan(ctx context.Context, r reconcile.Request, l *Look) ([]re
 			}
 			if applied {
 				step.Action, step.Reason.Code = reconcile.ActionHeal, d.Code
+			}
+			steps = append(steps, step)
+		case !applied && there.Live != nil && !l.Record.Pending:
+			step, err := p.takeUp(ctx, l, want, there)
+			if err != nil {
+				return nil, err
 			}
 			steps = append(steps, step)
 		case !applied:
@@ -146,6 +152,17 @@ func (l *Look) admit(ctx context.Context, ref kubernetes.Ref) (kubernetes.Admiss
 	return l.Cluster.Admit(ctx, kubernetes.Claim{
 		Ref: ref, Owner: l.ID(), Adopt: l.Request.Policy.Adopt, UID: entry.Baseline.UID,
 	})
+}
+
+// takeUp makes what is there ours: it was kept when it was let go of, for example.
+func (p *Provider) takeUp(ctx context.Context, l *Look, want Object, there kubernetes.Admission) (reconcile.Step, error) {
+	objects := []Object{want}
+	step := reconcile.Step{
+		ID: l.ID(), Action: reconcile.ActionUpdate, Object: want.Ref().String(),
+		Reason: reconcile.Reason{Code: reconcile.ReasonOwnership, Text: there.Told()},
+		Detail: &change{look: l, apply: objects}, Token: l.token(objects),
+	}
+	return step, p.review(ctx, l, want, there.Live, &step)
 }
 
 func (p *Provider) rollout(ctx context.Context, l *Look, action reconcile.Action, code reconcile.ReasonCode, objects []Object) (reconcile.Step, error) {
