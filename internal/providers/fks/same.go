@@ -36,8 +36,9 @@ import (
 func another(spec forge.FlyClusterSpec, why string) error {
 	return &reconcile.Error{
 		Kind: reconcile.Invalid, Op: "use", Object: "platform.kubeconfig " + spec.Kubeconfig,
-		Err:  fmt.Errorf("it does not lead to cluster %s of organization %s: %s", spec.Name, spec.Account.Org, why),
-		Hint: "nothing is done there; leave platform.kubeconfig out, or have it lead to what \"fly ext kubernetes save-kubeconfig " + spec.Name + "\" gives out",
+		Err: fmt.Errorf("it does not lead to cluster %s of organization %s: %s", spec.Name, spec.Account.Org, why),
+		Hint: "leave platform.kubeconfig out, or write what \"fly ext kubernetes save-kubeconfig " + spec.Name +
+			"\" gives out; for a proxy with a certificate of its own, write both authorities",
 	}
 }
 
@@ -52,11 +53,12 @@ func compared(given *rest.Config, fly secret.Value) (sure bool, why string) {
 	mine, flys := authorities(given), authorities(theirs)
 	switch {
 	case len(mine) > 0 && len(flys) > 0:
-		if slices.ContainsFunc(mine, func(c []byte) bool { return slices.ContainsFunc(flys, func(f []byte) bool { return bytes.Equal(c, f) }) }) {
+		if slices.ContainsFunc(mine, func(c []byte) bool {
+			return slices.ContainsFunc(flys, func(f []byte) bool { return bytes.Equal(c, f) })
+		}) {
 			return true, ""
 		}
-		return true, "its certificate authority is not that of the cluster, and the server is " + hostOf(given.Host) + " instead of " + hostOf(theirs.Host) +
-			"; a proxy that has a certificate of its own must have the cluster's authority in its entry as well"
+		return true, "it has another certificate authority, and its server is " + hostOf(given.Host) + " instead of " + hostOf(theirs.Host)
 	case hostOf(given.Host) == hostOf(theirs.Host):
 		return true, ""
 	}
