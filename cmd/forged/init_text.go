@@ -170,6 +170,9 @@ func (d *draft) next(w io.Writer, dir string, written, guesses []string) error {
 	if dir != "." {
 		flag, arg = " -c "+quoteWord(file), " "+quoteWord(file)
 	}
+	for i := range d.envs {
+		d.envs[i].before(p)
+	}
 	p.add("\nNext:")
 	n := len("forged validate") + max(len(arg), len(flag))
 	p.add("  %-*s  is it well formed?", n, "forged validate"+arg)
@@ -177,6 +180,19 @@ func (d *draft) next(w io.Writer, dir string, written, guesses []string) error {
 	p.add("  %-*s  make it so, and keep it so", n, "forged run"+flag)
 	_, err := io.WriteString(w, p.String())
 	return err
+}
+
+// before says what an environment needs that no file can hold.
+func (e *draftEnv) before(p *page) {
+	if e.kind != "fks" {
+		return
+	}
+	p.add("\nFirst, for %s on Fly Kubernetes:", e.name)
+	p.add("  access to the closed beta for organization %s: ask for it at beta@fly.io", e.org)
+	p.add("  a token of the organization, one of an app is not enough:")
+	p.add("    export FLY_API_TOKEN=\"$(fly tokens create org --org %s --expiry 720h)\"", e.org)
+	p.add("  a way into its private network, unless forged runs on a Fly machine there:")
+	p.add("    fly wireguard create %s", e.org)
 }
 
 // quoteWord makes a word of a path for a shell.

@@ -47,6 +47,11 @@ namespace, Fly keeps the logs: it says how to see them there.`,
 		}
 		env := l.generation.Environments[0]
 		if hint := elsewhere(env); hint != "" {
+			if len(args) > 0 && flyAppOf(env) == "" {
+				if _, err := releasesOf(env, args); err != nil {
+					return err
+				}
+			}
 			p := newPrinter(s.out)
 			p.wrapped(plain, "", hint)
 			return p.err
