@@ -12,6 +12,8 @@ echo "== a kill of the daemon after every request"
 go test -timeout 60m ./cmd/forged -run TestKilledProcess -every-kill || status=1
 echo "== a kill after every request to Fly"
 go test -timeout 30m ./cmd/forged -run TestKilledOnFly -every-kill || status=1
+echo "== a kill after every request of forged apply on Fly Kubernetes"
+go test -timeout 30m ./cmd/forged -run TestKilledOnFKS -every-kill || status=1
 echo "== bounds of time and memory"
 go test -timeout 30m ./cmd/forged -run TestHostile || status=1
 echo "== soak"
