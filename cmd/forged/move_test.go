@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"forged.dev/forged/internal/forge"
+	"forged.dev/forged/internal/reconcile"
 	"forged.dev/forged/internal/sandboxtest"
 )
 
@@ -86,4 +89,57 @@ func (p *clusterPlace) holds(ctx context.Context) (all []string, err error) {
 	}
 	slices.Sort(all)
 	return all, nil
+}
+
+// What stands where an environment was before is told by its place, with what to
+// do; that nothing is there any more is told as well.
+func TestPlanOfWhatWasLeft(t *testing.T) {
+	old := reconcile.Place{Cluster: "old", Namespace: "shop"}
+	left := func(kind, name string) reconcile.Item {
+		return reconcile.Item{ID: forge.ID{Environment: "prod", Kind: kind, Name: name}.LeftIn("shop", "old"), Left: &old, Remove: true, Exists: true}
+	}
+	kept, gone, lost := left("release", "app"), left("release", "app"), left("namespace", "shop")
+	kept.Kept = "policy.prune is none"
+	gone.Steps = []reconcile.Step{{ID: gone.ID, Action: reconcile.ActionDelete, Deletes: 1, Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted}}}
+	lost.Health.Status, lost.Error = reconcile.Unknown, &reconcile.ErrorStatus{Text: "connect to old: no answer"}
+	for name, tt := range map[string]struct {
+		env  reconcile.EnvironmentPlan
+		want []string
+		not  string
+	}{
+		"kept": {
+			reconcile.EnvironmentPlan{Items: []reconcile.Item{kept}},
+			[]string{"\nleft in namespace shop of old, where prod was before; data stays there", "\n  release/app  kept: policy.prune is none\n", `policy.prune: "owned" removes it, but for its data`, "Nothing to change."},
+			"@@",
+		},
+		"removed": {
+			reconcile.EnvironmentPlan{Items: []reconcile.Item{gone}},
+			[]string{"\n  release/app\n    - delete prod/release/app: unwanted\n", "it goes after all that is asked for in prod is ready", "Plan: 1 to delete."},
+			"@@",
+		},
+		"lost": {
+			reconcile.EnvironmentPlan{Items: []reconcile.Item{lost}},
+			[]string{"\n  namespace/shop\n    error: connect to old: no answer\n", "nothing goes that cannot be read", "Could not look at 1 of 1 resource."},
+			"@@",
+		},
+		"nothing":       {reconcile.EnvironmentPlan{}, []string{"nothing of prod is in namespace shop of old: if it was there, platform.movedFrom can be taken"}, "left in"},
+		"not known":     {reconcile.EnvironmentPlan{Error: &reconcile.ErrorStatus{Text: "list: no answer"}}, []string{"error: list: no answer"}, "shop of old"},
+		"not looked at": {reconcile.EnvironmentPlan{Mode: forge.ModePaused}, []string{"not looked at"}, "shop of old"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			tt.env.Name, tt.env.Former = "prod", []reconcile.Place{old}
+			if err := showPlan(newPrinter(&out), &reconcile.Plan{Environments: []reconcile.EnvironmentPlan{tt.env}}); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), strings.Join(strings.Fields(want), " ")) {
+					t.Errorf("want %q in:\n%s", want, out.String())
+				}
+			}
+			if strings.Contains(out.String(), tt.not) {
+				t.Errorf("%q in:\n%s", tt.not, out.String())
+			}
+		})
+	}
 }

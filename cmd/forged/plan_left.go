@@ -31,7 +31,7 @@ func showLeft(p *printer, env reconcile.EnvironmentPlan, shown map[forge.ID]bool
 		case len(items) > 0:
 			p.wrapped(bold, "", "left in "+where+", where "+env.Name+" was before; data stays there, and is copied nowhere")
 		case env.Error == nil && env.Mode != forge.ModePaused:
-			p.wrapped(dim, "  ", "nothing of "+env.Name+" is left in "+where+": platform.movedFrom can be taken out of forge.cue")
+			p.wrapped(dim, "  ", "nothing of "+env.Name+" is in "+where+": if it was there, platform.movedFrom can be taken out of forge.cue now")
 			continue
 		default:
 			continue

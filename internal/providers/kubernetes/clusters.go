@@ -60,6 +60,7 @@ type Clusters struct {
 	subscribers map[*subscriber]struct{}
 	verifiers   map[string]Verifier // by kind of resource
 	homes       map[string][]Left   // by environment: where its resources were wanted before
+	away        map[forge.Target]unreached
 
 	rulesMu sync.RWMutex
 	rules   map[string]*fieldRules // by environment
@@ -96,6 +97,7 @@ func NewClusters(o Options) *Clusters {
 		slots:       map[forge.Target]*slot{},
 		subscribers: map[*subscriber]struct{}{},
 		homes:       map[string][]Left{},
+		away:        map[forge.Target]unreached{},
 		verifiers:   map[string]Verifier{},
 		rules:       map[string]*fieldRules{},
 	}

@@ -189,7 +189,7 @@ func (cs *Clusters) told(ctx context.Context, wanted []forge.Resource, homes []L
 			continue
 		}
 		l := Left{Target: r.Target, Namespace: spec.Namespace}
-		c, err := cs.Cluster(ctx, r.Target)
+		c, err := cs.reach(ctx, r.Target)
 		if err != nil {
 			lost = append(lost, elsewhereIn(nil, l)) // whatever is wrong: somebody has said that it is there
 			continue
@@ -243,7 +243,7 @@ func (l Left) sameCluster(other Left) bool {
 // does not have any more, or that leads to another cluster now, is how a person
 // says that the old one is gone; so is a cluster on Fly that was deleted.
 func (cs *Clusters) lookAt(ctx context.Context, environment string, l Left) (found []placeAt, known bool) {
-	c, err := cs.Cluster(ctx, l.Target)
+	c, err := cs.reach(ctx, l.Target)
 	dropped := err != nil && reconcile.KindOf(err) == reconcile.Invalid
 	if l.Target.Context == "" {
 		dropped = errors.Is(err, reconcile.ErrGone) // what else is wrong with the way says nothing of the cluster
@@ -257,6 +257,31 @@ func (cs *Clusters) lookAt(ctx context.Context, environment string, l Left) (fou
 		return nil, false
 	}
 	return c.left(ctx, environment, l.Target, l.Target.String()), true
+}
+
+// unreached is a cluster that could not be connected to.
+type unreached struct {
+	err error
+	at  time.Time
+}
+
+// reach connects to a cluster in which nothing is wanted. One that does not answer
+// is tried once for all providers that ask together: what is to be said of the
+// others is not to wait for it.
+func (cs *Clusters) reach(ctx context.Context, target forge.Target) (*Cluster, error) {
+	cs.mu.Lock()
+	known, ok := cs.away[target]
+	cs.mu.Unlock()
+	if ok && since(cs.clock, known.at) < listedFor {
+		return nil, known.err
+	}
+	c, err := cs.Cluster(ctx, target)
+	if err != nil && ctx.Err() == nil {
+		cs.mu.Lock()
+		cs.away[target] = unreached{err, cs.clock.Now()}
+		cs.mu.Unlock()
+	}
+	return c, err
 }
 
 // left are the places of an environment in a cluster, and those that are named,

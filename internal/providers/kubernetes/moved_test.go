@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -189,5 +191,46 @@ func TestFormerPlaceIsThisOne(t *testing.T) {
 	s.start()
 	if left := s.left(append(slices.Clone(wanted), toldOf(other, was))); names(left) != "prod/secrets/shop@@"+was || left[0].Target != env.Target() {
 		t.Errorf("left is %s", names(left))
+	}
+}
+
+// A cluster that does not answer holds up each list once, and not once for every
+// kind of what may be in it.
+func TestFormerClusterIsTriedOnce(t *testing.T) {
+	env := sandboxtest.Cluster(t)
+	s := newStage(t, env)
+	wanted := s.resources(env.Target(), env.Namespace)
+	s.deploy(wanted)
+	var asked atomic.Int32
+	deaf := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(deaf.Close)
+	config, err := os.ReadFile(env.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := filepath.Join(t.TempDir(), "dead")
+	if err := os.WriteFile(dead, []byte(strings.ReplaceAll(string(config), serverOf(t, config, 0), deaf.URL)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	told := append(slices.Clone(wanted), toldOf(forge.Target{Kubeconfig: dead, Context: env.Target().Context}, "was"))
+	tries := func(p reconcile.Provider) int32 {
+		before := asked.Load()
+		if _, err := p.(reconcile.Owner).Owned(t.Context(), "prod", told); err != nil {
+			t.Error(err)
+		}
+		return asked.Load() - before
+	}
+	if n := tries(s.namespaces); n == 0 {
+		t.Error("nobody asked")
+	}
+	if n := tries(s.secrets); n != 0 {
+		t.Errorf("asked %d times more for another kind", n)
+	}
+	s.clusters.clock.(*fakeClock).advance(2 * listedFor)
+	if n := tries(s.secrets); n == 0 {
+		t.Error("nobody asked again")
 	}
 }
