@@ -198,15 +198,17 @@ Beside these there are the usual ` + "`go_*`, `process_*` and `promhttp_*`" + ` 
 
 | label | values |
 |---|---|
-| ` + "`kind`" + ` | ` + list(forge.KindNamespace, forge.KindSecrets, forge.KindConfig, forge.KindClaim, forge.KindCertificate, forge.KindIssuer, forge.KindDNS, forge.KindImage, forge.KindJob, forge.KindRelease, forge.KindCheck, forge.KindRoles) + ` |
+| ` + "`kind`" + ` | ` + list(kinds(t)...) + ` |
+| ` + "`name`" + ` | that of the resource, as in forge.cue |
+| ` + "`target`" + ` | a cluster, by its context or, of Fly Kubernetes, its name; an organization on Fly |
 | ` + "`outcome`" + ` | ` + list(reconcile.OutcomeUnchanged, reconcile.OutcomeApplied, reconcile.OutcomeHeld, reconcile.OutcomeWaiting, reconcile.OutcomeFailed) + ` |
 | ` + "`reason`" + ` | one of the [reasons](#reasons) |
 | ` + "`action`" + ` | one of the [actions](#actions) |
 | ` + "`state`" + ` | ` + list(reconcile.StateReady, reconcile.StatePaused, reconcile.StateOrphaned, reconcile.StateWaiting, reconcile.StateProgressing, reconcile.StateDrifted, reconcile.StateBlocked, reconcile.StateUnknown, reconcile.StateFailed) + ` |
 | ` + "`error`" + ` | ` + list(reconcile.Invalid, reconcile.Denied, reconcile.Conflict, reconcile.Stale, reconcile.Throttled, reconcile.Unavailable, reconcile.Internal) + ` |
 | ` + "`rule`" + ` | the id of one of the [rules](rules/README.md) |
-| ` + "`verb`" + ` | ` + list("GET", "LIST", "WATCH", "CREATE", "UPDATE", "PATCH", "APPLY", "DELETE", "DRYRUN") + ` |
-| ` + "`code`" + ` | the HTTP status; 0 where there was no answer |
+| ` + "`verb`" + ` | ` + list("GET", "LIST", "WATCH", "CREATE", "UPDATE", "PATCH", "APPLY", "DELETE", "DRYRUN") + ` of a cluster; of Fly the name of the call, ` + "`addon.list`" + ` for example |
+| ` + "`code`" + ` | of a request the HTTP status, 0 where there was no answer; of a notice the word for what it is about: ` + "`fks`" + ` is what the rules of Fly Kubernetes have to say, ` + "`dns`" + ` a record that is wanted |
 `)
 	for _, words := range []struct{ title, text, file, of string }{
 		{"Reasons", "Why a step is needed. The same words stand in the plan, the status and the log. Only\n`edited`, `deleted`, `replaced`, `ownership` and `foreign-revision` are drift: somebody else's doing.", "../reconcile/reason.go", "ReasonCode"},
@@ -218,6 +220,34 @@ Beside these there are the usual ` + "`go_*`, `process_*` and `promhttp_*`" + ` 
 		}
 	}
 	return b.Bytes()
+}
+
+// kinds are those of resources.
+func kinds(t *testing.T) (all []string) {
+	t.Helper()
+	const file = "../forge/resource.go"
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Kind") {
+			return true
+		}
+		text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text)
+		return true
+	})
+	for _, kind := range []string{forge.KindEndpoint, forge.KindFlyCluster, forge.KindRelease} {
+		if !slices.Contains(all, kind) {
+			t.Errorf("%s names no kind %s", file, kind)
+		}
+	}
+	return all
 }
 
 type word struct{ word, meaning string }
