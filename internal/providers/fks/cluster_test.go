@@ -1,6 +1,7 @@
 package fks
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -304,6 +305,17 @@ func TestApp(t *testing.T) {
 		w := p.ways[clusterID]
 		if !w.unanswered.IsZero() {
 			r.t.Error("of two clusters: the one itself was asked, which nobody has opened")
+		}
+		watching, stop := context.WithCancel(r.t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- p.Watch(watching, func(reconcile.Event) {}) }()
+		time.Sleep(5 * time.Second)
+		w.mu.Lock()
+		asked := w.unanswered
+		w.unanswered = time.Time{}
+		w.mu.Unlock()
+		if stop(); <-ended != nil || asked.IsZero() {
+			r.t.Error("of two clusters: a daemon that has just begun does not ask the one itself")
 		}
 		w.tokens.value, w.tokens.minted, w.tokens.life, w.tokens.opens = secret.New([]byte("t")), time.Now(), time.Hour, true
 		if r.Converge(p, r.request()); w.unanswered.IsZero() {

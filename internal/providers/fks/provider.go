@@ -48,9 +48,12 @@ func (p *Provider) Way(ctx context.Context, cluster forge.ID) (*rest.Config, err
 	return w.config(ctx)
 }
 
-// appEvery is how often it is looked in a cluster for its app, as long as that
-// is not known: nothing tells of it.
-const appEvery = time.Minute
+// How often it is looked in a cluster for its app, as long as that is not known:
+// nothing tells of it. At first it may be because nobody has looked yet.
+const (
+	appFirst = time.Second
+	appEvery = time.Minute
+)
 
 // Watch implements reconcile.Provider.
 func (p *Provider) Watch(ctx context.Context, notify func(reconcile.Event)) error {
@@ -63,14 +66,15 @@ func (p *Provider) Watch(ctx context.Context, notify func(reconcile.Event)) erro
 }
 
 func (p *Provider) lookForApps(ctx context.Context, notify func(reconcile.Event)) {
-	ticker := time.NewTicker(appEvery)
-	defer ticker.Stop()
-	for {
+	timer := time.NewTimer(appFirst)
+	defer timer.Stop()
+	for wait := 2 * appFirst; ; wait = min(2*wait, appEvery) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
+		timer.Reset(wait)
 		for id, w := range p.known() {
 			if w.findApp(ctx) {
 				notify(reconcile.Event{ID: id, Cause: causeLive, At: time.Now()})
