@@ -86,8 +86,12 @@ func (e *Engine) hold(ctx context.Context, env *environment, r forge.Resource) (
 		return "", nil
 	}
 	if above, ok := e.above(env, r); ok {
+		in := place{env.Name, r.Target}
+		if e.goesOn(in, place{env.Name, above.Target}) {
+			return e.take(ctx, env.Name, r)
+		}
 		why, err = e.take(ctx, env.Name, above)
-		switch in := (place{env.Name, r.Target}); {
+		switch {
 		case why != "":
 			e.forgo(in)
 			return why, nil
@@ -96,10 +100,27 @@ func (e *Engine) hold(ctx context.Context, env *environment, r forge.Resource) (
 		}
 		return e.take(ctx, env.Name, r)
 	}
-	if why, err = e.take(ctx, env.Name, r); why != "" || err != nil {
-		return why, err
+	if why, err = e.take(ctx, env.Name, r); err != nil {
+		return "", err
+	}
+	if why != "" {
+		for _, in := range env.within(r.Target) {
+			e.forgo(place{env.Name, in.Target})
+		}
+		return why, nil
 	}
 	return e.below(ctx, env, r), nil
+}
+
+// within are the resources in the clusters that are asked for in a place.
+func (env *environment) within(target forge.Target) (all []forge.Resource) {
+	for _, id := range env.known.order {
+		in := env.known.resources[id]
+		if cluster, ok := env.known.resources[in.Target.Cluster]; ok && cluster.Target == target {
+			all = append(all, in)
+		}
+	}
+	return all
 }
 
 // above is the resource that the place of another one is.
@@ -126,10 +147,8 @@ func (e *Engine) below(ctx context.Context, env *environment, r forge.Resource) 
 	ctx, cancel := context.WithTimeout(ctx, leaseRetry)
 	defer cancel()
 	unknown := map[forge.Target]bool{}
-	for _, id := range env.known.order {
-		in := env.known.resources[id]
-		cluster, ok := env.known.resources[in.Target.Cluster]
-		if !ok || cluster.Target != r.Target || unknown[in.Target] {
+	for _, in := range env.within(r.Target) {
+		if unknown[in.Target] {
 			continue
 		}
 		why, err := e.take(ctx, env.Name, in)
@@ -184,6 +203,16 @@ func (at place) attrs() []any {
 		attrs = append(attrs, "target", target)
 	}
 	return attrs
+}
+
+// goesOn tells whether a lease is had while that of the place around it is out
+// of reach: whoever keeps that one says when it is not any more, so that nobody
+// has to wait for what does not answer.
+func (e *Engine) goesOn(in, around place) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	here, there := e.held[in], e.held[around]
+	return here != nil && here.Held && there != nil && !there.Held && there.Holder == ""
 }
 
 // holds tells whether a lease is had, as far as is known.

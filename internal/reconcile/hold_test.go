@@ -127,6 +127,22 @@ func TestWithoutTheOuterLeaseTheInnerIsGivenBack(t *testing.T) {
 	})
 }
 
+// That another one has the lease around a cluster may be found by a step there.
+func TestStepAroundGivesBackTheInnerLease(t *testing.T) {
+	leased(t, func(y *forgeYard, reg *registry) {
+		y.set(inside(1, policy, "1"))
+		y.wantState("app", reconcile.StateReady)
+		reg.mu.Lock()
+		reg.holder["local acme"] = "elsewhere"
+		reg.mu.Unlock()
+		y.Edit(id("beside"), "disk", "2", "somebody")
+		synctest.Wait()
+		if !slices.Equal(reg.released, []string{"made"}) {
+			t.Errorf("given back: %q", reg.released)
+		}
+	})
+}
+
 // Who cannot ask for the lease around a cluster goes on inside, and changes
 // nothing around it.
 func TestOuterLeaseOutOfReach(t *testing.T) {
@@ -137,9 +153,16 @@ func TestOuterLeaseOutOfReach(t *testing.T) {
 		reg.dark = map[string]error{"acme": reconcile.Errorf(reconcile.Unavailable, "renew", "no answer")}
 		reg.mu.Unlock()
 		reg.notify("local")
+		synctest.Wait()
+		reg.mu.Lock()
+		reg.places = nil
+		reg.mu.Unlock()
 		y.Edit(id("app"), "pod", "2", "kubectl")
 		y.pass(time.Second)
 		y.wantState("app", reconcile.StateReady)
+		if slices.Contains(reg.places, "acme") {
+			t.Error("a heal inside waits for the answer of what does not answer")
+		}
 		before := y.Count("apply")
 		y.Edit(id("beside"), "disk", "2", "somebody")
 		y.pass(time.Minute)

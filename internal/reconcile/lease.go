@@ -90,11 +90,12 @@ func (w *LeaseWatchers) Tell(environment string) {
 // for use, by one at a time.
 type LeaseTrouble struct{ said string }
 
-// Tell is told how each attempt ended.
-func (t *LeaseTrouble) Tell(log *slog.Logger, environment string, now Lease, err error) {
+// Tell is told how each attempt ended, and says whether that ended the trouble:
+// much may have changed meanwhile.
+func (t *LeaseTrouble) Tell(log *slog.Logger, environment string, now Lease, err error) (over bool) {
 	before := t.said
 	if t.said = gist(err); t.said == before {
-		return
+		return false
 	}
 	switch {
 	case err != nil:
@@ -102,6 +103,7 @@ func (t *LeaseTrouble) Tell(log *slog.Logger, environment string, now Lease, err
 	case now.Held:
 		log.Info("lease renewed again", "environment", environment)
 	}
+	return err == nil
 }
 
 // gist is what an error says without what differs from one time to the next:

@@ -273,9 +273,9 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return leaseRenewal
 	}
-	l.trouble.Tell(l.org.log, l.key.environment, now, err)
+	over := l.trouble.Tell(l.org.log, l.key.environment, now, err)
 	held := now.Held || err != nil && l.held()
-	if l.news(held) || held && !valid {
+	if l.news(held) || over || held && !valid {
 		l.all.watchers.Tell(l.key.environment)
 	}
 	if err != nil {

@@ -264,6 +264,27 @@ func TestLeaseOutOfReach(t *testing.T) {
 	})
 }
 
+// Who was cut off is told when that is over, also if another one has the lease
+// by then.
+func TestLeaseInReachAgain(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
+		a, b := r.party(), r.party()
+		r.hold(a)
+		told := 0
+		go a.leases.Watch(t.Context(), func(string) { told++ })
+		mend := a.line.Cut()
+		time.Sleep(3 * time.Minute)
+		if !r.hold(b).Held || told != 1 {
+			t.Fatalf("told %d times that it cannot be counted on", told)
+		}
+		mend()
+		time.Sleep(time.Minute)
+		if told != 2 || r.hold(a).Held {
+			t.Errorf("told %d times", told)
+		}
+	})
+}
+
 func TestLeaseIsGivenBackAndHadAgain(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
 		a, b := r.party(), r.party()

@@ -230,9 +230,9 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return l.all.times.renew
 	}
-	l.trouble.Tell(l.c.log, l.key.environment, now, err)
+	over := l.trouble.Tell(l.c.log, l.key.environment, now, err)
 	held := now.Held || err != nil && !l.lapsed()
-	if l.news(held) || held && !valid {
+	if l.news(held) || over || held && !valid {
 		l.all.watchers.Tell(l.key.environment)
 	}
 	if err != nil {
