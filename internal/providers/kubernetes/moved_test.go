@@ -194,7 +194,7 @@ func TestFormerPlaceIsThisOne(t *testing.T) {
 	}
 }
 
-// A cluster that does not answer holds up each list once, and not once for every
+// A cluster that lets nobody in, or does not answer, holds up each list once, and not once for every
 // kind of what may be in it.
 func TestFormerClusterIsTriedOnce(t *testing.T) {
 	env := sandboxtest.Cluster(t)
@@ -202,9 +202,9 @@ func TestFormerClusterIsTriedOnce(t *testing.T) {
 	wanted := s.resources(env.Target(), env.Namespace)
 	s.deploy(wanted)
 	var asked atomic.Int32
-	deaf := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	deaf := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
-		panic(http.ErrAbortHandler)
+		w.WriteHeader(http.StatusForbidden)
 	}))
 	t.Cleanup(deaf.Close)
 	config, err := os.ReadFile(env.Kubeconfig)
