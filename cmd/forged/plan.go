@@ -173,7 +173,7 @@ func showStep(p *printer, step reconcile.Step) {
 	blocked := step.Blocked
 	step.Blocked = ""
 	p.wrapped(m.color, "    "+m.sign+" ", step.String())
-	showChanges(p, "        ", step.Changes)
+	showChanges(p, "        ", flat(step.Changes))
 	showFitted(p, step)
 	for _, lost := range step.Destroys {
 		p.wrapped(red, "      destroys: ", lost)
@@ -212,6 +212,21 @@ func onOneLine(changes []reconcile.Change) []reconcile.Change {
 		}
 		if json, err := yaml.YAMLToJSON([]byte(s)); err == nil {
 			s = string(json)
+		}
+		return fit(strings.Join(strings.Fields(s), " "), mostOfValue)
+	}
+	out := slices.Clone(changes)
+	for i := range out {
+		out[i].From, out[i].To = line(out[i].From), line(out[i].To)
+	}
+	return out
+}
+
+// flat has values of several lines, scripts for example, on one.
+func flat(changes []reconcile.Change) []reconcile.Change {
+	line := func(s string) string {
+		if !strings.Contains(s, "\n") {
+			return s
 		}
 		return fit(strings.Join(strings.Fields(s), " "), mostOfValue)
 	}

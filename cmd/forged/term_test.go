@@ -132,7 +132,7 @@ func TestShowPlan(t *testing.T) {
 				{
 					Action: reconcile.ActionUpdate, ID: id("prod/release/app"), Object: "Deployment shop/app",
 					Reason:  reconcile.Reason{Code: reconcile.ReasonConfig},
-					Changes: []reconcile.Change{{Path: "spec.replicas", From: "1", To: "2"}, {Path: "data.key"}, {Path: "x", To: long}},
+					Changes: []reconcile.Change{{Path: "spec.replicas", From: "1", To: "2"}, {Path: "data.key"}, {Path: "x", To: long}, {Path: "command", To: "sh -c wait() {\n  true\n}\nwait\n"}},
 					Fitted:  []reconcile.Change{{Path: "Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314)", From: "httpGet:\n  path: /\n"}},
 					AsFit:   14,
 				},
@@ -170,6 +170,7 @@ func TestShowPlan(t *testing.T) {
         x: (none) → value value value value value value value value value value value value value
         value value value value value value value value value value value value value value value
         value value
+        command: (none) → sh -c wait() { true } wait
         fitted to Fly Kubernetes:
           Deployment shop/app, spec.template.spec.containers[0].livenessProbe (FKS314):
           {"httpGet":{"path":"/"}} → (none)

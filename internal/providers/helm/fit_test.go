@@ -166,6 +166,26 @@ func TestPlanShowsNewFits(t *testing.T) {
 	}
 }
 
+// What a person goes back from was shown once, too.
+func TestGoingBackForgetsNoFits(t *testing.T) {
+	t.Parallel()
+	r, _ := newFittedRig(t, map[string]string{"templates/probed.yaml": probed})
+	r.converge()
+	r.with(map[string]string{"templates/probed.yaml": strings.Replace(probed, "web:1.0.0", "web:1.0.1", 1)})
+	r.converge()
+	asked := r.request().Resource
+	step, number, err := r.p.PlanReturn(t.Context(), asked, forge.Policy{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.p.Return(t.Context(), asked, forge.Policy{}, step, number); err != nil {
+		t.Fatal(err)
+	}
+	if steps := r.plan(r.asExplained()); len(steps) != 1 || len(steps[0].Fitted) != 0 || steps[0].AsFit != 3 {
+		t.Errorf("%+v", steps)
+	}
+}
+
 // What cannot run there is refused before anything is touched. What runs
 // already is looked after all the same, and a person can allow it.
 func TestWhatCannotRunTouchesNothing(t *testing.T) {

@@ -39,7 +39,8 @@ func (p *Provider) next(ctx context.Context, s *seen, d deed) (*rendering, error
 	var err error
 	switch t := s.notes.Trying; {
 	case d == deedReturn:
-		r, err = from(s.back, "", "", asked{}) // of what is asked for it is none
+		// Of what is asked for it is none; but how that was fitted has been shown.
+		r, err = from(s.back, "", "", asked{Fit: fitting{Marks: s.notes.Asked.Fit.Marks}})
 	case d == deedGoBack:
 		r, err = from(s.notes.Good.Revision, s.notes.Good.Key, s.notes.Good.Source, s.notes.Good.Asked)
 	case d == deedRestore, d == deedRepair && s.applied() && s.desired.key == s.notes.Key:
