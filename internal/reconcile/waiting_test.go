@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 // latecomer is a cluster whose output comes of what is made in it, which nothing
 // tells.
 type latecomer struct {
+	mu    sync.Mutex
 	made  map[forge.ID]bool
 	known bool // what was made in it was looked at by this process
 	looks int  // at the cluster
@@ -21,6 +23,8 @@ type latecomer struct {
 
 func (p *latecomer) Observe(_ context.Context, r reconcile.Request) (reconcile.Observed, error) {
 	time.Sleep(time.Second)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	o := reconcile.Observed{Exists: p.made[r.Resource.ID]}
 	p.known = p.known || r.Resource.ID == id("web") && o.Exists
 	if r.Resource.ID == id("cluster") {
@@ -44,7 +48,9 @@ func (p *latecomer) Plan(_ context.Context, r reconcile.Request, o reconcile.Obs
 }
 
 func (p *latecomer) Apply(ctx context.Context, r reconcile.Request, _ reconcile.Step) (reconcile.Observed, error) {
+	p.mu.Lock()
 	p.made[r.Resource.ID] = true
+	p.mu.Unlock()
 	return p.Observe(ctx, r)
 }
 
