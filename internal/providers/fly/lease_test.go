@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -230,31 +231,54 @@ func TestLostAnswerOfTheLease(t *testing.T) {
 	})
 }
 
+// lockedLines may be read while something is logged.
+type lockedLines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lockedLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // While Fly is out of reach that is told once; and whoever watches is told when
 // the lease may not be counted on any more, before another one can have it.
 func TestLeaseOutOfReach(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
-		var lines strings.Builder
+		lines := &lockedLines{}
 		line := flytest.NewLine(r.Emulator)
 		accounts := r.forged(func(o *fly.Options) {
-			o.HTTP, o.Logger = r.HTTPOver(line), slog.New(slog.NewTextHandler(&lines, nil))
+			o.HTTP, o.Logger = r.HTTPOver(line), slog.New(slog.NewTextHandler(lines, nil))
 		})
 		a := &party{accounts, line, fly.NewLeases(accounts), fly.NewApps(accounts)}
 		r.hold(a)
-		var told []time.Duration
-		began := time.Now()
-		go a.leases.Watch(t.Context(), func(string) { told = append(told, time.Since(began)) })
+		told := make(chan time.Time, 10)
+		go a.leases.Watch(t.Context(), func(string) { told <- time.Now() })
 		time.Sleep(time.Minute)
-		told, began = nil, time.Now()
+		if len(told) != 0 {
+			t.Errorf("told %d times of nothing", len(told))
+		}
+		cut := time.Now()
 		mend := a.line.Cut()
 		time.Sleep(10 * time.Minute)
-		if len(told) != 1 || told[0] > 100*time.Second {
-			t.Errorf("told after %s", told)
+		if n := len(told); n != 1 {
+			t.Fatalf("told %d times", n)
+		}
+		if after := (<-told).Sub(cut); after > 100*time.Second {
+			t.Errorf("told after %s", after)
 		}
 		mend()
 		time.Sleep(time.Minute)
-		if len(told) != 2 || !r.hold(a).Held {
-			t.Errorf("told after %s", told)
+		if len(told) != 1 || !r.hold(a).Held {
+			t.Errorf("told %d times that it is had again", len(told))
 		}
 		a.Close()
 		synctest.Wait()
@@ -270,17 +294,17 @@ func TestLeaseInReachAgain(t *testing.T) {
 	inBubble(t, flyemulator.Options{}, func(t *testing.T, r *rig) {
 		a, b := r.party(), r.party()
 		r.hold(a)
-		told := 0
-		go a.leases.Watch(t.Context(), func(string) { told++ })
+		told := make(chan string, 10)
+		go a.leases.Watch(t.Context(), func(environment string) { told <- environment })
 		mend := a.line.Cut()
 		time.Sleep(3 * time.Minute)
-		if !r.hold(b).Held || told != 1 {
-			t.Fatalf("told %d times that it cannot be counted on", told)
+		if !r.hold(b).Held || len(told) != 1 {
+			t.Fatalf("told %d times that it cannot be counted on", len(told))
 		}
 		mend()
 		time.Sleep(time.Minute)
-		if told != 2 || r.hold(a).Held {
-			t.Errorf("told %d times", told)
+		if len(told) != 2 || r.hold(a).Held {
+			t.Errorf("told %d times", len(told))
 		}
 	})
 }
