@@ -137,7 +137,7 @@ func renderObjects(ctx context.Context, s streams, dir string, envs []forge.Envi
 	case len(m.left) > 0:
 		return fmt.Errorf("not everything could be rendered:\n  %s", strings.Join(m.left, "\n  "))
 	case m.unfit > 0:
-		return fmt.Errorf("Fly Kubernetes cannot run all of it: see what is marked with error above, or forged validate")
+		return fmt.Errorf("not all of it can run on Fly Kubernetes: see what is marked with error above, or forged validate")
 	}
 	return nil
 }
