@@ -12,7 +12,7 @@ CUE           := .cache/tools/cue@v0.17.1/cue
 GOVULNCHECK   := .cache/tools/govulncheck@v1.8.0/govulncheck
 
 .DEFAULT_GOAL := build
-.PHONY: help build forged sandbox demo demo-fks run test test-faults soak soak-fly check lint format vuln bench bench-validate bench-go docs image clean
+.PHONY: help build forged sandbox demo demo-fks run test test-faults soak soak-fly soak-fks check lint format vuln bench bench-validate bench-go docs image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ soak: build ## do at random, for 10 minutes, what people and machines do to an e
 
 soak-fly: forged ## the same for 10 minutes on an emulator of Fly; needs no cluster
 	go run ./hack/soak/fly
+
+soak-fks: build ## the same for 10 minutes on Fly Kubernetes, in a sandbox of its own
+	go run ./hack/soak/fks
 
 check: lint test ## everything that must hold before a change is handed in
 

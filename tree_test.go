@@ -80,6 +80,7 @@ var arrows = map[string][]string{
 	"hack/child":                      {"internal/reconcile"},
 	"hack/demo":                       {"..."},
 	"hack/soak":                       {"..."},
+	"hack/soak/fks":                   {"..."},
 	"hack/soak/fly":                   {"..."},
 }
 

@@ -20,4 +20,6 @@ echo "== soak"
 go run ./hack/soak -for "${FORGED_SOAK:-2m}" || status=1
 echo "== soak on Fly"
 go run ./hack/soak/fly -for "${FORGED_SOAK:-2m}" || status=1
+echo "== soak on Fly Kubernetes"
+go run ./hack/soak/fks -for "${FORGED_SOAK:-2m}" || status=1
 exit $status
