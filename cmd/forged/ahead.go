@@ -16,7 +16,7 @@ import (
 )
 
 // aheadLimit is how long it may take to find out whether a cluster is there.
-const aheadLimit = time.Minute
+const aheadLimit = 15 * time.Second
 
 // unreadError says that something cannot run on a cluster, unless that is there
 // and can do more than others, and that this could not be read.
