@@ -182,10 +182,11 @@ func podRules() []Rule {
 			Doc:     docFeatures,
 		},
 		{
-			ID: "FKS205", Name: "node-selector", Kinds: podKinds, Path: "{pod}.(nodeSelector|nodeName)", Action: Drop,
+			ID: "FKS205", Name: "node-selector", Kinds: podKinds, Path: "{pod}.nodeSelector",
+			When:   When{Words: "it asks for linux and amd64 only, which every machine has"},
+			Action: Drop, holds: anyMachine,
 			Message: "There are no nodes to choose from.",
-			Hint:    "the region of a pod is the cluster's, or that of its volume",
-			Doc:     docFKS,
+			Doc:     docFKS, Harmless: true,
 		},
 		{
 			ID: "FKS206", Name: "topology-spread", Kinds: podKinds, Path: "{pod}.topologySpreadConstraints", Action: Drop,
@@ -244,6 +245,14 @@ func podRules() []Rule {
 			Message: "A pod has one container.",
 			Hint:    "leave them out",
 			Doc:     docFeatures,
+		},
+		{
+			ID: "FKS216", Name: "node-wanted", Kinds: podKinds, Path: "{pod}.(nodeSelector|nodeName)",
+			When:   When{Words: "it asks for more than linux and amd64"},
+			Action: Error, holds: noMachine,
+			Message: "There are no nodes to choose from: what it asks for is not looked at.",
+			Hint:    "leave it out in the values of the chart; the region of a pod is the cluster's, or that of its volume",
+			Doc:     docFKS,
 		},
 	}
 }

@@ -240,3 +240,19 @@ func writesResource(_ *fitting, m match) string {
 	value, _ := amount(m)
 	return writes(m, value)
 }
+
+// anyMachine tells whether every machine has the labels that a node is to have.
+// flyctl takes images of linux/amd64 and of nothing else.
+func anyMachine(_ *fitting, m match) bool {
+	labels, ok := m.value.(map[string]any)
+	for label, value := range labels {
+		switch _, name, _ := strings.Cut(label, "kubernetes.io/"); {
+		case name == "os" && value == "linux", name == "arch" && value == "amd64":
+		default:
+			return false
+		}
+	}
+	return ok
+}
+
+func noMachine(f *fitting, m match) bool { return !anyMachine(f, m) }

@@ -293,14 +293,14 @@ func (in *inside) fitted(t *testing.T) {
 	in.must(err)
 	rules := forge.Rules{Table: forge.TableFKS}
 	deployment := object("apps/v1", "Deployment", map[string]any{"template": map[string]any{"spec": map[string]any{
-		"nodeSelector": map[string]any{"disk": "ssd"},
-		"containers":   []any{map[string]any{"name": "web", "image": "web"}},
+		"affinity":   map[string]any{"nodeAffinity": map[string]any{}},
+		"containers": []any{map[string]any{"name": "web", "image": "web"}},
 	}}})
 	daemons := object("apps/v1", "DaemonSet", map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "a", "image": "a"}}}}})
 	before := deployment.DeepCopy()
 	got, err := NewFitter("").Fit(t.Context(), c, rules, []*unstructured.Unstructured{deployment})
 	in.must(err)
-	if _, there, _ := unstructured.NestedMap(got.Objects[0].Object, "spec", "template", "spec", "nodeSelector"); there || len(got.Changes) == 0 || len(got.Notices) == 0 || got.Digest == "" {
+	if _, there, _ := unstructured.NestedMap(got.Objects[0].Object, "spec", "template", "spec", "affinity"); there || len(got.Changes) == 0 || len(got.Notices) == 0 || got.Digest == "" {
 		t.Errorf("%v %v %q", got.Changes, got.Notices, got.Digest)
 	}
 	if !same(before, deployment) {
