@@ -170,7 +170,7 @@ func TestDownDestroysData(t *testing.T) {
 	}
 	ns, err := h.Client.CoreV1().Namespaces().Get(t.Context(), h.Namespace, metav1.GetOptions{})
 	if err == nil && ns.DeletionTimestamp == nil || err != nil && !apierrors.IsNotFound(err) {
-		t.Errorf("the namespace is not going: %v", err)
+		t.Errorf("the namespace is not going: %v\n%s", err, out)
 	}
 	out, _ = h.forged(0, "down", "--yes")
 	wantText(t, out, "Nothing to remove.")

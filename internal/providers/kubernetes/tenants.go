@@ -158,7 +158,7 @@ func (c *Cluster) tenantsOf(ctx context.Context, k listable, namespace, environm
 			item := &list.Items[i]
 			ref := Ref{GVK: k.gvk, Namespace: namespace, Name: item.Name}
 			// What is controlled counts by its controller; but data always does.
-			if (controllerOf(item) == "" || holdsData(ref)) && !c.furniture(gr, item, environment) {
+			if (controllerOf(item) == "" || holdsData(ref)) && !c.furniture(gr, item, environment) && !going(gr, item) {
 				found = append(found, ref)
 			}
 		}
@@ -184,6 +184,14 @@ func (c *Cluster) furniture(gr schema.GroupResource, o *metav1.PartialObjectMeta
 		return o.Annotations["kubernetes.io/service-account.name"] == "default" && strings.HasPrefix(o.Name, "default-token-")
 	}
 	return false
+}
+
+// going tells whether an object of a kind of Kubernetes itself is being deleted:
+// nothing can keep it, and a claim or a load balancer may take a while. What does
+// that for custom resources may need the namespace for it. Their groups have a
+// dot, by the rules for definitions.
+func going(gr schema.GroupResource, o *metav1.PartialObjectMetadata) bool {
+	return o.DeletionTimestamp != nil && !strings.Contains(gr.Group, ".")
 }
 
 // listable is a kind of objects in namespaces.
