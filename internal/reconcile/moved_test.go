@@ -226,6 +226,42 @@ func TestPlaceThatCanBeReadAgain(t *testing.T) {
 	})
 }
 
+// Who takes an environment down means the place where it is: what was left where it
+// was before stays, although its owners list it by themselves.
+func TestDownLeavesTheOldPlace(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			y := newYard(t)
+			l := y.listedBy()
+			left := one("db@@shop@old")
+			left.Target = forge.Target{Context: "old"}
+			if _, err := y.engine.Converge(t.Context(), gen(1, policy, left, one("app"))); err != nil {
+				t.Fatal(err)
+			}
+			if restart {
+				l = y.listedBy()
+			}
+			l.lists(nil, left, one("app"))
+			g := movedGen(2, policy, one("app"))
+			g.Environments[0].Down = true
+			if items := y.plan(g, nil).Environments[0].Items; len(items) != 1 || items[0].ID != id("app") {
+				t.Errorf("planned: %+v", items)
+			}
+			y.Forget()
+			status, err := y.engine.Converge(t.Context(), g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"app"}, applied(y.Calls("apply"))); diff != "" {
+				t.Errorf("taken down (-want +got):\n%s", diff)
+			}
+			if rs := status.Environments[0].Resources; len(rs) != 0 {
+				t.Errorf("shown: %+v", rs)
+			}
+		})
+	}
+}
+
 // What a policy keeps is kept, and in nobody's way, whatever else would be in the
 // way of its removal.
 func TestWhatIsKeptIsNotBlocked(t *testing.T) {

@@ -191,7 +191,16 @@ func (e *Engine) owned(ctx context.Context, env *environment) ([]forge.Resource,
 		}
 		all = append(all, rs...)
 	}
+	if env.Down { // owners know of other places by themselves too
+		all = slices.DeleteFunc(all, func(r forge.Resource) bool { return isLeft(r.ID) })
+	}
 	return all, first
+}
+
+// isLeft tells of what was left where its environment was before.
+func isLeft(id forge.ID) bool {
+	_, _, _, left := id.Home()
+	return left
 }
 
 func (e *Engine) askOwner(ctx context.Context, o Owner, environment string, wanted []forge.Resource) (rs []forge.Resource, err error) {
