@@ -85,6 +85,7 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 	if out.gone {
 		delete(e.units, u.id)
 		e.wakeOrphans(u.id.Environment)
+		e.release(u.id.Environment)
 		e.touch()
 		return false, false
 	}

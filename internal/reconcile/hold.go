@@ -72,7 +72,7 @@ func (e *Engine) leaveStep(environment string) {
 	e.release(environment)
 }
 
-// hold asks for the leases that a step needs. what says why the step cannot be
+// hold asks for the leases that a step needs. why says why the step cannot be
 // carried out now; empty: it can.
 //
 // A cluster that is a resource itself has a lease inside, and one where it is
@@ -85,31 +85,40 @@ func (e *Engine) hold(ctx context.Context, env *environment, r forge.Resource) (
 	if e.leases == nil {
 		return "", nil
 	}
+	around, inside := r, []forge.Resource{r}
 	if above, ok := e.above(env, r); ok {
-		in := place{env.Name, r.Target}
-		if e.goesOn(in, place{env.Name, above.Target}) {
-			return e.take(ctx, env.Name, r)
+		around = above
+		why, err = e.takeInside(ctx, env, above, r)
+	} else {
+		inside = env.within(r.Target)
+		if why, err = e.take(ctx, env.Name, r); err == nil && why == "" {
+			why = e.below(ctx, env, r)
 		}
-		why, err = e.take(ctx, env.Name, above)
-		switch {
-		case why != "":
-			e.forgo(in)
-			return why, nil
-		case err != nil && !e.holds(in):
-			return "", err
-		}
-		return e.take(ctx, env.Name, r)
 	}
-	if why, err = e.take(ctx, env.Name, r); err != nil {
+	if err != nil {
 		return "", err
 	}
-	if why != "" {
-		for _, in := range env.within(r.Target) {
+	// Also when it has moved since it was taken: who found that has given back the
+	// second one, and here it may have been taken again.
+	if other := e.another(place{env.Name, around.Target}); other != "" {
+		why = other
+		for _, in := range inside {
 			e.forgo(place{env.Name, in.Target})
 		}
-		return why, nil
 	}
-	return e.below(ctx, env, r), nil
+	return why, nil
+}
+
+// takeInside asks for the lease in a cluster, after the one around it.
+func (e *Engine) takeInside(ctx context.Context, env *environment, above, r forge.Resource) (why string, err error) {
+	in := place{env.Name, r.Target}
+	if !e.goesOn(in, place{env.Name, above.Target}) {
+		why, err = e.take(ctx, env.Name, above)
+		if why != "" || err != nil && !e.holds(in) {
+			return why, err
+		}
+	}
+	return e.take(ctx, env.Name, r)
 }
 
 // within are the resources in the clusters that are asked for in a place.
@@ -223,6 +232,16 @@ func (e *Engine) holds(at place) bool {
 	return l != nil && l.Held
 }
 
+// another says who else has a lease, as far as is known; empty: nobody.
+func (e *Engine) another(at place) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l := e.held[at]; l != nil && l.Holder != "" {
+		return l.Message()
+	}
+	return ""
+}
+
 // forgo gives back a lease that is of no use, when no step is under way.
 func (e *Engine) forgo(at place) {
 	e.mu.Lock()
@@ -233,19 +252,36 @@ func (e *Engine) forgo(at place) {
 	}
 }
 
-// release gives back what is forgone. The caller holds mu.
+// release gives back the leases of an environment that are of no use, when no
+// step is under way: what is forgone, and what is of places where nothing of it is
+// any more. The caller holds mu.
 func (e *Engine) release(environment string) {
 	if e.steps[environment] > 0 {
 		return
 	}
-	for at := range e.forgone {
-		if at.environment == environment {
+	for at := range e.held {
+		if _, forgone := e.forgone[at]; at.environment == environment && (forgone || e.empty(at)) {
 			delete(e.forgone, at)
 			delete(e.held, at)
 			e.touch()
 			e.leases.Release(environment, at.target)
 		}
 	}
+}
+
+// empty tells that nothing of an environment is in a place, and nothing is to be.
+// As long as it is not known what is owned, none is. The caller holds mu.
+func (e *Engine) empty(at place) bool {
+	env, s := e.gen.Load().environments[at.environment], e.sweeps[at.environment]
+	if env == nil || s != nil && !s.done {
+		return false
+	}
+	for id, u := range e.units {
+		if id.Environment == at.environment && u.resource.Target == at.target {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(env.places(), func(r forge.Resource) bool { return r.Target == at.target })
 }
 
 // leaseOf is who acts on an environment: this process, where it does so in all
@@ -271,11 +307,20 @@ func (e *Engine) watchLeases(ctx context.Context) {
 		return
 	}
 	var asking sync.WaitGroup
-	defer asking.Wait()
+	ctx, end := context.WithCancel(ctx)
+	defer func() {
+		e.mu.Lock() // who is told from now on asks no more
+		end()
+		e.mu.Unlock()
+		asking.Wait()
+	}()
 	// It ends with ctx; what it misses is found when a step asks.
 	_ = e.leases.Watch(ctx, func(environment string) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
+		if ctx.Err() != nil {
+			return
+		}
 		for id, u := range e.units {
 			if id.Environment == environment && !u.ready {
 				u.notBefore = time.Time{}
@@ -297,5 +342,11 @@ func (e *Engine) claim(ctx context.Context, env *environment) {
 	for _, r := range env.places() {
 		// A place that cannot be reached is told by what is to be done there.
 		_, _ = e.hold(ctx, env, r)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if g := e.gen.Load(); g.environments[env.Name] != env { // what was asked for may be of no use by now
+		e.keepLeases(g)
+		e.release(env.Name)
 	}
 }

@@ -29,9 +29,16 @@ type registry struct {
 	places   []string // that were asked for, in their order
 	released []string
 	dark     map[string]error // of places that cannot be asked
+	stops    func(place string)
 }
 
 func (r *registry) Hold(_ context.Context, environment string, in forge.Resource) (reconcile.Lease, error) {
+	r.mu.Lock()
+	stops := r.stops
+	r.mu.Unlock()
+	if stops != nil {
+		stops(in.Target.String())
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++

@@ -126,6 +126,7 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 		e.units[r.ID] = u
 		e.touch()
 	}
+	e.release(name)
 	e.wakeOrphans(name)
 }
 
