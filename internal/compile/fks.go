@@ -42,11 +42,12 @@ func fks(env forge.Environment) ([]forge.Resource, error) {
 // flyServices adds the services that Fly runs. They are no part of a cluster.
 func (b builder) flyServices(p *parts) {
 	target := forge.Target{Org: b.env.Platform.Org}
-	// What costs money waits until there is a cluster for the app to run in: an
-	// organization that is not in the beta gets none, or it comes up in error.
+	// What costs money waits until there is a place for the app to run in: an
+	// organization that is not in the beta gets no cluster, or it comes up in error,
+	// or cannot be reached from here.
 	var after []forge.ID
 	if b.onFKS() {
-		after = []forge.ID{b.at.target.Cluster}
+		after = []forge.ID{b.id(forge.KindNamespace, b.at.namespace)}
 	}
 	add := func(part, kind, name string, spec forge.Spec, needs ...forge.ID) {
 		p.add(part, forge.Resource{ID: b.id(kind, name), Target: target, Needs: needs, After: after, Spec: spec})

@@ -139,11 +139,11 @@ func (w *wired) check() {
 		}
 	}
 	needs(app, migrate)
-	// Nothing is bought for an app that has no cluster to run in.
+	// Nothing is bought for an app that has no place to run in.
 	for name, r := range w.all {
 		if bought := r.ID.Kind == forge.KindFlyPostgres || r.ID.Kind == forge.KindUpstashRedis; bought &&
-			!slices.ContainsFunc(r.After, func(id forge.ID) bool { return id.Kind == forge.KindFlyCluster }) {
-			w.t.Errorf("%s is made before the cluster is there", name)
+			!slices.ContainsFunc(r.After, func(id forge.ID) bool { return id.Kind == forge.KindNamespace }) {
+			w.t.Errorf("%s is made before there is a way into the cluster", name)
 		}
 	}
 	w.pods()
