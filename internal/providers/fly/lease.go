@@ -345,20 +345,20 @@ func (ls *Leases) release(ctx context.Context) {
 
 // Keep implements reconcile.Leases.
 func (ls *Leases) Keep(environments []string) {
-	ls.giveBack(func(environment string) bool { return !slices.Contains(environments, environment) })
+	ls.giveBack(func(l *lease) bool { return !slices.Contains(environments, l.key.environment) })
 }
 
 // Release implements reconcile.Leases.
-func (ls *Leases) Release(environment string, _ forge.Target) {
-	ls.giveBack(func(other string) bool { return other == environment })
+func (ls *Leases) Release(environment string, target forge.Target) {
+	ls.giveBack(func(l *lease) bool { return l.key.environment == environment && l.org.account.Org == target.Org })
 }
 
 // giveBack gives back leases in the background.
-func (ls *Leases) giveBack(of func(environment string) bool) {
+func (ls *Leases) giveBack(all func(*lease) bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for environment, l := range ls.leases {
-		if !of(environment) {
+		if !all(l) {
 			continue
 		}
 		delete(ls.leases, environment)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"forged.dev/forged/internal/flyemulator"
+	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/fly"
 	"forged.dev/forged/internal/providers/fly/flytest"
 	"forged.dev/forged/internal/reconcile"
@@ -317,6 +318,11 @@ func TestLeaseIsGivenBackAndHadAgain(t *testing.T) {
 		time.Sleep(time.Minute)
 		if r.hold(b).Held {
 			t.Fatal("given back for another environment")
+		}
+		a.leases.Release(flytest.Environment, forge.Target{Org: "another"})
+		time.Sleep(time.Minute)
+		if r.hold(b).Held {
+			t.Fatal("given back for another organization, where the environment was before")
 		}
 		a.leases.Release(flytest.Environment, r.app().Target)
 		time.Sleep(10 * time.Second)

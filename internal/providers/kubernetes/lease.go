@@ -232,7 +232,7 @@ func (l *lease) tend(ctx context.Context) time.Duration {
 	}
 	over := l.trouble.Tell(l.c.log, l.key.environment, now, err)
 	held := now.Held || err != nil && !l.lapsed()
-	if l.news(held) || over || held && !valid {
+	if l.news(held) || over || !valid && !l.lapsed() {
 		l.all.watchers.Tell(l.key.environment)
 	}
 	if err != nil {

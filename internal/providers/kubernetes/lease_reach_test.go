@@ -58,16 +58,7 @@ func TestLeaseOutOfReach(t *testing.T) {
 	one := &forgedAt{bed: &bed{Env: b.Env, t: b.t, requests: &requests{}}, clock: clock, leases: NewLeases(clusters)}
 	one.clusters = clusters
 	one.hold()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var told atomic.Int32
-	watching := make(chan struct{})
-	ended := make(chan error, 1)
-	go func() {
-		close(watching)
-		ended <- one.leases.Watch(ctx, func(string) { told.Add(1) })
-	}()
-	<-watching
+	told := one.watched(t.Context())
 
 	cut.Store(true)
 	clock.stand(t, 30*time.Second, 1)
@@ -92,10 +83,26 @@ func TestLeaseOutOfReach(t *testing.T) {
 	if l := one.hold(); !l.Held {
 		t.Errorf("%+v", l)
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+}
+
+// watched counts how often it is told of the leases of prod, from now on.
+func (f *forgedAt) watched(ctx context.Context) *atomic.Int32 {
+	f.t.Helper()
+	var told atomic.Int32
+	var watching atomic.Bool
+	go func() {
+		_ = f.leases.Watch(ctx, func(environment string) {
+			watching.Store(true)
+			if environment == "prod" {
+				told.Add(1)
+			}
+		})
+	}()
+	f.await("it is watched", func() bool {
+		f.leases.watchers.Tell("nobody's")
+		return watching.Load()
+	})
+	return &told
 }
 
 // One place is given back, and had again by whoever asks.

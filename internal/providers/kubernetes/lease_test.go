@@ -316,10 +316,14 @@ func TestLeaseGoesWithItsNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitGone(t, one.c, namespaceRef(b.Namespace+"-old"))
+	told := one.watched(t.Context())
 	clock.stand(t, 30*time.Second, 2)
 	for range 4 {
 		clock.advance(30 * time.Second)
 		clock.stand(t, 30*time.Second, 2) // both have been tended to
+	}
+	if n := told.Load(); n > 0 {
+		t.Errorf("told %d times that it is held, which is no news", n)
 	}
 	one.own(releaseID("a"), b.configMap("a", `{x: "1"}`))
 	held(old)
