@@ -260,7 +260,7 @@ func showDetail(p *printer, r *reconcile.ResourceStatus, now time.Time) {
 			text += " " + step.Object
 		}
 		p.wrapped(m.color, "  "+m.sign+" ", text+": "+step.Reason)
-		if why := strings.TrimSpace(step.Blocked + " " + step.Held); why != "" {
+		if why := reasons(step.Blocked, step.Held); why != "" {
 			p.wrapped(dim, "      ", "not now: "+why)
 		}
 	}
@@ -271,4 +271,10 @@ func showDetail(p *printer, r *reconcile.ResourceStatus, now time.Time) {
 			p.line(dim, "  next try as soon as there is room for it")
 		}
 	}
+}
+
+// reasons are several in one line. What ends one may be a command, to be copied:
+// words of the next one after it would be arguments.
+func reasons(all ...string) string {
+	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), "; ")
 }
