@@ -305,4 +305,47 @@ var flyRules = []Rule{
 }
 `,
 	},
+	{
+		ID: "F457", Name: "fks-create", Severity: SeverityError,
+		Title: "A cluster of Fly Kubernetes is made by one environment.",
+		Why: "Environments may share a cluster. One of them makes it, looks after it and pays for it; to the others it is there, and they leave it as it is. " +
+			"Two that make it would each find one that they did not make.",
+		Wrong: `environments: {
+	prod: platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "acme"
+		region:                "iad"
+		create:                true
+		acknowledgeClosedBeta: true
+	}
+	staging: platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "acme"
+		region:                "iad"
+		create:                true
+		acknowledgeClosedBeta: true
+	}
+}
+`,
+		Right: `environments: {
+	prod: platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "acme"
+		region:                "iad"
+		create:                true
+		acknowledgeClosedBeta: true
+	}
+	staging: platform: {
+		kind:                  "fks"
+		org:                   "acme"
+		cluster:               "acme"
+		region:                "iad"
+		acknowledgeClosedBeta: true
+	}
+}
+`,
+	},
 }

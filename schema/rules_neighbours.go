@@ -31,7 +31,7 @@ func (l *loader) checkNeighbours(w wire) {
 	if w.app == nil {
 		return
 	}
-	namespaces, domains, databases := taken{}, taken{}, taken{}
+	namespaces, domains, databases, clusters := taken{}, taken{}, taken{}, taken{}
 	for i := range w.envs {
 		e := &w.envs[i]
 		p := path{"environments", e.name}
@@ -46,6 +46,12 @@ func (l *loader) checkNeighbours(w wire) {
 					l.rule(p.with(at.named...).with(strconv.Itoa(j)), "same-domain",
 						fmt.Sprintf("%s is already a domain of environment %s on the same cluster", name, other), "")
 				}
+			}
+		}
+		if fks := e.Platform; fks.Kind == forge.PlatformFKS && fks.Create {
+			if other, ok := clusters.by(e.name, fks.Org, fks.Cluster); ok {
+				l.rule(p.with("platform", "create"), "fks-create", fmt.Sprintf("environment %s makes cluster %s of organization %s already", other, fks.Cluster, fks.Org),
+					"let one environment make it, and the others use it: write create: false")
 			}
 		}
 		if e.onFly() {
