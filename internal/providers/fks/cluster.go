@@ -26,7 +26,8 @@ type cluster struct {
 	spec  forge.FlyClusterSpec
 	way   *way
 	place fly.AddOnPlace
-	beta  bool // the organization may have clusters; known where one is to be made
+	kept  string // what keeps it from being destroyed
+	beta  bool   // the organization may have clusters; known where one is to be made
 	wrong error
 }
 
@@ -52,6 +53,9 @@ func (p *Provider) look(ctx context.Context, l fly.Look) (fly.View, error) {
 	}
 	if err := c.tell(ctx, len(all)); err != nil {
 		return nil, err
+	}
+	if l.Request.Remove && c.destroys() {
+		c.kept = c.inhabited(ctx, p.occupants)
 	}
 	return c, nil
 }

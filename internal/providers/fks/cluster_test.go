@@ -256,6 +256,9 @@ func TestRemoval(t *testing.T) {
 		if _, err := p.Way(r.t.Context(), clusterID); err != nil {
 			r.t.Errorf("what is in it could not be removed: %v", err)
 		}
+		r.occupants = []string{"staging of shop (namespace shop-staging)"}
+		r.Blocked(p, remove(r.request()), "others are in it: staging of shop")
+		r.occupants = nil
 		_, err := r.Round(p, remove(r.request()))
 		r.Must(err)
 		if _, err := r.Somebody.AddOn(r.t.Context(), name, api.AddOnKubernetes); api.KindOf(err) != api.NotFound {

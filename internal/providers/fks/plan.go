@@ -96,15 +96,21 @@ func (c *cluster) elsewhere() []reconcile.Step {
 	return []reconcile.Step{step}
 }
 
+// destroys tells that the removal of the cluster is its end: forged has made it.
+func (c *cluster) destroys() bool {
+	return c.place == fly.AddOnBegun || c.place == fly.AddOnKnown && c.Record.Data[dataMade] != ""
+}
+
 // removal takes away what forged made, and lets go of the rest.
 func (c *cluster) removal() []reconcile.Step {
 	if !c.Recorded {
 		return nil
 	}
-	if c.place == fly.AddOnBegun || c.place == fly.AddOnKnown && c.Record.Data[dataMade] != "" {
+	if c.destroys() {
 		step := c.step(reconcile.ActionDelete, reconcile.ReasonUnwanted, taskDelete)
 		step.Deletes = 1
 		step.Destroys = []string{fmt.Sprintf("cluster %s of Fly Kubernetes (%s) with everything in it, volumes too, at once and without a backup", c.Live.Name, c.Live.PrimaryRegion)}
+		step.Blocked = c.kept
 		return []reconcile.Step{step}
 	}
 	return []reconcile.Step{c.step(reconcile.ActionForget, reconcile.ReasonUnwanted, taskForget)}

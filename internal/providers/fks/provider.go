@@ -19,6 +19,9 @@ type Provider struct {
 	*fly.Service
 	connect connect
 
+	// occupants tells who is in a cluster that is to be destroyed.
+	occupants func(context.Context, *way) ([]string, error)
+
 	mu   sync.Mutex
 	ways map[forge.ID]*way
 }
@@ -32,7 +35,7 @@ var (
 
 // New makes the provider.
 func New(a *fly.Accounts) *Provider {
-	p := &Provider{ways: map[forge.ID]*way{}, connect: dialer()}
+	p := &Provider{ways: map[forge.ID]*way{}, connect: dialer(), occupants: occupants}
 	p.Service = &fly.Service{Accounts: a, Kind: forge.KindFlyCluster, Look: p.look}
 	return p
 }
@@ -53,6 +56,7 @@ func (p *Provider) Way(ctx context.Context, cluster forge.ID) (*rest.Config, err
 const (
 	appFirst = time.Second
 	appEvery = time.Minute
+	appLooks = 5 // at a cluster before that holds for them, too
 )
 
 // Watch implements reconcile.Provider.

@@ -18,7 +18,8 @@ const name = "shop-k8s"
 // rig is a place on Fly, and forged that work there.
 type rig struct {
 	*flytest.AddOns
-	t *testing.T
+	t         *testing.T
+	occupants []string // of every cluster
 }
 
 // newRig makes a place with somebody else's cluster in it.
@@ -49,6 +50,7 @@ func inBubble(t *testing.T, o flyemulator.Options, test func(r *rig)) {
 func (r *rig) fks() *Provider {
 	p := New(r.Accounts())
 	p.connect = nowhere
+	p.occupants = func(context.Context, *way) ([]string, error) { return r.occupants, nil }
 	return p
 }
 
