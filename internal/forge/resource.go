@@ -157,6 +157,10 @@ type Resource struct {
 	After []ID
 
 	Spec Spec
+
+	// Unread is true in a list of what is owned for a place that could not be
+	// read: there may be more in it than is listed.
+	Unread bool
 }
 
 // Spec is what a resource asks for. The provider registered for the

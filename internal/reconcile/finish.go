@@ -82,6 +82,9 @@ func (e *Engine) learn(u *unit, out *outcome, now time.Time) {
 // settleUnit does the rest of finish. The caller holds mu.
 func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told bool) {
 	u := j.unit
+	if out.err == nil && u.attempts > 0 && isLeft(u.id) {
+		e.resweep(u.id.Environment) // a place can be read that could not: there may be more in it
+	}
 	if out.gone {
 		delete(e.units, u.id)
 		e.wakeOrphans(u.id.Environment)
@@ -108,9 +111,6 @@ func (e *Engine) settleUnit(j *job, out *outcome, now time.Time) (retried, told 
 		}
 		retried = retried || react.now
 	} else {
-		if _, _, _, left := u.id.Home(); left && u.attempts > 0 {
-			e.resweep(u.id.Environment) // a place can be read that could not: there may be more in it
-		}
 		u.attempts, u.stales, u.lastError = 0, 0, ""
 	}
 	if out.rolled {

@@ -23,12 +23,14 @@ type lister struct {
 	owned []forge.Resource
 	err   error
 	asked []forge.Resource // with, the last time
+	n     int              // how often
 }
 
 func (l *lister) Owned(_ context.Context, _ string, wanted []forge.Resource) ([]forge.Resource, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked = wanted
+	l.n++
 	return l.owned, l.err
 }
 
@@ -36,6 +38,12 @@ func (l *lister) lists(err error, rs ...forge.Resource) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.owned, l.err = rs, err
+}
+
+func (l *lister) times() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n
 }
 
 func (y *forgeYard) listedBy() *lister {
@@ -220,6 +228,33 @@ func TestPlaceThatCanBeReadAgain(t *testing.T) {
 			y.Fail("observe", namespace.ID, nil)
 			y.pass(10 * time.Minute)
 			if diff := cmp.Diff([]string{"app", "db@@shop@old", "shop@@shop@old"}, y.shown()); diff != "" {
+				t.Errorf("shown (-want +got):\n%s", diff)
+			}
+		})
+	})
+}
+
+// A namespace that somebody else has made counts as gone as soon as it can be read:
+// what was made in it is looked for all the same.
+func TestForeignPlaceThatCanBeReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t)
+		namespace, left := one("shop@@shop@old"), one("db@@shop@old")
+		if _, err := y.engine.Converge(t.Context(), gen(1, policy, left, one("app"))); err != nil {
+			t.Fatal(err)
+		}
+		l := y.listedBy()
+		kept := policy
+		kept.Prune = false
+		y.Fail("observe", namespace.ID, fail(reconcile.Unavailable))
+		l.lists(nil, namespace, one("app"))
+		y.running(func() {
+			y.set(movedGen(2, kept, one("app")))
+			y.wantState("shop@@shop@old", reconcile.StateUnknown)
+			l.lists(nil, left, one("app"))
+			y.Fail("observe", namespace.ID, nil)
+			y.pass(10 * time.Minute)
+			if diff := cmp.Diff([]string{"app", "db@@shop@old"}, y.shown()); diff != "" {
 				t.Errorf("shown (-want +got):\n%s", diff)
 			}
 		})

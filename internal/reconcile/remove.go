@@ -13,6 +13,7 @@ const emptyWish = "forge.cue asks for nothing in this environment: an empty wish
 // sweep is the search for what an environment owns and no longer wants.
 type sweep struct {
 	done      bool
+	unread    bool // a place where something was left could not be read: there may be more
 	attempts  int
 	err       error
 	said      string   // of err, in the log: once for as long as it stays the same
@@ -57,7 +58,7 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	now := time.Now()
 	e.mu.Lock()
 	gen, s := e.gen.Load(), e.sweeps[name]
-	if gen == nil || s == nil || s.done || gen.environments[name] == nil || gen.environments[name].Policy.Mode == forge.ModePaused {
+	if gen == nil || s == nil || s.done && !s.unread || gen.environments[name] == nil || gen.environments[name].Policy.Mode == forge.ModePaused {
 		e.mu.Unlock()
 		return
 	}
@@ -95,6 +96,7 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 	}
 	s.waits = forge.ID{}
 	if s.err = err; err != nil {
+		s.done = false
 		s.attempts++
 		r := react(err, s.attempts, staleInRow+1)
 		wait := max(r.after, r.block, retryFirst)
@@ -115,6 +117,14 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 		return
 	}
 	s.done, s.said = true, ""
+	if s.unread = slices.ContainsFunc(owned, func(r forge.Resource) bool { return r.Unread }); s.unread {
+		// It is listed anew, also when a look at it finds nothing wrong. Nothing
+		// else waits for that.
+		s.attempts++
+		wait := backoff(retryFirst, s.attempts)
+		s.notBefore = now.Add(wait)
+		e.after(sweepID(name), wait)
+	}
 	e.tidyLeft(name, owned)
 	for _, r := range owned {
 		p := e.providers[r.ID.Kind]
@@ -132,16 +142,17 @@ func (e *Engine) sweep(ctx context.Context, name string) {
 
 // tidyLeft lets go of what is known of other places than the list of what is owned
 // says: what was wanted there before this generation, and is listed by a name of
-// its own now; and what was listed by such a name, and is no more. The caller holds
-// mu.
+// its own now; and what was listed by such a name, and is no more, unless its place
+// could not be read. The caller holds mu.
 func (e *Engine) tidyLeft(environment string, owned []forge.Resource) {
 	type at struct {
 		id     forge.ID
 		target forge.Target
 	}
-	listed, renamed := map[forge.ID]bool{}, map[at]bool{}
+	listed, renamed, unread := map[forge.ID]bool{}, map[at]bool{}, map[forge.Target]bool{}
 	for _, r := range owned {
 		listed[r.ID] = true
+		unread[r.Target] = unread[r.Target] || r.Unread
 		if home, _, _, left := r.ID.Home(); left {
 			renamed[at{home, r.Target}] = true
 		}
@@ -150,7 +161,7 @@ func (e *Engine) tidyLeft(environment string, owned []forge.Resource) {
 		if !u.orphan || id.Environment != environment || listed[id] {
 			continue
 		}
-		if _, _, _, left := id.Home(); left || renamed[at{id, u.resource.Target}] {
+		if isLeft(id) && !unread[u.resource.Target] || renamed[at{id, u.resource.Target}] {
 			delete(e.units, id)
 			e.touch()
 		}
