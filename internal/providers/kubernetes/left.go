@@ -5,12 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/reconcile"
@@ -120,12 +115,17 @@ func (cs *Clusters) places(ctx context.Context, environment string, wanted []for
 	places = at.places
 	for _, p := range told {
 		if !slices.Contains(at.targets, p.target) {
-			places = append(places, p.cluster.left(ctx, environment, p.target, p.elsewhere, p.namespace)...)
+			found, unread := p.cluster.left(ctx, environment, p.target, p.elsewhere, p.namespace)
+			places = append(places, found...)
+			if unread != nil {
+				lost = append(lost, p)
+			}
 		}
 	}
 	if err != nil || len(at.homes) == 0 {
 		return places, lost, err
 	}
+	var unlisted error
 	for _, t := range at.targets {
 		c, err := cs.Cluster(ctx, t)
 		if err != nil {
@@ -137,13 +137,20 @@ func (cs *Clusters) places(ctx context.Context, environment string, wanted []for
 				named = append(named, p.namespace)
 			}
 		}
-		for _, p := range c.left(ctx, environment, t, "", named...) {
+		found, err := c.left(ctx, environment, t, "", named...)
+		if unlisted == nil {
+			unlisted = err
+		}
+		for _, p := range found {
 			if !slices.Contains(at.homes, Left{t, p.namespace, c.uid}) {
 				places = append(places, p)
 			}
 		}
 	}
 	found, gone, err := cs.remembered(ctx, environment, at, append(slices.Clone(told), lost...))
+	if unlisted != nil {
+		err = unlisted
+	}
 	return append(places, found...), append(lost, gone...), err
 }
 
@@ -256,7 +263,8 @@ func (cs *Clusters) lookAt(ctx context.Context, environment string, l Left) (fou
 	if err != nil {
 		return nil, false
 	}
-	return c.left(ctx, environment, l.Target, l.Target.String()), true
+	found, err = c.left(ctx, environment, l.Target, l.Target.String())
+	return found, err == nil
 }
 
 // unreached is a cluster that could not be connected to.
@@ -285,12 +293,13 @@ func (cs *Clusters) reach(ctx context.Context, target forge.Target) (*Cluster, e
 }
 
 // left are the places of an environment in a cluster, and those that are named,
-// even where places may not be listed.
-func (c *Cluster) left(ctx context.Context, environment string, target forge.Target, elsewhere string, named ...string) (places []placeAt) {
-	for _, namespace := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.inventoriesOf(ctx, environment), named)))) {
+// even where places may not be listed. With an error, they are not all.
+func (c *Cluster) left(ctx context.Context, environment string, target forge.Target, elsewhere string, named ...string) (places []placeAt, err error) {
+	listed, err := c.inventoriesOf(ctx, environment)
+	for _, namespace := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(listed, named)))) {
 		places = append(places, placeAt{cluster: c, target: target, namespace: namespace, left: true, elsewhere: elsewhere})
 	}
-	return places
+	return places, err
 }
 
 // formerHomes are places known from before that are not wanted now.
@@ -333,50 +342,4 @@ func (inv *Inventory) noteLeft(ctx context.Context, left []Left) {
 	if err := inv.update(ctx, func() func() { return func() {} }); err != nil {
 		c.log.DebugContext(ctx, "where an environment had been is not noted yet", "environment", inv.key.environment, "error", err)
 	}
-}
-
-// listedPlaces is what a listing has shown, for the providers that ask together.
-type listedPlaces struct {
-	namespaces []string
-	at         time.Time
-}
-
-const listedFor = 5 * time.Second
-
-// inventoriesOf lists the namespaces of the cluster in which an environment has
-// an inventory of ours. Where that may not be listed, what is left elsewhere is
-// not seen, and so not touched.
-func (c *Cluster) inventoriesOf(ctx context.Context, environment string) []string {
-	clock := c.clusters.clock
-	c.mu.Lock()
-	known, ok := c.listed[environment]
-	c.mu.Unlock()
-	if ok && since(clock, known.at) < listedFor {
-		return known.namespaces
-	}
-	ctx, cancel := bound(ctx)
-	defer cancel()
-	list, err := c.metadata.Resource(corev1.SchemeGroupVersion.WithResource("configmaps")).
-		List(ctx, metav1.ListOptions{LabelSelector: labelInventory + "=" + c.instance})
-	if err != nil {
-		if !apierrors.IsForbidden(err) {
-			c.log.WarnContext(ctx, "whether something of an environment was left in another namespace is not known",
-				"environment", environment, "error", Classify("list inventories", Ref{}, err))
-		}
-		return nil
-	}
-	all := map[string][]string{environment: nil}
-	for i := range list.Items {
-		if name, ok := strings.CutPrefix(list.Items[i].Name, inventoryPrefix); ok {
-			all[name] = append(all[name], list.Items[i].Namespace)
-		}
-	}
-	now := clock.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for name, namespaces := range all {
-		slices.Sort(namespaces)
-		c.listed[name] = listedPlaces{namespaces, now}
-	}
-	return all[environment]
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,8 +140,8 @@ func TestFormerClusterThatCannotBeRead(t *testing.T) {
 		wantError(t, err, tt.kind, tt.says)
 	}
 
-	// An inventory that may not be read is not empty, where places may not be
-	// listed either.
+	// An inventory that cannot be read is not empty, where places cannot be listed
+	// either. That more may be left in this cluster is told.
 	f := &faults{allowed: -1}
 	old := forge.Target{Kubeconfig: env.Kubeconfig, Context: env.Target().Context}
 	s.start()
@@ -148,12 +149,70 @@ func TestFormerClusterThatCannotBeRead(t *testing.T) {
 	f.reject(func(r *http.Request) bool {
 		return strings.Contains(r.URL.Path, "/configmaps") && !strings.Contains(r.URL.Path, "/namespaces/"+env.Namespace+"/")
 	})
-	left := s.left(append(slices.Clone(wanted), toldOf(old, "was")))
-	if len(left) != 1 || left[0].ID.Name != "was@@was" {
-		t.Fatalf("left is %s", names(left))
+	told := append(slices.Clone(wanted), toldOf(old, "was"))
+	got, err := s.owned(told)
+	wantError(t, err, reconcile.Unavailable, "list what is owned in "+old.Context)
+	if want := "prod/namespace/was@@was prod/secrets/shop"; got != want {
+		t.Fatalf("owned is %q, want %q", got, want)
+	}
+	left, err := s.namespaces.(reconcile.Owner).Owned(t.Context(), "prod", told)
+	wantError(t, err, reconcile.Unavailable)
+	if len(left) != 1 || !left[0].Unread {
+		t.Fatalf("owned are %+v", left)
 	}
 	if _, err := s.namespaces.Observe(t.Context(), s.request(left[0], true)); err == nil || !strings.Contains(err.Error(), "was") {
 		t.Errorf("observe: %v", err)
+	}
+}
+
+// A list that fails once says nothing of what is in a cluster: it is neither empty
+// nor forgotten. What is in the place that forge.cue names is listed all the same.
+func TestFormerClusterThatCannotBeListed(t *testing.T) {
+	env := sandboxtest.Cluster(t)
+	elsewhere := sandboxtest.Second(t)
+	s := newStage(t, env)
+	old := env.Target()
+	before, after := s.resources(old, env.Namespace), s.resources(elsewhere.Target(), env.Namespace)
+	s.deploy(before)
+	s.left(before)
+	s.deploy(after)
+	t.Cleanup(func() {
+		_ = elsewhere.Client.CoreV1().Namespaces().Delete(context.WithoutCancel(t.Context()), env.Namespace, metav1.DeleteOptions{})
+	})
+	host, err := url.Parse(env.Config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &faults{allowed: -1}
+	cut := func(r *http.Request) bool {
+		return r.URL.Host == host.Host && strings.HasSuffix(r.URL.Path, "/api/v1/configmaps")
+	}
+	told := append(slices.Clone(after), toldOf(old, env.Namespace))
+	suffix := "@@" + env.Namespace + "@" + old.String()
+	namespace := "prod/namespace/" + env.Namespace + suffix
+	all := namespace + " prod/secrets/shop" + suffix
+	if got := names(s.left(after)); got != all { // and it is noted
+		t.Fatalf("left is %q, want %q", got, all)
+	}
+	for _, tt := range []struct {
+		name   string
+		wanted []forge.Resource
+		want   string // while it cannot be listed
+	}{{"noted", after, namespace}, {"told", told, all}, {"noted by another", after, namespace}} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.start()
+			s.clusters.wrap = f.wrap
+			f.reject(cut)
+			left := s.left(tt.wanted)
+			if names(left) != tt.want || !left[0].Unread {
+				t.Errorf("left is %q, want %q; %+v", names(left), tt.want, left)
+			}
+			f.reject(nil)
+			left = s.left(tt.wanted)
+			if names(left) != all || left[0].Unread {
+				t.Errorf("left is %q, want %q; %+v", names(left), all, left)
+			}
+		})
 	}
 }
 

@@ -46,7 +46,11 @@ func (cs *Clusters) OwnedRecords(ctx context.Context, environment, kind string, 
 		// says why.
 		for _, at := range lost {
 			id := at.id(forge.ID{Environment: environment, Kind: kind, Name: at.namespace})
-			all = append(all, forge.Resource{ID: id, Target: at.target, Spec: spec(at.namespace, Record{})})
+			i := slices.IndexFunc(all, func(r forge.Resource) bool { return r.ID == id })
+			if i < 0 {
+				i, all = len(all), append(all, forge.Resource{ID: id, Target: at.target, Spec: spec(at.namespace, Record{})})
+			}
+			all[i].Unread = true
 		}
 	}
 	slices.SortFunc(all, func(a, b forge.Resource) int { return a.ID.Compare(b.ID) })
