@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -55,47 +56,74 @@ func (j fitJudge) environment(ctx context.Context, env forge.Environment) (found
 	if err != nil {
 		return nil, nil, nil //nolint:nilerr // it is told by those who compile it
 	}
-	for _, r := range resources {
-		var objects []*unstructured.Unstructured
-		var rules forge.Rules
-		var namespace string
-		at := []string{"environments", env.Name, "app"}
-		switch spec := r.Spec.(type) {
-		case forge.ReleaseSpec:
-			rules, namespace = spec.Rules, spec.Namespace
-			switch {
-			case spec.Chart != "":
-				if spec.Chart != "app" {
-					at = []string{"environments", env.Name, "services", spec.Chart}
-				}
-				if objects, err = own(ctx, spec); err != nil {
-					return nil, nil, err
-				}
-			case j.load == nil:
-				continue
-			default:
-				at = chartPlace(env.Name, r.ID.Name, *spec.Source)
-				if objects, err = j.foreign(ctx, spec); ctx.Err() != nil {
-					return nil, nil, context.Cause(ctx)
-				}
-				if err != nil {
-					unseen = append(unseen, forge.Finding{
-						Path: at, Rule: "fks-support", Message: fmt.Sprintf("whether it runs on Fly Kubernetes could not be looked at: %v", err),
-						Hint: "once the cluster is there it is looked at again, and refused then if it cannot run",
-					})
-				}
-			}
-		case forge.JobSpec:
-			objects, rules, namespace = []*unstructured.Unstructured{jobs.Manifest(spec)}, spec.Rules, spec.Namespace
-			if spec.Labels["app.kubernetes.io/name"] == "temporal" {
-				at = []string{"environments", env.Name, "services", "temporal"}
-			}
+	for r := range j.renderings(ctx, env.Name, resources) {
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, context.Cause(ctx)
+		case r.err != nil && !r.theirs:
+			return nil, nil, r.err
+		case r.err != nil:
+			unseen = append(unseen, forge.Finding{
+				Path: r.at, Rule: "fks-support", Message: fmt.Sprintf("whether it runs on Fly Kubernetes could not be looked at: %v", r.err),
+				Hint: "once the cluster is there it is looked at again, and refused then if it cannot run",
+			})
 		default:
-			continue
+			found = append(found, localfiles.Fit(r.at, r.objects, r.options(), false)...)
 		}
-		found = append(found, localfiles.Fit(at, objects, fks.Options{Allow: rules.Allow, Namespace: namespace}, false)...)
 	}
 	return found, unseen, nil
+}
+
+// rendering is what a release or a job comes to without a cluster.
+type rendering struct {
+	id        forge.ID
+	at        []string // where forge.cue asks for it
+	theirs    bool     // its chart is the user's
+	objects   []*unstructured.Unstructured
+	rules     forge.Rules
+	namespace string
+	err       error // it does not render
+}
+
+func (r rendering) options() fks.Options {
+	return fks.Options{Allow: r.rules.Allow, Namespace: r.namespace}
+}
+
+// renderings are those of all releases and jobs of an environment, made one after
+// another. Charts of the user are left out where they are not looked at.
+func (j fitJudge) renderings(ctx context.Context, environment string, resources []forge.Resource) iter.Seq[rendering] {
+	return func(yield func(rendering) bool) {
+		for _, resource := range resources {
+			r := rendering{id: resource.ID, at: []string{"environments", environment, "app"}}
+			switch spec := resource.Spec.(type) {
+			case forge.ReleaseSpec:
+				r.rules, r.namespace, r.theirs = spec.Rules, spec.Namespace, spec.Chart == ""
+				switch {
+				case r.theirs && j.load == nil:
+					continue
+				case r.theirs:
+					r.at = chartPlace(environment, r.id.Name, *spec.Source)
+					r.objects, r.err = j.foreign(ctx, spec)
+				default:
+					if spec.Chart != "app" {
+						r.at = []string{"environments", environment, "services", spec.Chart}
+					}
+					r.objects, r.err = own(ctx, spec)
+				}
+			case forge.JobSpec:
+				r.rules, r.namespace = spec.Rules, spec.Namespace
+				r.objects = []*unstructured.Unstructured{jobs.Manifest(spec)}
+				if spec.Labels["app.kubernetes.io/name"] == "temporal" {
+					r.at = []string{"environments", environment, "services", "temporal"}
+				}
+			default:
+				continue
+			}
+			if !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // chartPlace is where forge.cue says where a chart of the user comes from.

@@ -5,17 +5,14 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"forged.dev/forged/internal/compile"
 	"forged.dev/forged/internal/fks"
 	"forged.dev/forged/internal/forge"
 	"forged.dev/forged/internal/providers/helm/chartsource"
-	"forged.dev/forged/internal/providers/jobs"
 	"forged.dev/forged/internal/reconcile"
 )
 
@@ -66,41 +63,24 @@ func (m *maker) environment(ctx context.Context, env forge.Environment) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range resources {
-		var objects []*unstructured.Unstructured
-		var rules forge.Rules
-		var namespace string
-		switch spec := r.Spec.(type) {
-		case forge.ReleaseSpec:
-			rules, namespace = spec.Rules, spec.Namespace
-			if spec.Chart != "" {
-				objects, err = own(ctx, spec)
-			} else {
-				objects, err = m.judge.foreign(ctx, spec)
-			}
-		case forge.JobSpec:
-			rules, namespace = spec.Rules, spec.Namespace
-			objects = []*unstructured.Unstructured{jobs.Manifest(spec)}
-		default:
-			continue
-		}
+	for r := range m.judge.renderings(ctx, env.Name, resources) {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case err != nil:
-			m.left = append(m.left, fmt.Sprintf("%s: %v", r.ID, err))
+		case r.err != nil:
+			m.left = append(m.left, fmt.Sprintf("%s: %v", r.id, r.err))
 		default:
-			m.add(r.ID, objects, rules, namespace)
+			m.add(r)
 		}
 	}
 	return nil
 }
 
-func (m *maker) add(id forge.ID, objects []*unstructured.Unstructured, rules forge.Rules, namespace string) {
-	a := rendition{ID: id}
-	if rules.Table == forge.TableFKS {
+func (m *maker) add(r rendering) {
+	a, objects := rendition{ID: r.id}, r.objects
+	if r.rules.Table == forge.TableFKS {
 		var findings []fks.Finding
-		objects, findings = fks.Fit(objects, fks.Options{Allow: rules.Allow, Namespace: namespace})
+		objects, findings = fks.Fit(objects, r.options())
 		for _, f := range findings {
 			a.Fitted = append(a.Fitted, fitLine{f.Rule, f.Action, f.Object, f.Path, f.From, f.To, f.Message})
 			if f.Action == fks.Error {
@@ -152,7 +132,7 @@ func (m *maker) yaml(w io.Writer) error {
 			told[f.Object] = append(told[f.Object], f)
 		}
 		for _, o := range a.Objects {
-			delete(told, titleOf(o))
+			delete(told, fks.Title(o))
 		}
 		b.WriteString("---\n# " + a.ID.String() + "\n")
 		for _, f := range a.Fitted {
@@ -165,7 +145,7 @@ func (m *maker) yaml(w io.Writer) error {
 				b.WriteString("---\n")
 			}
 			for _, f := range a.Fitted {
-				if f.Object == titleOf(o) {
+				if f.Object == fks.Title(o) {
 					b.WriteString(f.comment(f.Path))
 				}
 			}
@@ -190,11 +170,4 @@ func (f fitLine) comment(at string) string {
 		return fmt.Sprintf("%s: %s → %s\n", line, orNone(c.From), orNone(c.To))
 	}
 	return fmt.Sprintf("%s: %s: %s\n", line, f.Action, f.Message)
-}
-
-// titleOf names an object as the rules do.
-func titleOf(fields map[string]any) string {
-	o := unstructured.Unstructured{Object: fields}
-	parts := slices.DeleteFunc([]string{o.GetNamespace(), o.GetName()}, func(s string) bool { return s == "" })
-	return o.GetKind() + " " + strings.Join(parts, "/")
 }

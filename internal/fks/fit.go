@@ -91,14 +91,14 @@ func (f *fitting) namespace(o *object) string {
 
 func (o *object) name() string { return text(below(o.fields, "metadata"), "name") }
 
-// title names an object for people.
-func (o *object) title() string {
-	kind, _, _ := strings.Cut(o.kind, ".")
-	title := kind + " "
-	if namespace := text(below(o.fields, "metadata"), "namespace"); namespace != "" {
+// Title names an object for people, as findings do.
+func Title(fields map[string]any) string {
+	metadata := below(fields, "metadata")
+	title := text(fields, "kind") + " "
+	if namespace := text(metadata, "namespace"); namespace != "" {
 		title += namespace + "/"
 	}
-	return title + o.name()
+	return title + text(metadata, "name")
 }
 
 // is tells whether an object is of one of the kinds; *.example.com is every
@@ -158,7 +158,7 @@ func (f *fitting) look(r Rule, m match) {
 		return
 	}
 	found := Finding{
-		Rule: r.ID, Action: r.Action, Object: m.of.title(), Path: at,
+		Rule: r.ID, Action: r.Action, Object: Title(m.of.fields), Path: at,
 		Message: r.Message, Hint: r.Hint, Doc: r.Doc, Harmless: r.Harmless,
 	}
 	if slices.Contains(f.Allow, r.ID) {
