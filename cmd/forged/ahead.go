@@ -15,8 +15,12 @@ import (
 	"forged.dev/forged/schema"
 )
 
-// aheadLimit is how long it may take to find out whether a cluster is there.
-const aheadLimit = 15 * time.Second
+// What is asked of others ahead of everything is not waited for longer: whether one
+// cluster is there, and that with all charts together.
+const (
+	thereLimit = 15 * time.Second
+	aheadLimit = time.Minute
+)
 
 // unreadError says that something cannot run on a cluster, unless that is there
 // and can do more than others, and that this could not be read.
@@ -40,7 +44,8 @@ func (e *unreadError) Unwrap() error { return e.err }
 func (w *world) ahead(ctx context.Context, l *loaded) error {
 	source := chartsource.New(chartsource.Options{CacheDir: chartsDir()})
 	defer source.Close()
-	var refused, unknown []forge.Finding
+	until := time.Now().Add(aheadLimit)
+	var refused, doubtful, unknown []forge.Finding
 	bad := map[string]bool{}
 	var unread *unreadError
 	for _, env := range l.forge.Environments {
@@ -48,37 +53,48 @@ func (w *world) ahead(ctx context.Context, l *loaded) error {
 		if !wanted {
 			continue
 		}
-		bounded, cancel := context.WithTimeout(ctx, aheadLimit)
-		there, err := w.onFly.There(bounded, spec)
-		cancel()
+		there, err := w.there(ctx, spec, until)
 		if there && err == nil {
 			continue
 		}
-		charts := chartsAhead{source, w.secrets, env.Policy.Interval}
+		charts := chartsAhead{source, w.secrets, env.Policy.Interval, until}
 		found, unseen, looked := fitJudge{load: charts.load, templates: w.templates}.environment(ctx, env)
 		if looked != nil {
 			return looked
 		}
 		unknown = append(unknown, unseen...)
 		for _, f := range found {
-			if f.Rule == "fks-refused" {
+			switch {
+			case f.Rule != "fks-refused":
+			case err == nil:
 				refused, bad[env.Name] = append(refused, f), true
+			default:
+				doubtful, bad[env.Name] = append(doubtful, f), true
+				if unread == nil {
+					unread = &unreadError{cluster: spec.Name, err: err}
+				}
 			}
 		}
-		if err != nil && bad[env.Name] && unread == nil {
-			unread = &unreadError{cluster: spec.Name, err: err}
-		}
 	}
-	if len(refused) == 0 {
-		l.warnings = l.source.Find(l.warnings, unknown...)
-		return nil
+	if len(refused) > 0 {
+		return withoutThem(l.source.Find(nil, refused...), l.forge, bad)
 	}
-	d := l.source.Find(nil, refused...)
+	l.warnings = l.source.Find(l.warnings, unknown...)
 	if unread != nil {
-		unread.refused = d
+		unread.refused = l.source.Find(nil, doubtful...)
 		return unread
 	}
-	return withoutThem(d, l.forge, bad)
+	return nil
+}
+
+func (w *world) there(ctx context.Context, spec forge.FlyClusterSpec, until time.Time) (bool, error) {
+	limit := time.Now().Add(thereLimit)
+	if until.Before(limit) {
+		limit = until
+	}
+	ctx, cancel := context.WithDeadline(ctx, limit)
+	defer cancel()
+	return w.onFly.There(ctx, spec)
 }
 
 // clusterToBe is the cluster of Fly Kubernetes that an environment asks for.
@@ -120,9 +136,15 @@ type chartsAhead struct {
 	*chartsource.Source
 	secrets *secret.Resolver
 	age     time.Duration // of what may be used without asking
+	until   time.Time     // others are not waited for longer
 }
 
 func (c chartsAhead) load(ctx context.Context, source forge.ChartSource) (chartsource.Chart, error) {
+	if source.Kind != forge.ChartPath {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, c.until, fmt.Errorf("no end of all that is looked at within %s", aheadLimit))
+		defer cancel()
+	}
 	return c.Load(ctx, chartsource.Request{ChartSource: source, MaxAge: c.age, Secret: func(ctx context.Context, ref forge.SecretRef) (secret.Value, error) {
 		if ref.Kubernetes != nil {
 			return secret.Value{}, reconcile.Errorf(reconcile.Invalid, "log in to load a chart", "the Secret %s is in a cluster that is not there yet", ref.Kubernetes.Name)
@@ -138,12 +160,18 @@ func (l *loaded) begin(ctx context.Context, o worldOptions, s streams) (*world, 
 	if err != nil {
 		return nil, err
 	}
-	if err = w.ahead(ctx, l); err != nil {
+	if err = w.refuse(ctx, l, s); err != nil {
 		w.close()
-		if d, ok := errors.AsType[schema.Diagnostics](err); ok {
-			return nil, refuse(l.source.Name(), d, s)
-		}
 		return nil, err
 	}
 	return w, nil
+}
+
+// refuse is ahead for who shows on the way out what is wrong.
+func (w *world) refuse(ctx context.Context, l *loaded, s streams) error {
+	err := w.ahead(ctx, l)
+	if d, ok := errors.AsType[schema.Diagnostics](err); ok {
+		return refuse(l.source.Name(), d, s)
+	}
+	return err
 }

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"forged.dev/forged/internal/sandboxtest"
+	"forged.dev/forged/internal/server"
 )
 
 const registryOnFKS = `forge: "v1"
@@ -68,4 +73,23 @@ func TestChartInARegistryForAClusterToBe(t *testing.T) {
 	if err != nil || len(made) > 0 {
 		t.Errorf("made: %v, %v", made, err)
 	}
+}
+
+// A daemon says that it lives while it waits for Fly, or for anybody else.
+func TestStartWhileFlyIsSilent(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer silent.Close()
+	defer silent.CloseClientConnections()
+	for _, name := range []string{"FLY_FLAPS_BASE_URL", "FLY_API_BASE_URL", "FLY_UIEX_BASE_URL"} {
+		t.Setenv(name, silent.URL)
+	}
+	t.Setenv("FLY_API_TOKEN", "fm2_any")
+	h := &home{Env: &sandboxtest.Env{Instance: "shop"}, t: t, dir: t.TempDir()}
+	h.write("forge.cue", strings.NewReplacer("NAME", "shop", "URL", strings.Replace(silent.URL, "http:", "oci:", 1)+"/settings", "VERSION", "1.0.0").Replace(registryOnFKS))
+	d := h.run()
+	s := d.await("the answer of one that has begun nothing", func(s server.Snapshot) bool { return s.Config.Generation == 0 })
+	if lives, err := d.get("/healthz"); err != nil || lives != "ok\n" || len(s.Environments) > 0 {
+		t.Errorf("%q %v %+v", lives, err, s.Environments)
+	}
+	d.stop()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -126,10 +127,7 @@ func runDaemon(begun context.Context, flags runFlags, evaluator *evaluate.Evalua
 	build := buildInfo()
 	metrics := server.NewMetrics(build)
 	instance := instanceOf(flags.configFlags, first)
-	w, err := first.begin(begun, worldOptions{dir: first.dir, instance: instance, log: log, metrics: metrics, grace: flags.grace}, s)
-	if err != nil && begun.Err() != nil {
-		return nil // told to stop before it had begun
-	}
+	w, err := newWorld(worldOptions{dir: first.dir, instance: instance, log: log, metrics: metrics, grace: flags.grace})
 	if err != nil {
 		return err
 	}
@@ -168,7 +166,22 @@ func runDaemon(begun context.Context, flags runFlags, evaluator *evaluate.Evalua
 			Status: w.engine.Status, Config: reloader.State, Reload: reloader.Reload, Approve: w.engine.Approve, Alive: alive,
 		})
 		log.Info("listening", "address", ln.Addr().String())
-		components = append(components, daemon.Component{Name: "server", Run: func(ctx context.Context) error { return srv.Serve(ctx, ln) }})
+		// Who asks whether it lives is answered from here on, however long what
+		// comes next has to wait for others.
+		serving, stop := serve(ctx, srv, ln)
+		defer stop()
+		components = append(components, daemon.Component{Name: "server", Run: serving})
+	}
+	err = w.refuse(begun, first, s)
+	if begun.Err() != nil {
+		return nil // told to stop before it had begun
+	}
+	if unread, ok := errors.AsType[*unreadError](err); ok {
+		// A restart must not end what is well. What cannot run is refused in the
+		// cluster, too.
+		log.Warn("what may not run on Fly Kubernetes goes on to its cluster", "cluster", unread.cluster, "error", unread)
+	} else if err != nil {
+		return err
 	}
 	log.Info("starting", "version", build.Version, "instance", instance, "config", flags.config,
 		"environments", strings.Join(environmentsOf(first.generation), ","))
@@ -179,6 +192,17 @@ func runDaemon(begun context.Context, flags runFlags, evaluator *evaluate.Evalua
 		Components: components, Reloader: reloader, Signals: signals, Notifier: notifier,
 		Alive: alive, Grace: flags.grace, Logger: log,
 	})
+}
+
+// serve has a server answer until stop, or as a component until that is to end.
+func serve(ctx context.Context, srv *server.Server, ln net.Listener) (component func(context.Context) error, stop func()) {
+	ctx, stop = context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ctx, ln) }()
+	return func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, stop)()
+		return <-ended
+	}, stop
 }
 
 func runOnce(ctx context.Context, flags runFlags, l *loaded, log *slog.Logger, s streams) error {
