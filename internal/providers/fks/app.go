@@ -8,8 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"forged.dev/forged/internal/providers/fly"
 	"forged.dev/forged/internal/providers/fly/api"
@@ -49,13 +47,15 @@ func (w *way) setApp(addon, app string) bool {
 	if w.addon != addon || w.appName == app {
 		return false
 	}
-	w.appName = app
+	w.appName, w.vain = app, 0
 	return true
 }
 
 // lookInside is findApp for who looks at the cluster, makes nothing at Fly and
-// must not wait long: it asks where a token has opened the cluster already, and not
-// so soon after it was in vain.
+// must not wait long: it asks where a token has opened the cluster already. A few
+// times it asks at each look, for who applies, and ends, waits for what it has made
+// to tell; from then on not so soon after it was in vain, for who stays asks beside
+// that.
 func (w *way) lookInside(ctx context.Context) {
 	w.mu.Lock()
 	unanswered, native := w.unanswered, w.native
@@ -66,6 +66,14 @@ func (w *way) lookInside(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	w.findApp(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.appName != "" {
+		return
+	}
+	if w.vain++; w.vain >= appLooks {
+		w.unanswered = time.Now()
+	}
 }
 
 // findApp looks in the cluster for its app, and tells whether that is news. What
@@ -91,19 +99,11 @@ func (w *way) findApp(ctx context.Context) bool {
 
 // appInside is what the cluster says of its app; empty: nothing.
 func (w *way) appInside(ctx context.Context) (string, error) {
-	cfg, err := w.config(ctx)
+	inside, leave, err := w.inside(ctx)
 	if err != nil {
 		return "", err
 	}
-	client, err := rest.HTTPClientFor(cfg)
-	if err != nil {
-		return "", err
-	}
-	defer client.CloseIdleConnections()
-	inside, err := kubernetes.NewForConfigAndClient(cfg, client)
-	if err != nil {
-		return "", err
-	}
+	defer leave()
 	services, err := inside.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return "", err

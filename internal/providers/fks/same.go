@@ -3,10 +3,10 @@ package fks
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -90,8 +90,49 @@ const (
 
 const (
 	askLimit    = 10 * time.Second
-	mostClasses = 1 << 20 // bytes of an answer
+	askPause    = 5 * time.Second // after there was no answer
+	askWrong    = time.Minute     // after one that has it another cluster
+	mostClasses = 1 << 20         // bytes of an answer
 )
+
+// verdict is what is known of where a kubeconfig leads.
+type verdict struct {
+	of   [sha256.Size]byte // the kubeconfig, and what it is for
+	turn chan struct{}     // lock around asking
+
+	mu      sync.Mutex
+	settled bool  // there are no signs of another cluster
+	err     error // there are, or there was no answer
+	until   time.Time
+}
+
+func newVerdict(of [sha256.Size]byte) *verdict {
+	return &verdict{of: of, turn: make(chan struct{}, 1)}
+}
+
+// known tells whether nobody is to be asked now.
+func (v *verdict) known() (bool, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.settled {
+		return true, nil
+	}
+	return v.err != nil && time.Now().Before(v.until), v.err
+}
+
+func (v *verdict) settle() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.settled = true
+}
+
+// not says for how long there is no need to ask again.
+func (v *verdict) not(err error, pause time.Duration) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.err, v.until = err, time.Now().Add(pause)
+	return err
+}
 
 // unsure lets requests through to a cluster once that has no signs of being
 // another one.
@@ -99,10 +140,7 @@ type unsure struct {
 	next http.RoundTripper
 	base string // URL of the server
 	spec forge.FlyClusterSpec
-
-	mu      sync.Mutex
-	settled bool
-	wrong   error
+	*verdict
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -116,22 +154,54 @@ func (u *unsure) RoundTrip(r *http.Request) (*http.Response, error) {
 	return u.next.RoundTrip(r)
 }
 
-// ask asks the cluster as who sends a request, unless it has answered before.
+// ask asks the cluster as who sends a request, unless it has answered before. One
+// asks at a time, and for all who wait.
 func (u *unsure) ask(r *http.Request) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.settled {
-		return u.wrong
+	if known, err := u.known(); known {
+		return err
 	}
+	select {
+	case u.turn <- struct{}{}:
+	case <-r.Context().Done():
+		return r.Context().Err()
+	}
+	defer func() { <-u.turn }()
+	if known, err := u.known(); known {
+		return err
+	}
+	status, text, err := u.classes(r)
+	switch {
+	case err != nil && r.Context().Err() != nil:
+		return err // it says nothing about the cluster
+	case err != nil:
+		return u.not(err, askPause)
+	case status == http.StatusUnauthorized:
+		return nil // so is what follows
+	case status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
+		return u.not(&reconcile.Error{
+			Kind: reconcile.Unavailable, Op: "look at", Object: "cluster " + u.spec.Name,
+			Err: fmt.Errorf("whether platform.kubeconfig leads there cannot be told: the server answers %d %s", status, http.StatusText(status)),
+		}, askPause)
+	case status == http.StatusOK:
+		if why := strange(text); why != "" {
+			return u.not(another(u.spec, why), askWrong)
+		}
+	}
+	u.settle()
+	return nil
+}
+
+// classes reads the storage classes.
+func (u *unsure) classes(r *http.Request) (status int, text []byte, err error) {
 	at, err := url.JoinPath(u.base, "apis/storage.k8s.io/v1/storageclasses")
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), askLimit)
 	defer cancel()
 	question, err := http.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	for name, values := range r.Header {
 		if name == "Authorization" || name == "User-Agent" || strings.HasPrefix(name, "Impersonate-") {
@@ -141,27 +211,11 @@ func (u *unsure) ask(r *http.Request) error {
 	question.Header.Set("Accept", "application/json")
 	resp, err := u.next.RoundTrip(question)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, mostClasses))
-	switch {
-	case err != nil:
-		return err
-	case resp.StatusCode == http.StatusUnauthorized:
-		return nil // so is what follows
-	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= http.StatusInternalServerError:
-		return &reconcile.Error{
-			Kind: reconcile.Unavailable, Op: "look at", Object: "cluster " + u.spec.Name,
-			Err: errors.New("whether platform.kubeconfig leads there cannot be told: the server answers " + resp.Status),
-		}
-	case resp.StatusCode == http.StatusOK:
-		if why := strange(text); why != "" {
-			u.wrong = another(u.spec, why)
-		}
-	}
-	u.settled = true
-	return u.wrong
+	text, err = io.ReadAll(io.LimitReader(resp.Body, mostClasses))
+	return resp.StatusCode, text, err
 }
 
 // WrappedRoundTripper lets client-go find the transport below.

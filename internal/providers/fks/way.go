@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -45,7 +46,9 @@ type way struct {
 	why     error        // it leads nowhere, if that is known
 	appName string
 
-	unanswered time.Time // when the cluster was last asked for its app, in vain
+	unanswered time.Time // when the cluster was last asked for its app, and it is not worth to ask again soon
+	vain       int       // looks at the cluster that did not find its app
+	verdict    *verdict  // of the user's file
 
 	gone bool // it was looked for when nobody asked for it any more, and is not there
 }
@@ -61,7 +64,7 @@ func (w *way) open(spec forge.FlyClusterSpec, account forge.FlyAccount, live api
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.addon != live.ID {
-		w.appName = ""
+		w.appName, w.vain = "", 0
 	}
 	if w.account.Org != account.Org {
 		w.tokens.forget()
@@ -75,11 +78,12 @@ func (w *way) open(spec forge.FlyClusterSpec, account forge.FlyAccount, live api
 func (w *way) lead(live api.AddOn) error {
 	spec := w.spec
 	if spec.Kubeconfig != "" {
-		w.given, w.sum, w.fly = nil, [sha256.Size]byte{}, live.Kubeconfig
-		given, _, err := fromFile(spec)
+		w.given, w.sum, w.text, w.fly = nil, [sha256.Size]byte{}, secret.Value{}, live.Kubeconfig
+		given, native, err := fromFile(spec)
 		if err != nil {
 			return err
 		}
+		w.native = native
 		if _, why := compared(given, w.fly); why != "" {
 			return another(spec, why)
 		}
@@ -152,9 +156,30 @@ func (w *way) config(context.Context) (*rest.Config, error) {
 		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &bearer{next: next, tokens: w.tokens} })
 	}
 	if !sure {
-		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &unsure{next: next, base: cfg.Host, spec: spec} })
+		known := w.verdictOf(spec, given)
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return &unsure{next: next, base: cfg.Host, spec: spec, verdict: known}
+		})
 	}
 	return cfg, nil
+}
+
+// verdictOf is what is known of where a kubeconfig of the user leads. It outlives
+// the clients that have asked.
+func (w *way) verdictOf(spec forge.FlyClusterSpec, given *rest.Config) *verdict {
+	h := sha256.New()
+	text, _ := os.ReadFile(spec.Kubeconfig) // it was read just now
+	fmt.Fprintf(h, "%x %q %q %q %q", sha256.Sum256(text), spec.Kubeconfig, spec.Context, spec.Name, spec.Account.Org)
+	for _, known := range authorities(given) {
+		fmt.Fprintf(h, " %x", known)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fmt.Fprintf(h, " %q", w.addon)
+	if of := [sha256.Size]byte(h.Sum(nil)); w.verdict == nil || w.verdict.of != of {
+		w.verdict = newVerdict(of)
+	}
+	return w.verdict
 }
 
 // nowhere is what stands in the way of everything in the cluster.
