@@ -69,6 +69,33 @@ func TestLeaseOfAPlaceThatIsLeft(t *testing.T) {
 			y.wantCount("delete", 0)
 		})
 	})
+	t.Run("a step is under way", func(t *testing.T) {
+		leftBehind(t, "the old forged", func(y *forgeYard, l *lister, reg *registry) {
+			y.set(movedGen(2, policy, one("app")))
+			y.pass(time.Minute)
+			begun, on := make(chan struct{}), make(chan struct{})
+			y.Fail("apply", id("app"), func() error {
+				y.Fail("apply", id("app"), nil)
+				close(begun)
+				<-on
+				return nil
+			})
+			y.Edit(id("app"), "pod", "2", "kubectl")
+			y.engine.Recheck("") // nobody watches
+			<-begun
+			l.lists(nil, one("app"))
+			y.engine.Recheck("")
+			synctest.Wait()
+			if got := y.shown(); len(got) != 1 || len(reg.released) > 0 {
+				t.Errorf("shown %q, given back %q", got, reg.released)
+			}
+			close(on)
+			synctest.Wait()
+			if !slices.Equal(reg.released, []string{"old"}) {
+				t.Errorf("given back %q", reg.released)
+			}
+		})
+	})
 }
 
 // The lease around a cluster may move while the one inside is asked for: nothing

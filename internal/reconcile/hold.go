@@ -48,11 +48,12 @@ func (e *Engine) keepLeases(g *generation) {
 }
 
 // enterStep has the leases of an environment stay until leaveStep, whatever
-// becomes of forge.cue. False: the step is not to be begun any more.
+// becomes of forge.cue. False: the step is not to be begun any more, since there is
+// a newer generation, or what it is for is not listed here any more.
 func (e *Engine) enterStep(ctx context.Context, j *job) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if ctx.Err() != nil || e.gen.Load() != j.gen {
+	if ctx.Err() != nil || e.gen.Load() != j.gen || e.units[j.id] != j.unit {
 		return false
 	}
 	e.steps[j.env.Name]++
