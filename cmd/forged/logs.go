@@ -22,7 +22,7 @@ are taken out.
 On Fly, and on Fly Kubernetes, where the log of one pod is that of all pods of the
 namespace, Fly keeps the logs: it says how to see them there.`,
 		Example: `  forged logs -e prod
-  forged logs -e prod postgres --tail 100
+  forged logs -e prod temporal --tail 100
   forged logs -e staging --follow`,
 		Args: cobra.MaximumNArgs(1),
 	}
