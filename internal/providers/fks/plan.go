@@ -52,7 +52,7 @@ func (c *cluster) Plan() ([]reconcile.Step, error) {
 		case !c.beta:
 			step.Blocked = fmt.Sprintf("Fly Kubernetes is a closed beta, and organization %s is not in it; ask for that by mail to beta@fly.io", c.Org.Slug())
 		default:
-			step.Changes = []reconcile.Change{{Path: fmt.Sprintf("makes a cluster of Fly Kubernetes in %s; it costs money", c.spec.Region)}}
+			step.Changes = []reconcile.Change{{Path: fmt.Sprintf("makes a cluster of Fly Kubernetes in %s; it costs money every month", c.spec.Region)}}
 		}
 		return []reconcile.Step{step}, nil
 	case fly.AddOnGone:

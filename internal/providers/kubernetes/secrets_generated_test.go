@@ -125,6 +125,11 @@ func TestLostSecretsAreMadeAnewWhenAskedFor(t *testing.T) {
 	}
 	r := v.request(forge.SecretObject{Name: "db", Entries: []forge.SecretEntry{turned("password", 1), turned("admin", 1)}})
 	r.Policy.Prune = false
+	if _, steps := plan(t, v, r); !slices.ContainsFunc(steps, func(s reconcile.Step) bool {
+		return strings.Contains(s.Reason.Text, "the generated values of admin, password were lost with it")
+	}) {
+		t.Errorf("planned %+v", steps)
+	}
 	if blocked := v.converge(r); len(blocked) != 0 || len(v.value("db", "password")) != 32 {
 		t.Errorf("blocked: %v", blocked)
 	}

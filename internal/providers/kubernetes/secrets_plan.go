@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -84,9 +85,7 @@ func (p *Secrets) Plan(ctx context.Context, r reconcile.Request, o reconcile.Obs
 			if err != nil {
 				return nil, aboutResource(err, id)
 			}
-			if s.lost(w) {
-				step.Reason.Text = "the key of checksums was lost with it: a new one is made, and what reads secrets restarts once"
-			}
+			step.Reason.Text = cmp.Or(s.anew(id.Environment, w), step.Reason.Text)
 			steps = append(steps, step)
 		}
 	}
@@ -155,15 +154,23 @@ func (s *secrets) overwritten(ws []wanted) string {
 	return ""
 }
 
-// lost tells whether a Secret that had been applied gets new generated values,
-// because nobody knows the old ones any more.
-func (s *secrets) lost(w wanted) bool {
+// anew says which generated values of a Secret that had been applied are made
+// anew, because nobody knows the old ones any more; empty: none.
+func (s *secrets) anew(environment string, w wanted) string {
+	var keys []string
 	for key := range w.data {
 		if _, ok := s.fresh[slotKey{Object: w.name, Key: key}]; ok {
-			return true
+			keys = append(keys, key)
 		}
 	}
-	return false
+	slices.Sort(keys)
+	switch {
+	case len(keys) == 0:
+		return ""
+	case w.name == hashKeySecret(environment) && slices.Equal(keys, []string{hashKeyName}):
+		return "the key of checksums was lost with it: a new one is made, and what reads secrets restarts once"
+	}
+	return "the generated values of " + strings.Join(keys, ", ") + " were lost with it: new ones are made, and what reads them restarts"
 }
 
 func (s *secrets) rollout(id forge.ID, action reconcile.Action, code reconcile.ReasonCode, ws []wanted) reconcile.Step {
