@@ -100,6 +100,11 @@ func TestPlanOfWhatWasLeft(t *testing.T) {
 	}
 	kept, gone, lost := left("release", "app"), left("release", "app"), left("namespace", "shop")
 	kept.Kept = "policy.prune is none"
+	// The old context leads to the cluster where the environment is now.
+	here := reconcile.Place{Cluster: "new", Namespace: "shop"}
+	moved := reconcile.Item{ID: forge.ID{Environment: "prod", Kind: "release", Name: "app"}.LeftIn("shop", ""), Left: &here, Remove: true, Exists: true}
+	stays := moved
+	stays.Kept = kept.Kept
 	gone.Steps = []reconcile.Step{{ID: gone.ID, Action: reconcile.ActionDelete, Deletes: 1, Reason: reconcile.Reason{Code: reconcile.ReasonUnwanted}}}
 	lost.Health.Status, lost.Error = reconcile.Unknown, &reconcile.ErrorStatus{Text: "connect to old: no answer"}
 	for name, tt := range map[string]struct {
@@ -109,7 +114,7 @@ func TestPlanOfWhatWasLeft(t *testing.T) {
 	}{
 		"kept": {
 			reconcile.EnvironmentPlan{Items: []reconcile.Item{kept}},
-			[]string{"\nleft in namespace shop of old, where prod was before; data stays there", "\n  release/app  kept: policy.prune is none\n", `policy.prune: "owned" removes it, but for its data`, "Nothing to change."},
+			[]string{"\nleft in namespace shop of old, where prod was before; data stays there", "\n  release/app  kept: policy.prune is none\n", `policy.prune: "owned" removes it, but for its data; without platform.movedFrom it is left alone for good`, "Nothing to change."},
 			"@@",
 		},
 		"removed": {
@@ -121,6 +126,16 @@ func TestPlanOfWhatWasLeft(t *testing.T) {
 			reconcile.EnvironmentPlan{Items: []reconcile.Item{lost}},
 			[]string{"\n  namespace/shop\n    error: connect to old: no answer\n", "nothing goes that cannot be read", "Could not look at 1 of 1 resource."},
 			"@@",
+		},
+		"kept in the same cluster": {
+			reconcile.EnvironmentPlan{Items: []reconcile.Item{stays}},
+			[]string{"\nleft in namespace shop of new, where prod was before", `policy.prune: "owned" removes it, but for its data`, "Nothing to change."},
+			"movedFrom",
+		},
+		"removed in the same cluster": {
+			reconcile.EnvironmentPlan{Items: []reconcile.Item{moved}},
+			[]string{"\nleft in namespace shop of new, where prod was before", "it goes after all that is asked for in prod is ready"},
+			"movedFrom",
 		},
 		"nothing":       {reconcile.EnvironmentPlan{}, []string{"nothing of prod is in namespace shop of old: if it was there, platform.movedFrom can be taken"}, "left in"},
 		"not known":     {reconcile.EnvironmentPlan{Error: &reconcile.ErrorStatus{Text: "list: no answer"}}, []string{"error: list: no answer"}, "shop of old"},

@@ -20,16 +20,20 @@ func showLeft(p *printer, env reconcile.EnvironmentPlan, shown map[forge.ID]bool
 	for _, at := range places {
 		where := fmt.Sprintf("namespace %s of %s", at.Namespace, at.Cluster)
 		var items []reconcile.Item
-		kept := true
+		kept, found := true, false // found without the word of forge.cue: it is in the cluster where the environment is
 		for _, item := range env.Items {
 			if item.Left != nil && *item.Left == at {
 				items = append(items, item)
 				kept = kept && item.Kept != ""
+				_, _, cluster, _ := item.ID.Home()
+				found = found || cluster == ""
 			}
 		}
 		switch {
 		case len(items) > 0:
 			p.wrapped(bold, "", "left in "+where+", where "+env.Name+" was before; data stays there, and is copied nowhere")
+		case slices.ContainsFunc(env.Items, func(i reconcile.Item) bool { return i.Left != nil && i.Left.Namespace == at.Namespace }):
+			continue // two contexts may lead to one cluster: this may be the place that is shown under its name now
 		case env.Error == nil && env.Mode != forge.ModePaused:
 			p.wrapped(dim, "  ", "nothing of "+env.Name+" is in "+where+": if it was there, platform.movedFrom can be taken out of forge.cue now")
 			continue
@@ -41,13 +45,14 @@ func showLeft(p *printer, env reconcile.EnvironmentPlan, shown map[forge.ID]bool
 				showItem(p, item)
 			}
 		}
+		hint, rest := "it goes after all that is asked for in "+env.Name+" is ready, and nothing goes that cannot be read", "what stays"
 		if kept {
-			p.wrapped(cyan, "  hint: ", `when nobody needs it any more, policy.prune: "owned" removes it, but for its data; `+
-				"without platform.movedFrom it is left alone for good")
-		} else {
-			p.wrapped(cyan, "  hint: ", "it goes after all that is asked for in "+env.Name+" is ready, and nothing goes that cannot be read; "+
-				"without platform.movedFrom what stays is left alone for good")
+			hint, rest = `when nobody needs it any more, policy.prune: "owned" removes it, but for its data`, "it"
 		}
+		if !found {
+			hint += "; without platform.movedFrom " + rest + " is left alone for good"
+		}
+		p.wrapped(cyan, "  hint: ", hint)
 	}
 }
 
