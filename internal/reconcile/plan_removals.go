@@ -91,7 +91,9 @@ func (s *survey) removal(ctx context.Context, r forge.Resource) (item Item, ther
 	}
 	req := Request{Resource: r, Policy: s.env.Policy, Remove: true, Explain: true}
 	obs, err := e.observe(ctx, p, req)
-	if err == nil && !obs.Exists || errors.Is(err, ErrGone) {
+	if err == nil && r.Unread {
+		err = Errorf(Unavailable, "list what was left in "+r.Target.String(), "it could not be read; there may be more than is shown")
+	} else if err == nil && !obs.Exists || errors.Is(err, ErrGone) {
 		return item, false
 	}
 	if err == nil {

@@ -92,3 +92,19 @@ func TestUnreadPlaceIsListedAnew(t *testing.T) {
 		})
 	}
 }
+
+// The plan does not say that nothing is in a place that could not be listed, be it
+// that a look at it finds nothing.
+func TestPlanOfUnreadPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t)
+		l := y.listedBy()
+		unread := one("shop@@shop@old")
+		unread.Target, unread.Unread = forge.Target{Context: "old"}, true
+		l.lists(nil, unread)
+		items := y.plan(movedGen(1, policy, one("app")), nil).Environments[0].Items
+		if len(items) != 2 || items[1].ID != unread.ID || items[1].Left == nil || items[1].Error == nil || len(items[1].Steps) != 0 {
+			t.Errorf("items %+v", items)
+		}
+	})
+}
