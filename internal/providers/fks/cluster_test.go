@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -178,6 +180,29 @@ func TestStrangeKubeconfigs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is wrong with a kubeconfig of the user is said without what is in it.
+func TestBrokenKubeconfigOfTheUser(t *testing.T) {
+	inBubble(t, flyemulator.Options{}, func(r *rig) {
+		p := r.fks()
+		file := filepath.Join(t.TempDir(), "kc")
+		q := r.request(func(s *forge.FlyClusterSpec) { s.Kubeconfig = file })
+		for text, want := range map[string]string{
+			"": "no such file", "fm2_secret": "is no YAML or JSON of kind Config", "users: fm2_secret": "is no YAML or JSON of kind Config",
+		} {
+			if text != "" {
+				r.Must(os.WriteFile(file, []byte(text), 0o600))
+			} else if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
+				r.t.Fatal(err)
+			}
+			r.Converge(p, r.request())
+			o, _ := r.Plan(p, q)
+			if o.Health.Status != reconcile.Failed || !strings.Contains(o.Health.Message, want) || strings.Contains(o.Health.Message, "fm2_") {
+				r.t.Errorf("%q: %+v", text, o.Health)
+			}
+		}
+	})
 }
 
 // The way in is an output that nobody can read. Nothing is written to the

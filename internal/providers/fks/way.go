@@ -226,7 +226,11 @@ func fromFly(text secret.Value) (cfg *rest.Config, native bool, err error) {
 func fromFile(spec forge.FlyClusterSpec) (cfg *rest.Config, native bool, err error) {
 	raw, err := (&clientcmd.ClientConfigLoadingRules{ExplicitPath: spec.Kubeconfig}).Load()
 	if err != nil {
-		return nil, false, fmt.Errorf("platform.kubeconfig: %w", err)
+		if _, err := os.ReadFile(spec.Kubeconfig); err != nil {
+			return nil, false, fmt.Errorf("platform.kubeconfig: %w", err)
+		}
+		// What is wrong may be quoted, with the secrets.
+		return nil, false, fmt.Errorf("platform.kubeconfig %s: it is no YAML or JSON of kind Config", spec.Kubeconfig)
 	}
 	name, err := contextOf(raw, spec.Context)
 	if err != nil {
