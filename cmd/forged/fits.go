@@ -54,7 +54,7 @@ func fits(ctx context.Context, f *forge.Forge) ([]forge.Finding, error) {
 func (j fitJudge) environment(ctx context.Context, env forge.Environment) (found, unseen []forge.Finding, err error) {
 	resources, err := compile.Environment(env)
 	if err != nil {
-		return nil, nil, nil //nolint:nilerr // it is told by those who compile it
+		return nil, nil, nil // it is told by those who compile it
 	}
 	for r := range j.renderings(ctx, env.Name, resources) {
 		switch {
