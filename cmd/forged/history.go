@@ -51,15 +51,18 @@ release/: app, postgres, redis, or that of a chart of yours.`,
 			if err != nil {
 				return err
 			}
-			if err := w.reach(ctx, l, env.Name); err != nil {
+			there, err := w.survey(ctx, l, env.Name)
+			if err != nil {
 				return err
 			}
 			for _, r := range releases {
-				revisions, err := w.releases.History(ctx, r)
-				if err != nil {
+				h := releaseHistory{Release: r.ID, Object: objectOf(r), Revisions: []helm.Revision{}, none: "nothing was rolled out"}
+				if there.absent {
+					h.none = noCluster
+				} else if h.Revisions, err = w.releases.History(ctx, r); err != nil {
 					return err
 				}
-				all = append(all, releaseHistory{Release: r.ID, Object: objectOf(r), Revisions: revisions})
+				all = append(all, h)
 			}
 		}
 		var done []reconcile.ActionStatus
@@ -92,7 +95,11 @@ type releaseHistory struct {
 	Release   forge.ID        `json:"release"`
 	Object    string          `json:"object"`
 	Revisions []helm.Revision `json:"revisions"` // the newest first
+	none      string          // said where there are no revisions
 }
+
+// noCluster is said of releases whose cluster has yet to be made.
+const noCluster = "there is no cluster yet: nothing was rolled out"
 
 // look reads the forge, and makes a world to look at what there is.
 func (f *configFlags) look(ctx context.Context, s streams) (*loaded, *world, error) {
@@ -108,15 +115,15 @@ func (f *configFlags) look(ctx context.Context, s streams) (*loaded, *world, err
 	return l, w, err
 }
 
-// reach has the ways into the clusters known that are resources themselves.
-func (w *world) reach(ctx context.Context, l *loaded, environment string) error {
-	_, err := w.survey(ctx, l, environment)
-	return err
+// surveyed is what a look at the clusters that are resources of an environment says.
+type surveyed struct {
+	opens  time.Time // when something may be changed there; zero: now
+	absent bool      // one of them has yet to be made
 }
 
-// survey looks at the clusters that are resources of an environment, and says
-// when something may be changed there.
-func (w *world) survey(ctx context.Context, l *loaded, environment string) (opens time.Time, err error) {
+// survey looks at the clusters that are resources of an environment, and has the
+// ways into them known.
+func (w *world) survey(ctx context.Context, l *loaded, environment string) (found surveyed, err error) {
 	g := l.generation
 	g.Environments = slices.DeleteFunc(slices.Clone(g.Environments), func(env reconcile.Environment) bool { return env.Name != environment })
 	for i := range g.Environments {
@@ -125,17 +132,21 @@ func (w *world) survey(ctx context.Context, l *loaded, environment string) (open
 	}
 	p, err := w.engine.Plan(ctx, g, func(id forge.ID) bool { return id.Kind == forge.KindFlyCluster })
 	if err != nil {
-		return time.Time{}, err
+		return surveyed{}, err
 	}
 	for _, env := range p.Environments {
 		for _, item := range env.Items {
-			if item.Error != nil {
-				return time.Time{}, fmt.Errorf("%s: %s", item.ID, item.Error.Text)
+			switch {
+			case item.Remove: // the one before, which is not asked for any more
+			case item.Error != nil:
+				return surveyed{}, fmt.Errorf("%s: %s", item.ID, item.Error.Text)
+			case slices.ContainsFunc(item.Steps, func(s reconcile.Step) bool { return s.Action == reconcile.ActionCreate }):
+				found.absent = true
 			}
 		}
-		opens = env.Opens
+		found.opens = env.Opens
 	}
-	return opens, nil
+	return found, nil
 }
 
 // releasesOf are the releases of an environment, or the one that is named.
@@ -205,7 +216,7 @@ func showHistory(p *printer, all []releaseHistory, now time.Time) {
 		}
 		p.line(bold, h.Release.String()+"  "+h.Object)
 		if len(h.Revisions) == 0 {
-			p.line(dim, "  nothing was rolled out")
+			p.line(dim, "  "+h.none)
 			continue
 		}
 		rows := [][]string{{"  REVISION", "AGE", "STATUS", "BY", "CHART", "IMAGES"}}

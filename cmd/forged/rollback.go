@@ -70,9 +70,12 @@ func (o *rollbackOptions) run(ctx context.Context, args []string, s streams) err
 	if err != nil {
 		return err
 	}
-	opens, err := w.survey(ctx, l, env.Name)
-	if err != nil {
+	there, err := w.survey(ctx, l, env.Name)
+	switch {
+	case err != nil:
 		return err
+	case there.absent:
+		return errors.New(noCluster)
 	}
 	release := releases[0]
 	step, number, err := w.releases.PlanReturn(ctx, release, env.Policy, o.to)
@@ -85,7 +88,7 @@ func (o *rollbackOptions) run(ctx context.Context, args []string, s streams) err
 	if p.err != nil || o.dryRun {
 		return p.err
 	}
-	if why := forbidden(step, env.Policy, opens); why != "" {
+	if why := forbidden(step, env.Policy, there.opens); why != "" {
 		return &exit{exitPending, errors.New(why)}
 	}
 	who := newAsker(ctx, s, unchanged)
