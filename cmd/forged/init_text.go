@@ -5,7 +5,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue/format"
@@ -197,8 +196,8 @@ func (e *draftEnv) before(p *page) {
 
 // quoteWord makes a word of a path for a shell.
 func quoteWord(s string) string {
-	if strings.ContainsAny(s, " \t'\"$\\*?;&|()<>~`") {
-		return strconv.Quote(s)
+	if strings.ContainsAny(s, " \t\n'\"$\\*?[]{}!#;&|()<>~`") {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 	}
 	return s
 }

@@ -118,6 +118,7 @@ func showPlan(p *printer, plan *reconcile.Plan) error {
 		showLeft(p, env, shown)
 		t.add(env)
 	}
+	p.whence()
 	p.line(plain, "")
 	p.line(bold, t.String())
 	return p.err

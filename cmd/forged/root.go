@@ -235,8 +235,26 @@ type configFlags struct {
 	instance     string
 }
 
+// usualConfig is the forge that is read without --config.
+const usualConfig = "forge.cue"
+
+// given are the flags that another command about the same forge takes as well, in
+// front of which is a space.
+func (f *configFlags) given() (flags string) {
+	if f.config != usualConfig {
+		flags += " -c " + quoteWord(f.config)
+	}
+	for _, tag := range f.tags {
+		flags += " -t " + quoteWord(tag)
+	}
+	if f.instance != "" {
+		flags += " --instance " + quoteWord(f.instance)
+	}
+	return flags
+}
+
 func (f *configFlags) add(c *cobra.Command) {
-	c.Flags().StringVarP(&f.config, "config", "c", "forge.cue", "the forge to read: a file, or a directory")
+	c.Flags().StringVarP(&f.config, "config", "c", usualConfig, "the forge to read: a file, or a directory")
 	tagFlag(c, &f.tags)
 	c.Flags().StringSliceVarP(&f.environments, "environment", "e", nil, "only these environments (may be repeated)")
 	c.Flags().StringVar(&f.instance, "instance", "", "name under which forged owns what it makes (default: the app's name)")

@@ -161,6 +161,7 @@ func showStatus(p *printer, status reconcile.Status, now time.Time) error {
 			showDetail(p, r, now)
 		}
 	}
+	p.whence()
 	showHeals(p, status.History, now)
 	return p.err
 }

@@ -26,3 +26,23 @@ func TestReasonsAreApart(t *testing.T) {
 		}
 	}
 }
+
+// A command that takes a kubeconfig which somebody has to fetch says once how.
+func TestWhereKubeconfigsComeFrom(t *testing.T) {
+	var b bytes.Buffer
+	p := newPrinter(&b)
+	for _, text := range []string{
+		"look: kubectl --kubeconfig acme-prod.kubeconfig.yml get pods", "kubectl --context here get pods",
+		"look: kubectl --kubeconfig acme-prod.kubeconfig.yml get namespaces",
+		"try: fly ext kubernetes save-kubeconfig other, and kubectl --kubeconfig other.kubeconfig.yml get pods",
+	} {
+		p.wrapped(plain, "", text)
+	}
+	b.Reset()
+	p.whence()
+	p.whence()
+	const want = "  hint: acme-prod.kubeconfig.yml is written by: fly ext kubernetes save-kubeconfig acme-prod\n"
+	if b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+}

@@ -132,7 +132,7 @@ func (t *takedown) bare() bool { return t.done != nil || t.todo() == 0 }
 
 // destroying is the command that destroys the data of the step with a token.
 func (t *takedown) destroying(token string) string {
-	command := "forged down -e " + t.Environment + " --destroy-data"
+	command := "forged down" + t.flags.given() + " -e " + t.Environment + " --destroy-data"
 	if token != "" {
 		return command + " --approve " + token
 	}
@@ -164,6 +164,7 @@ func (t *takedown) showPlan(p *printer, env reconcile.EnvironmentPlan) error {
 		}
 	}
 	t.showStays(p, t.DryRun || t.todo() == 0)
+	p.whence()
 	p.line(plain, "")
 	switch n := t.todo(); {
 	case t.Plan.Failed():
@@ -189,6 +190,7 @@ func (t *takedown) showStays(p *printer, commands bool) {
 		p.wrapped(yellow, "    = ", s.Object+": "+s.Why)
 		if s.Remove != "" && commands {
 			p.line(dim, "        "+s.Remove) // in one piece, to be copied
+			p.notice(s.Remove)
 		}
 		if s.token != "" && !slices.Contains(tokens, s.token) {
 			tokens = append(tokens, s.token)
@@ -228,6 +230,7 @@ func (t *takedown) carryOut(ctx context.Context, w *world, l *loaded, log *slog.
 	for _, r := range t.Left {
 		showDetail(p, r, time.Now())
 	}
+	p.whence()
 	p.line(plain, "")
 	p.wrapped(plain, "", "forge.cue still asks for "+env.Name+`: take it out of there, or set its policy.mode to "paused", unless it is to come back`)
 	if p.err != nil {

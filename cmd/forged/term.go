@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/mattn/go-isatty"
+
+	"forged.dev/forged/internal/forge"
 )
 
 // columns is the width all text for people keeps to.
@@ -37,6 +40,7 @@ type printer struct {
 	w     io.Writer
 	color bool
 	err   error
+	saved []string // clusters whose kubeconfig a person has to fetch, and is yet to be told so
 }
 
 func newPrinter(w io.Writer) *printer { return &printer{w: w, color: colored(w)} }
@@ -58,6 +62,7 @@ func (p *printer) paint(c color, s string) string {
 // wrapped writes text after first, broken between words; what follows the
 // first line stands below its beginning.
 func (p *printer) wrapped(c color, first, text string) {
+	p.notice(text)
 	indent := strings.Repeat(" ", width(first))
 	for i, l := range wrap(text, columns-width(first)) {
 		if i == 0 {
@@ -66,6 +71,24 @@ func (p *printer) wrapped(c color, first, text string) {
 			p.line(c, indent+l)
 		}
 	}
+}
+
+// notice keeps in mind which clusters of Fly Kubernetes a text tells to speak to.
+func (p *printer) notice(text string) {
+	for _, word := range strings.Fields(text) {
+		name, ok := strings.CutSuffix(word, forge.SavedKubeconfig)
+		if ok && !slices.Contains(p.saved, name) && !strings.Contains(text, forge.SaveKubeconfig+name) {
+			p.saved = append(p.saved, name)
+		}
+	}
+}
+
+// whence says, once, where the kubeconfigs come from that commands above name.
+func (p *printer) whence() {
+	for _, name := range p.saved {
+		p.wrapped(cyan, "  hint: ", name+forge.SavedKubeconfig+" is written by: "+forge.SaveKubeconfig+name)
+	}
+	p.saved = nil
 }
 
 // wrap breaks text into lines of at most n characters, inside a word only

@@ -137,11 +137,18 @@ func (t Target) String() string {
 // InCluster tells a target that is a Kubernetes cluster.
 func (t Target) InCluster() bool { return t.Context != "" || t.Cluster != ID{} }
 
+// The name of a cluster of Fly Kubernetes stands after the command that writes its
+// kubeconfig, and before the ending of the file that is written.
+const (
+	SaveKubeconfig  = "fly ext kubernetes save-kubeconfig "
+	SavedKubeconfig = ".kubeconfig.yml"
+)
+
 // Kubectl is how a person speaks to the cluster, and to no other. Of one of Fly
-// Kubernetes it names the file that "fly ext kubernetes save-kubeconfig" writes.
+// Kubernetes it names the file that SaveKubeconfig writes.
 func (t Target) Kubectl() string {
 	if t.Context == "" && t.Cluster != (ID{}) {
-		return "kubectl --kubeconfig " + t.Cluster.Name + ".kubeconfig.yml"
+		return "kubectl --kubeconfig " + t.Cluster.Name + SavedKubeconfig
 	}
 	return "kubectl --context " + t.Context
 }
