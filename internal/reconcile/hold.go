@@ -180,6 +180,9 @@ func (e *Engine) take(ctx context.Context, environment string, r forge.Resource)
 		e.unsure(at, err)
 		return "", err
 	}
+	if l.None {
+		return "", nil
+	}
 	delete(e.forgone, at)
 	old := e.held[at]
 	if old == nil || old.Held != l.Held || old.Holder != l.Holder {

@@ -185,6 +185,27 @@ func TestOuterLeaseOutOfReach(t *testing.T) {
 	})
 }
 
+// What needs no lease says nothing of the one in its place.
+func TestResourceWithoutALease(t *testing.T) {
+	leased(t, func(y *forgeYard, reg *registry) {
+		reg.dark = map[string]error{"made": reconcile.Errorf(reconcile.Unavailable, "take", "no answer")}
+		reg.none = map[forge.ID]bool{id("asked"): true}
+		g := inside(1, policy, "1")
+		asked := res("asked", nil)
+		asked.Target = forge.Target{Cluster: g.Environments[0].Resources[0].ID}
+		g.Environments[0].Resources = append(g.Environments[0].Resources, asked)
+		y.set(g)
+		for range 5 {
+			y.pass(time.Minute)
+			reg.notify("local")
+		}
+		y.wantState("app", reconcile.StateFailed)
+		if lines := y.saw.lines(); strings.Contains(lines, "acts from now on") || strings.Contains(lines, "changes nothing here") {
+			t.Error(lines)
+		}
+	})
+}
+
 // A step under way is finished with the lease it began with, although its
 // environment is only looked at from now on, or has left forge.cue.
 func TestLeaseStaysUntilTheStepIsDone(t *testing.T) {

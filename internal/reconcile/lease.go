@@ -120,6 +120,7 @@ func gist(err error) string {
 type Lease struct {
 	Held   bool
 	Holder string // who else, in words; empty when held
+	None   bool   // held in name only: nothing is changed where this resource is
 }
 
 // LeaseStatus is a lease as people see it.

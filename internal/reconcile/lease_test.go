@@ -30,6 +30,7 @@ type registry struct {
 	released []string
 	dark     map[string]error // of places that cannot be asked
 	stops    func(place string)
+	none     map[forge.ID]bool // resources that need no lease
 }
 
 func (r *registry) Hold(_ context.Context, environment string, in forge.Resource) (reconcile.Lease, error) {
@@ -43,6 +44,9 @@ func (r *registry) Hold(_ context.Context, environment string, in forge.Resource
 	defer r.mu.Unlock()
 	r.asked++
 	r.places = append(r.places, in.Target.String())
+	if r.none[in.ID] {
+		return reconcile.Lease{Held: true, None: true}, nil
+	}
 	if err := cmp.Or(r.err, r.dark[in.Target.String()]); err != nil {
 		return reconcile.Lease{}, err
 	}

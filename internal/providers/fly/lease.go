@@ -129,7 +129,7 @@ func (l *lease) object() string { return "the lease of " + l.key.environment }
 func (ls *Leases) Hold(ctx context.Context, environment string, r forge.Resource) (reconcile.Lease, error) {
 	spec, ok := r.Spec.(forge.OnFly)
 	if !ok {
-		return reconcile.Lease{Held: true}, nil // it is not on Fly
+		return reconcile.Lease{Held: true, None: true}, nil // it is not on Fly
 	}
 	account := spec.OnFly()
 	ls.mu.Lock()

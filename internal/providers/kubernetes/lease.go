@@ -104,7 +104,7 @@ func (l *lease) valid() bool {
 func (ls *Leases) Hold(ctx context.Context, environment string, r forge.Resource) (reconcile.Lease, error) {
 	namespace := leasedIn(r.Spec)
 	if namespace == "" {
-		return reconcile.Lease{Held: true}, nil // it is in no cluster
+		return reconcile.Lease{Held: true, None: true}, nil // it is in no namespace
 	}
 	key := leaseKey{r.Target, inventoryKey{environment, namespace}}
 	ls.mu.Lock()
