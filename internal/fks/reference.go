@@ -46,7 +46,7 @@ func Reference() string {
 }
 
 // About says in words what a rule is about, without marks.
-func (r Rule) About() string { return strings.ReplaceAll(r.about(), "`", "") }
+func (r Rule) About() string { return strings.NewReplacer("`", "", `\|`, "|").Replace(r.about()) }
 
 // about is what a rule is about, in Markdown.
 func (r Rule) about() string {
