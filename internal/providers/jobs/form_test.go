@@ -84,6 +84,10 @@ func TestPodsThatAreClearedAway(t *testing.T) {
 	r.until("failed", is(reconcile.Failed))
 	r.delete(r.jobs()[0])
 	r.life = ""
+	eventually(t, "it is seen that it has gone", func() bool {
+		o, _ := r.look()
+		return strings.Contains(o.Health.Message, "is gone")
+	})
 	for range 2 {
 		if o, steps := r.look(); o.Health.Status != reconcile.Failed || len(steps) > 0 || !strings.Contains(o.Health.Message, "is gone") {
 			t.Fatalf("%+v, %v", o.Health, steps)
