@@ -12,7 +12,7 @@ fi
 
 status=0
 echo "== forged"
-go test ${race[@]+"${race[@]}"} -timeout 30m ./... || status=1
+go test ${race[@]+"${race[@]}"} -timeout 60m ./... || status=1
 echo "== sandbox"
-(cd sandbox && go test ${race[@]+"${race[@]}"} -timeout 30m ./...) || status=1
+(cd sandbox && go test ${race[@]+"${race[@]}"} -timeout 60m ./...) || status=1
 exit $status
